@@ -1,0 +1,1 @@
+"""lastunit: client library and services around the stock ledger."""
