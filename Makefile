@@ -1,0 +1,58 @@
+# Every verb does its own set-up: virtual environment, locked dependencies, Rust extension, stubs.
+# `make run` and `make test` are all that a newcomer needs; `make help` lists the rest.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
+BIN := .venv/bin
+RUST_TARGETS := --workspace --exclude lastunit-python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-rust test-python test-slow lint format proto proto-check bench lock clean
+
+help: ## List the verbs
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+setup: ## Build everything once (the other verbs call this)
+	@$(PYTHON) tools/setup.py
+
+run: setup ## Run a whole flash sale: 2,000 units, 20,000 buyers (ARGS=--exit stops after the result)
+	@$(BIN)/lastunit run $(ARGS)
+
+test: setup test-rust test-python ## Run the everyday tests (minutes)
+
+test-rust: setup
+	cargo test --locked $(RUST_TARGETS)
+
+test-python: setup
+	$(BIN)/pytest -m "not slow" $(ARGS)
+
+test-slow: setup ## Run the tests that take longer: whole incident replays, kills under load
+	$(BIN)/pytest -m slow $(ARGS)
+
+lint: setup ## Check style, types, protos and house rules
+	cargo fmt --all --check
+	cargo clippy --locked $(RUST_TARGETS) --all-targets -- -D warnings
+	cargo clippy --locked -p lastunit-python -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/buf lint
+
+format: setup ## Format Rust and Python
+	cargo fmt --all
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+proto: setup ## Generate the Python stubs from proto/
+	$(BIN)/python tools/generate_stubs.py
+
+proto-check: setup ## Fail when the committed stubs differ from proto/
+	$(BIN)/python tools/generate_stubs.py --check
+
+bench: setup ## Measure the server's front beside an empty gRPC call, with ghz
+	$(BIN)/python bench/front.py $(ARGS)
+
+lock: setup ## Resolve requirements/dev.in anew into requirements/dev.txt
+	$(BIN)/python tools/lock.py
+
+clean: ## Remove what the verbs built; data directories stay
+	rm -rf .venv .tools target server/lastunit_server/_native*.so
