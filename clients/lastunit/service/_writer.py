@@ -1,0 +1,292 @@
+"""The writer: one thread, and many units of work in one durable transaction.
+
+Owns the queue, the order of lanes and the group commit. Must not know tables or services.
+Next: `lastunit.service.database`.
+
+While one transaction commits, what arrives waits and becomes the next one, so the group grows
+with the load by itself. A unit runs inside a savepoint: if it fails, it alone is undone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import inspect
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+from lastunit.errors import BusyError, ClosedError
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+ResultT = TypeVar("ResultT")
+
+Pace = Callable[[], Awaitable[None] | None]
+"""Called once before each unit of work, in the writer's thread; it returns when work may go on.
+
+An awaitable it returns is awaited on an event loop of the writer's own.
+"""
+
+# A unit that waits behind this many others has missed its caller's deadline anyway.
+UNITS_QUEUED_MAX: Final = 65_536
+
+# Bounds how long a reply waits for its group, and how much one failed commit takes with it.
+UNITS_PER_TRANSACTION_MAX: Final = 512
+
+
+class Lane(enum.IntEnum):
+    """The order in which queued units of work are taken; lower goes first."""
+
+    SETTLEMENT = 0
+    RESERVATION = 1
+
+
+class TransactionRunner(Protocol):
+    """Is all that service logic needs of a writer, so that a simulation can bring its own."""
+
+    async def run(
+        self, work: Callable[[sa.Connection], ResultT], *, lane: Lane = Lane.RESERVATION
+    ) -> ResultT:
+        """Runs a unit of work in a transaction and returns once it is durable."""
+        ...
+
+
+def steady_pace(transactions_per_second: float) -> Pace:
+    """Returns a pace that lets units through one by one at a steady rate.
+
+    Args:
+        transactions_per_second: More than 0. Time in which nothing waited is not saved up.
+    """
+    if transactions_per_second <= 0:
+        raise ValueError(
+            f"transactions_per_second is {transactions_per_second}; it must be more than 0"
+        )
+    interval_seconds = 1 / transactions_per_second
+    next_time = 0.0
+
+    def wait_for_turn() -> None:
+        nonlocal next_time
+        now = time.monotonic()
+        # Sleeps are late by a little each time; the schedule, not the sleep, sets the rate.
+        turn = max(now, next_time)
+        next_time = turn + interval_seconds
+        time.sleep(turn - now)
+
+    return wait_for_turn
+
+
+@dataclass(slots=True, eq=False)
+class _Unit:
+    work: Callable[[sa.Connection], Any]
+    future: Future[Any] | asyncio.Future[Any]
+    # None for a plain future, which any thread may resolve.
+    loop: asyncio.AbstractEventLoop | None
+    value: Any = None
+    error: BaseException | None = None
+
+    def resolve(self) -> None:
+        if self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.value)
+        else:
+            self.future.set_exception(self.error)
+
+
+def _resolve_all(units: list[_Unit]) -> None:
+    for unit in units:
+        unit.resolve()
+
+
+class Writer:
+    """Runs units of work in one thread, many to a transaction.
+
+    Args:
+        engine: As `open_engine` makes it.
+        pace: Slows the writer down: it is called before each unit, each unit then commits
+            alone, and the lane is chosen after the wait, so that settlement overtakes.
+        is_threaded: False runs each unit at once in the caller's thread and transaction of its
+            own, so that a simulation is deterministic.
+        units_queued_max: Units that may wait, 1 or more; one more is refused.
+        units_per_transaction_max: Units that share a commit, 1 or more.
+    """
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        *,
+        pace: Pace | None = None,
+        is_threaded: bool = True,
+        units_queued_max: int = UNITS_QUEUED_MAX,
+        units_per_transaction_max: int = UNITS_PER_TRANSACTION_MAX,
+    ) -> None:
+        if units_queued_max < 1 or units_per_transaction_max < 1:
+            raise ValueError("units_queued_max and units_per_transaction_max must be 1 or more")
+        self._engine = engine
+        self._pace = pace
+        self._units_queued_max = units_queued_max
+        self._group_max = 1 if pace is not None else units_per_transaction_max
+        # Guards the queues and the flag; the thread waits on it when nothing is queued.
+        self._changed = threading.Condition()
+        self._queues: tuple[deque[_Unit], ...] = tuple(deque() for _ in Lane)
+        self._is_closed = False
+        self._connection: sa.Connection | None = None
+        self._thread: threading.Thread | None = None
+        if is_threaded:
+            self._thread = threading.Thread(target=self._serve, name="writer", daemon=True)
+            self._thread.start()
+
+    @property
+    def queued_count(self) -> int:
+        """How many units of work wait to be started."""
+        return sum(map(len, self._queues))
+
+    async def run(
+        self, work: Callable[[sa.Connection], ResultT], *, lane: Lane = Lane.RESERVATION
+    ) -> ResultT:
+        """Runs a unit of work and returns once it is durable.
+
+        A unit whose caller was cancelled before it started is dropped; one that has started
+        is committed all the same.
+
+        Args:
+            work: Called with a connection inside a transaction, in the writer's thread. It must
+                not commit, roll back or wait for anything. If it raises, its changes alone are
+                undone.
+            lane: SETTLEMENT units start before RESERVATION ones.
+
+        Returns:
+            What `work` returned.
+
+        Raises:
+            BusyError: The queue is full; nothing was started.
+            ClosedError: The writer is closed.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[ResultT] = loop.create_future()
+        self._enqueue(_Unit(work=work, future=future, loop=loop), lane)
+        return await future
+
+    def submit(
+        self, work: Callable[[sa.Connection], ResultT], *, lane: Lane = Lane.RESERVATION
+    ) -> Future[ResultT]:
+        """Is `run` for threads: the future resolves once the unit is durable."""
+        future: Future[ResultT] = Future()
+        self._enqueue(_Unit(work=work, future=future, loop=None), lane)
+        return future
+
+    def close(self) -> None:
+        """Runs what is queued, without `pace`, commits it and ends the thread."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+        self._drop_connection()
+
+    def _enqueue(self, unit: _Unit, lane: Lane) -> None:
+        with self._changed:
+            if self._is_closed:
+                raise ClosedError("the writer is closed; the service is shutting down")
+            if self.queued_count >= self._units_queued_max:
+                raise BusyError(
+                    f"{self._units_queued_max} units of work wait for the database; try later",
+                    limit=self._units_queued_max,
+                )
+            if self._thread is not None:
+                self._queues[lane].append(unit)
+                self._changed.notify()
+                return
+        self._commit([unit])
+        unit.resolve()
+
+    def _serve(self) -> None:
+        with asyncio.Runner() as runner:
+            while self._wait_for_work():
+                self._keep_pace(runner)
+                units = self._take()
+                self._commit(units)
+                self._report(units)
+
+    def _wait_for_work(self) -> bool:
+        with self._changed:
+            while not self._is_closed and not self.queued_count:
+                self._changed.wait()
+            return self.queued_count > 0
+
+    def _keep_pace(self, runner: asyncio.Runner) -> None:
+        if self._pace is None or self._is_closed:
+            return
+        waiting = self._pace()
+        if inspect.isawaitable(waiting):
+            runner.run(_finish(waiting))
+
+    def _take(self) -> list[_Unit]:
+        units: list[_Unit] = []
+        with self._changed:
+            for queue in self._queues:
+                while queue and len(units) < self._group_max:
+                    unit = queue.popleft()
+                    if not unit.future.cancelled():
+                        units.append(unit)
+        return units
+
+    def _commit(self, units: list[_Unit]) -> None:
+        """Runs the units in one transaction and leaves each with its value or its error."""
+        if not units:
+            return
+        try:
+            connection = self._connection or self._engine.connect()
+            self._connection = connection
+            transaction = connection.begin()
+            driver: Any = connection.connection.driver_connection
+            for unit in units:
+                _run_in_savepoint(unit, connection, driver)
+            transaction.commit()
+        except Exception as error:  # noqa: BLE001 - whatever it is, its callers must be told
+            # Nothing of the group is durable, and the connection's state is not worth knowing.
+            self._drop_connection()
+            for unit in units:
+                unit.error = unit.error or error
+
+    def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _report(self, units: list[_Unit]) -> None:
+        """Resolves the futures; one wake-up for each event loop, not one for each unit."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Unit]] = {}
+        for unit in units:
+            if unit.loop is None:
+                unit.resolve()
+            else:
+                by_loop.setdefault(unit.loop, []).append(unit)
+        for loop, waiting in by_loop.items():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_resolve_all, waiting)
+
+
+async def _finish(waiting: Awaitable[None]) -> None:
+    await waiting
+
+
+def _run_in_savepoint(unit: _Unit, connection: sa.Connection, driver: Any) -> None:
+    """Runs one unit; if it fails, undoes it alone.
+
+    The savepoint is set on the driver: through SQLAlchemy it costs more than a short unit.
+    """
+    driver.execute("SAVEPOINT unit")
+    try:
+        unit.value = unit.work(connection)
+    except Exception as error:  # noqa: BLE001 - it is the unit's own error, told to its caller
+        unit.error = error
+        # Fails if SQLite itself gave up the whole transaction; then the group fails as one.
+        driver.execute("ROLLBACK TO unit")
+    driver.execute("RELEASE unit")

@@ -1,0 +1,168 @@
+"""Starts, runs and drains the gRPC server of a service.
+
+Owns the bootstrap: health, reflection, limits, the ready line, signals. Must not know what the
+services do. Next: `lastunit.service._door` for what each call passes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING, Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from lastunit.service._door import Door
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+__all__ = ["ServiceServer", "run_service"]
+
+_log: Final = logging.getLogger(__name__)
+
+# The contract's bound on one message, so that a stranger cannot make us hold a huge one.
+MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
+
+# 20,000 buyers may be open at once, each with one call; beyond this gRPC refuses by itself.
+CONCURRENT_CALLS_MAX: Final = 32_768
+
+# Time for calls under way after SIGTERM; an orchestrator usually kills after 30 s.
+GRACE_SECONDS: Final = 10.0
+
+_CHANNEL_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    # Two processes on one port would each get half of the calls without anybody noticing.
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # A connection is renewed once an hour, so that a client finds a moved service.
+    ("grpc.max_connection_age_ms", 3_600_000),
+    ("grpc.max_connection_age_grace_ms", 60_000),
+)
+
+
+class ServiceServer:
+    """Is one gRPC server with health, reflection and the door in front of its services.
+
+    Create it inside a running event loop, add servicers to `grpc`, then `start` it.
+
+    Args:
+        name: Name of the service in the ready line and the log, such as `account`.
+        service_names: Full names of the gRPC services that will be added.
+        listen: Address to bind, `host:port`; port 0 takes a free one.
+        concurrent_calls_max: Calls under way at once, 1 or more; more are refused.
+
+    Attributes:
+        grpc: The server to add servicers to.
+        address: `host:port` as bound; empty until started.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        service_names: Sequence[str],
+        listen: str = "127.0.0.1:0",
+        concurrent_calls_max: int = CONCURRENT_CALLS_MAX,
+    ) -> None:
+        self.name = name
+        self.address = ""
+        self._listen = listen
+        self._service_names = tuple(service_names)
+        self.grpc = grpc.aio.server(
+            interceptors=(Door(frozenset(service_names)),),
+            options=_CHANNEL_OPTIONS,
+            maximum_concurrent_rpcs=concurrent_calls_max,
+        )
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
+        reflection.enable_server_reflection(
+            (*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME), self.grpc
+        )
+
+    async def start(self) -> str:
+        """Binds the address and serves.
+
+        Returns:
+            The address as bound, `host:port`.
+
+        Raises:
+            OSError: The address cannot be bound.
+        """
+        try:
+            port = self.grpc.add_insecure_port(self._listen)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {self._listen}; is it taken or misspelt?") from error
+        await self.grpc.start()
+        host = self._listen.rpartition(":")[0]
+        self.address = f"{host}:{port}" if host else self._listen
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        return self.address
+
+    async def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
+        """Stops taking calls, lets those under way end, then closes.
+
+        Args:
+            grace_seconds: Seconds until calls under way are cut off, 0 or more.
+        """
+        await self._health.enter_graceful_shutdown()
+        await self.grpc.stop(grace_seconds)
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for service_name in ("", *self._service_names):
+            await self._health.set(service_name, status)
+
+
+async def run_service(
+    server: ServiceServer,
+    *,
+    on_drained: Callable[[], Awaitable[None]] | None = None,
+    is_json: bool = True,
+    grace_seconds: float = GRACE_SECONDS,
+) -> None:
+    """Serves until SIGTERM or SIGINT, then drains.
+
+    When it can be called it prints one line to standard output:
+    `{"event": "ready", "service": …, "address": …}`.
+
+    Args:
+        server: The server with its servicers added.
+        on_drained: Called after the last call has ended: close databases and clients here.
+        is_json: False prints a sentence instead of the JSON line.
+        grace_seconds: Seconds until calls under way are cut off, 0 or more.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for each in signals:
+        loop.add_signal_handler(each, stopping.set)
+    try:
+        address = await server.start()
+        _print_ready(server.name, address, is_json=is_json)
+        await stopping.wait()
+        _log.info("draining", extra={"grace_seconds": grace_seconds})
+    finally:
+        await server.stop(grace_seconds)
+        if on_drained is not None:
+            await on_drained()
+        for each in signals:
+            loop.remove_signal_handler(each)
+
+
+def _print_ready(name: str, address: str, *, is_json: bool) -> None:
+    line = f"{name} serves on {address}"
+    if is_json:
+        line = json.dumps({"event": "ready", "service": name, "address": address})
+    # Whoever started us may have stopped listening; that is no reason to die.
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
