@@ -39,12 +39,13 @@ Settings of a node (the JSON text that `Node` takes; an unknown key is an error)
       }
     }
 
-Everything but `data_directory` has a default. A bucket never refuses settlement or control: what they
-do is charged and may overdraw; only the bound on calls in flight refuses them.
+Everything but `data_directory` has a default. A bucket never refuses settlement or control: what
+they do is charged and may overdraw; only the bound on calls in flight refuses them.
 
 Methods are full gRPC paths such as `lastunit.stock.v1.StockService/Reserve`, with or without a
-leading slash. Every unary method of StockService, StockAdminService and RehearsalService is taken, and `StockService/Exchange` with one
-ExchangeRequest, answered by one ExchangeResponse. Streams: `watch` and `read_events` below.
+leading slash. Every unary method of StockService, StockAdminService and RehearsalService is taken,
+and `StockService/Exchange` with one ExchangeRequest, answered by one ExchangeResponse. The streams
+are `watch` and `read_events` below.
 """
 
 from typing import final

@@ -1,1 +1,30 @@
-//! Placeholder until the crate's owner publishes it.
+//! Admission: who may come in now, decided before the ledger sees the call.
+//!
+//! Owns: token buckets per lane and per caller, the bound on calls in flight, what an operation
+//! costs, and the counters of all of it. Every decision is a pure function of (state, time) in
+//! whole numbers, so a recorded run can be decided again and gives the same answers.
+//!
+//! Must not: read a clock, start a thread, do I/O, use a float, know stock. `no_std` makes most of
+//! that a compile error.
+//!
+//! Where next: `bucket.rs` for the arithmetic, `admission.rs` for one decision, `policy.rs` for
+//! what an operator sets.
+#![no_std]
+
+extern crate alloc;
+
+mod admission;
+mod bucket;
+mod callers;
+mod policy;
+mod stats;
+mod verdict;
+
+pub use admission::{Admission, Call};
+pub use bucket::{Bucket, BucketPolicy, BucketStart, Denial, Micros, Nanos, TOKEN};
+pub use policy::{
+    BURST_MAX, CALLERS_MAX, CALLS_IN_FLIGHT_MAX, COST_MAX, Costs, Lane, LanePolicy, Operation,
+    Policy, PolicyError, RATE_MAX,
+};
+pub use stats::{CallerStats, LaneStats, Stats};
+pub use verdict::{Limit, Refusal, Verdict, Violation};

@@ -1,0 +1,179 @@
+//! One decision: every limit is looked at, and all are charged or none.
+//!
+//! Owns: the state of all lanes and callers. Must not: read a clock. Where next: `bucket.rs`.
+
+use crate::bucket::{Bucket, BucketStart, Denial, Micros, Nanos};
+use crate::callers::{Callers, Whose};
+use crate::policy::{Lane, Operation, Policy};
+use crate::stats::{LaneStats, Stats};
+use crate::verdict::{Limit, Verdict, Violations};
+
+/// When to come back if too many calls are in flight: no bucket says when one of them ends, and
+/// most end with the next flush.
+const IN_FLIGHT_RETRY: Nanos = 20_000_000;
+
+/// One call that asks to be let in.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// What it does.
+    pub operation: Operation,
+    /// Lines of a Reserve, else 0.
+    pub line_count: u32,
+    /// Who calls.
+    pub caller: &'a str,
+}
+
+#[derive(Clone, Debug)]
+struct LaneState {
+    bucket: Option<Bucket>,
+    stats: LaneStats,
+}
+
+/// The state of admission.
+///
+/// ```
+/// use lastunit_admission::{Admission, BucketPolicy, Call, Lane, Operation, Policy, TOKEN, Verdict};
+///
+/// let mut policy = Policy::default();
+/// policy.lane_mut(Lane::Reservation).bucket = Some(BucketPolicy { rate: 1_000, burst: TOKEN });
+/// let mut admission = Admission::new(policy, 0);
+/// let call = Call { operation: Operation::Reserve, line_count: 1, caller: "order-service" };
+///
+/// assert_eq!(admission.admit(&call, 0), Verdict::Admitted);
+/// let Verdict::Refused(refusal) = admission.admit(&call, 250_000_000) else { panic!() };
+/// assert_eq!(refusal.retry_after, Some(750_000_000));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Admission {
+    policy: Policy,
+    lanes: [LaneState; 4],
+    callers: Callers,
+}
+
+impl Admission {
+    /// Starts with a policy that [`Policy::check`] has passed.
+    #[must_use]
+    pub fn new(policy: Policy, now: Nanos) -> Self {
+        let lanes = policy.lanes.map(|lane| LaneState {
+            bucket: lane
+                .bucket
+                .map(|bucket| Bucket::new(bucket, BucketStart::Short, now)),
+            stats: LaneStats::default(),
+        });
+        let callers = Callers::new(&policy, now);
+        Self {
+            policy,
+            lanes,
+            callers,
+        }
+    }
+
+    /// Decides one call; charges every bucket it matches, or none.
+    pub fn admit(&mut self, call: &Call<'_>, now: Nanos) -> Verdict {
+        let lane = call.operation.lane();
+        let cost = self.policy.costs.cost(call.operation, call.line_count);
+        let in_flight_max = self.policy.lane(lane).calls_in_flight_max;
+        let state = &mut self.lanes[lane.index()];
+        let (caller, caller_limit) = match self.callers.find(call.caller, &self.policy, now) {
+            Whose::Own(caller) => (caller, Limit::CallerRate),
+            Whose::Shared(caller) => (caller, Limit::OverflowRate),
+        };
+
+        let mut rates = Violations::default();
+        check(&mut state.bucket, cost, now, Limit::LaneRate, &mut rates);
+        check(&mut caller.bucket, cost, now, caller_limit, &mut rates);
+        let is_overdrawn = rates.refusal(lane, cost).is_some();
+        let mut violations = Violations::default();
+        if state.stats.in_flight >= in_flight_max {
+            let denial = Denial::NotNow {
+                retry_after: IN_FLIGHT_RETRY,
+            };
+            violations.add(Limit::LaneInFlight, denial);
+        }
+        if lane.is_refusable() {
+            violations.merge(&rates);
+        }
+        if let Some(refusal) = violations.refusal(lane, cost) {
+            let is_never = refusal.retry_after.is_none();
+            state.stats.count_refusal(refusal.first.limit, is_never);
+            caller.stats.refused_count += 1;
+            return Verdict::Refused(refusal);
+        }
+
+        for bucket in [&mut state.bucket, &mut caller.bucket]
+            .into_iter()
+            .flatten()
+        {
+            bucket.overdraw(cost);
+        }
+        caller.stats.admitted_count += 1;
+        state.stats.count_admitted(cost, is_overdrawn);
+        Verdict::Admitted
+    }
+
+    /// Says that `count` calls of a lane are answered.
+    pub fn finish(&mut self, lane: Lane, count: u32) {
+        let stats = &mut self.lanes[lane.index()].stats;
+        debug_assert!(stats.in_flight >= count, "only what was let in can end");
+        stats.in_flight = stats.in_flight.saturating_sub(count);
+    }
+
+    /// Applies another policy; balances stay, as [`Bucket::set_policy`] says. A bucket that did not
+    /// exist starts short.
+    pub fn set_policy(&mut self, policy: Policy, now: Nanos) {
+        for lane in Lane::ALL {
+            let state = &mut self.lanes[lane.index()];
+            match (&mut state.bucket, policy.lane(lane).bucket) {
+                (Some(bucket), Some(policy)) => bucket.set_policy(policy, now),
+                (bucket, policy) => {
+                    *bucket = policy.map(|it| Bucket::new(it, BucketStart::Short, now));
+                }
+            }
+        }
+        self.callers.set_policy(&policy, now);
+        self.policy = policy;
+    }
+
+    /// Counters, with the first `caller_limit` callers by name.
+    pub fn stats(&mut self, caller_limit: usize, now: Nanos) -> Stats {
+        let lanes = Lane::ALL.map(|lane| {
+            let state = &mut self.lanes[lane.index()];
+            if let Some(bucket) = &mut state.bucket {
+                bucket.refill(now);
+            }
+            let tokens = state.bucket.as_ref().map(Bucket::tokens);
+            (
+                lane,
+                LaneStats {
+                    tokens,
+                    ..state.stats
+                },
+            )
+        });
+        Stats {
+            lanes: lanes.into(),
+            callers: self.callers.stats(caller_limit),
+            caller_count: self.callers.len(),
+            overflow: self.callers.overflow.stats,
+            forgotten: self.callers.forgotten,
+        }
+    }
+}
+
+fn check(
+    bucket: &mut Option<Bucket>,
+    cost: Micros,
+    now: Nanos,
+    limit: Limit,
+    violations: &mut Violations,
+) {
+    let Some(bucket) = bucket else { return };
+    bucket.refill(now);
+    if let Err(denial) = bucket.check(cost) {
+        violations.add(limit, denial);
+    }
+}
+
+#[cfg(test)]
+#[path = "admission_tests.rs"]
+mod tests;

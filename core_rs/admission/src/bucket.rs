@@ -1,0 +1,167 @@
+//! One token bucket in whole numbers: what it holds, how it refills, when it says no.
+//!
+//! Owns: the arithmetic. Must not: know lanes or callers. Where next: `admission.rs`.
+
+/// Nanoseconds on a clock that only the caller reads; any starting point will do.
+pub type Nanos = u64;
+
+/// Millionths of a token.
+pub type Micros = i64;
+
+/// One token.
+pub const TOKEN: Micros = 1_000_000;
+
+/// Divides `nanoseconds × milli-tokens per second` into micro-tokens.
+const REFILL_DIVISOR: u128 = 1_000_000;
+
+/// How much of the rate a bucket holds when it starts [`BucketStart::Short`]: ten milliseconds.
+/// A restart in the middle of a sale must not hand out a second full burst.
+const SHORT_START_NANOS: u128 = 10_000_000;
+
+/// What an operator sets for one bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BucketPolicy {
+    /// Refill in milli-tokens a second, 1 to [`crate::RATE_MAX`].
+    pub rate: u64,
+    /// Most it holds, in micro-tokens, [`TOKEN`] to [`crate::BURST_MAX`].
+    pub burst: Micros,
+}
+
+/// How full a new bucket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BucketStart {
+    /// Like one that was never used; what a caller's first call finds.
+    Full,
+    /// Ten milliseconds of the rate, at least one token; what a lane holds after a restart.
+    Short,
+}
+
+/// The two kinds of no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// Not now: the tokens are there after this time, if nobody else takes them.
+    NotNow {
+        /// Time until the refill covers the cost.
+        retry_after: Nanos,
+    },
+    /// Never: the cost is more than the bucket can ever hold.
+    Never,
+}
+
+/// One token bucket.
+///
+/// Tokens are settled lazily, and the part of a division that is left over is carried, so that a
+/// thousand small steps add up to exactly what one large step gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    policy: BucketPolicy,
+    tokens: Micros,
+    last: Nanos,
+    /// Left over from the last division, in micro-tokens / [`REFILL_DIVISOR`]; 0 when full.
+    remainder: u64,
+}
+
+impl Bucket {
+    /// Makes a bucket at a time.
+    #[must_use]
+    pub fn new(policy: BucketPolicy, start: BucketStart, now: Nanos) -> Self {
+        let tokens = match start {
+            BucketStart::Full => policy.burst,
+            BucketStart::Short => short_start(policy),
+        };
+        Self {
+            policy,
+            tokens,
+            last: now,
+            remainder: 0,
+        }
+    }
+
+    /// What was set for it.
+    #[must_use]
+    pub fn policy(&self) -> BucketPolicy {
+        self.policy
+    }
+
+    /// Adds what came in since the last look. A time before that adds nothing and changes nothing.
+    pub fn refill(&mut self, now: Nanos) {
+        let elapsed = now.saturating_sub(self.last);
+        self.last = self.last.max(now);
+        let missing = self.policy.burst - self.tokens;
+        let gain = u128::from(elapsed) * u128::from(self.policy.rate) + u128::from(self.remainder);
+        let whole = gain / REFILL_DIVISOR;
+        match Micros::try_from(whole) {
+            Ok(whole) if whole < missing => {
+                self.tokens += whole;
+                self.remainder = u64::try_from(gain % REFILL_DIVISOR).unwrap_or(0);
+            }
+            // Full, whatever the rest of the sum would have been.
+            _ => {
+                self.tokens = self.policy.burst;
+                self.remainder = 0;
+            }
+        }
+    }
+
+    /// What it holds after the last [`Bucket::refill`]; below zero when overdrawn.
+    #[must_use]
+    pub fn tokens(&self) -> Micros {
+        self.tokens
+    }
+
+    /// Whether it holds all it can, and so equals a new one.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.tokens == self.policy.burst
+    }
+
+    /// Whether `cost` can be charged now; refill first.
+    ///
+    /// # Errors
+    /// [`Denial::Never`] if the cost is above the burst, else [`Denial::NotNow`].
+    pub fn check(&self, cost: Micros) -> Result<(), Denial> {
+        // What costs nothing passes an overdrawn bucket too.
+        if cost <= self.tokens.max(0) {
+            return Ok(());
+        }
+        if cost > self.policy.burst {
+            return Err(Denial::Never);
+        }
+        Err(Denial::NotNow {
+            retry_after: self.time_until(cost),
+        })
+    }
+
+    /// Takes `cost` whatever is there ([`Bucket::check`] says whether it is), down to one burst below zero, so that work which may not be
+    /// refused still slows the work which may, and not for longer than twice the burst.
+    pub fn overdraw(&mut self, cost: Micros) {
+        self.tokens = self.tokens.saturating_sub(cost).max(-self.policy.burst);
+    }
+
+    /// Sets another policy: what came in until now comes in at the old rate; a lower burst clamps;
+    /// a higher one gives nothing.
+    pub fn set_policy(&mut self, policy: BucketPolicy, now: Nanos) {
+        self.refill(now);
+        self.policy = policy;
+        self.remainder = 0;
+        self.tokens = self.tokens.clamp(-policy.burst, policy.burst);
+    }
+
+    /// Time until the bucket holds `cost`, rounded up to the nanosecond.
+    fn time_until(&self, cost: Micros) -> Nanos {
+        let missing = u128::try_from(i128::from(cost) - i128::from(self.tokens)).unwrap_or(0);
+        let parts = (missing * REFILL_DIVISOR).saturating_sub(u128::from(self.remainder));
+        Nanos::try_from(parts.div_ceil(u128::from(self.policy.rate))).unwrap_or(Nanos::MAX)
+    }
+}
+
+fn short_start(policy: BucketPolicy) -> Micros {
+    let earned = u128::from(policy.rate) * SHORT_START_NANOS / REFILL_DIVISOR;
+    Micros::try_from(earned)
+        .unwrap_or(Micros::MAX)
+        .clamp(TOKEN, policy.burst.max(TOKEN))
+}
+
+#[cfg(test)]
+#[path = "bucket_tests.rs"]
+mod tests;
