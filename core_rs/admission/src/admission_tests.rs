@@ -30,11 +30,11 @@ fn settle(caller: &str) -> Call<'_> {
     }
 }
 
-fn per_second(rate: u64, burst: Micros) -> Option<BucketPolicy> {
-    Some(BucketPolicy {
+fn per_second(rate: u64, burst: Micros) -> BucketPolicy {
+    BucketPolicy {
         rate: rate * 1_000,
         burst: burst * TOKEN,
-    })
+    }
 }
 
 fn refusal(verdict: Verdict) -> Refusal {
@@ -51,8 +51,8 @@ fn lane_stats(admission: &mut Admission, lane: Lane) -> LaneStats {
 #[test]
 fn refusal_of_one_bucket_charges_none() {
     let mut policy = Policy::default();
-    policy.lane_mut(Lane::Reservation).bucket = per_second(1_000, 100);
-    policy.caller = per_second(1, 2);
+    policy.lane_mut(Lane::Reservation).bucket = Some(per_second(1_000, 100));
+    policy.caller = Some(per_second(1, 2));
     let mut admission = Admission::new(policy, 0);
     assert_eq!(Verdict::Admitted, admission.admit(&reserve("a"), 0));
     assert_eq!(Verdict::Admitted, admission.admit(&reserve("a"), 0));
@@ -71,8 +71,8 @@ fn refusal_of_one_bucket_charges_none() {
 #[test]
 fn refusal_by_the_lane_leaves_the_caller_uncharged() {
     let mut policy = Policy::default();
-    policy.lane_mut(Lane::Reservation).bucket = per_second(1, 1);
-    policy.caller = per_second(1, 1);
+    policy.lane_mut(Lane::Reservation).bucket = Some(per_second(1, 1));
+    policy.caller = Some(per_second(1, 1));
     let mut admission = Admission::new(policy, 0);
     assert_eq!(Verdict::Admitted, admission.admit(&reserve("a"), 0));
     assert_eq!(
@@ -86,9 +86,9 @@ fn refusal_by_the_lane_leaves_the_caller_uncharged() {
 #[test]
 fn first_violation_is_reported_with_the_longest_wait() {
     let mut policy = Policy::default();
-    policy.lane_mut(Lane::Reservation).bucket = per_second(10, 1);
+    policy.lane_mut(Lane::Reservation).bucket = Some(per_second(10, 1));
     policy.lane_mut(Lane::Reservation).calls_in_flight_max = 1;
-    policy.caller = per_second(1, 1);
+    policy.caller = Some(per_second(1, 1));
     let mut admission = Admission::new(policy, 0);
     assert_eq!(Verdict::Admitted, admission.admit(&reserve("a"), 0));
 
@@ -103,7 +103,7 @@ fn first_violation_is_reported_with_the_longest_wait() {
 fn never_outranks_not_now_and_gives_no_time() {
     let mut policy = Policy::default();
     policy.lane_mut(Lane::Reservation).calls_in_flight_max = 1;
-    policy.caller = per_second(100, 2);
+    policy.caller = Some(per_second(100, 2));
     policy.costs.per_line = TOKEN;
     let mut admission = Admission::new(policy, 0);
     assert_eq!(Verdict::Admitted, admission.admit(&reserve("a"), 0));
@@ -130,7 +130,7 @@ fn never_outranks_not_now_and_gives_no_time() {
 #[test]
 fn settlement_overdraws_and_slows_the_same_callers_reservations() {
     let mut policy = Policy::default();
-    policy.caller = per_second(1, 2);
+    policy.caller = Some(per_second(1, 2));
     policy
         .costs
         .operations
@@ -153,7 +153,7 @@ fn settlement_overdraws_and_slows_the_same_callers_reservations() {
 #[test]
 fn free_settlement_passes_an_overdrawn_bucket_without_counting_as_overdraft() {
     let mut policy = Policy::default();
-    policy.caller = per_second(1, 1);
+    policy.caller = Some(per_second(1, 1));
     let mut admission = Admission::new(policy, 0);
     admission.admit(&reserve("a"), 0);
 
@@ -190,8 +190,8 @@ fn calls_in_flight_are_bounded_at_the_limit_and_freed_by_finish() {
 #[test]
 fn lane_starts_short_and_caller_starts_full() {
     let mut policy = Policy::default();
-    policy.lane_mut(Lane::Reservation).bucket = per_second(1_000, 1_000);
-    policy.caller = per_second(1_000, 1_000);
+    policy.lane_mut(Lane::Reservation).bucket = Some(per_second(1_000, 1_000));
+    policy.caller = Some(per_second(1_000, 1_000));
     let mut admission = Admission::new(policy, 0);
 
     let admitted = (0..1_000)
@@ -204,7 +204,7 @@ fn lane_starts_short_and_caller_starts_full() {
 #[test]
 fn callers_past_the_bound_share_one_bucket() {
     let mut policy = Policy::default();
-    policy.caller = per_second(1, 1);
+    policy.caller = Some(per_second(1, 1));
     policy.callers_max = 2;
     let mut admission = Admission::new(policy, 0);
     assert_eq!(Verdict::Admitted, admission.admit(&reserve("a"), 0));
@@ -228,7 +228,7 @@ fn callers_past_the_bound_share_one_bucket() {
 #[test]
 fn only_a_full_bucket_is_forgotten() {
     let mut policy = Policy::default();
-    policy.caller = per_second(1, 2);
+    policy.caller = Some(per_second(1, 2));
     policy.callers_max = 2;
     let mut admission = Admission::new(policy, 0);
     for caller in ["a", "b", "b"] {
@@ -247,11 +247,11 @@ fn only_a_full_bucket_is_forgotten() {
 #[test]
 fn a_flood_of_names_never_grows_the_table() {
     let mut policy = Policy::default();
-    policy.caller = per_second(1, 1);
+    policy.caller = Some(per_second(1, 1));
     policy.callers_max = 50;
     policy
         .callers
-        .insert("order-service".into(), per_second(1_000, 1_000));
+        .insert("order-service".into(), Some(per_second(1_000, 1_000)));
     let mut admission = Admission::new(policy, 0);
     for index in 0..5_000_u64 {
         let name = format!("caller-{}", index * 7_919 % 5_000);
@@ -275,10 +275,10 @@ fn a_flood_of_names_never_grows_the_table() {
 #[test]
 fn named_caller_has_its_own_policy() {
     let mut policy = Policy::default();
-    policy.caller = per_second(1, 1);
+    policy.caller = Some(per_second(1, 1));
     policy
         .callers
-        .insert("order-service".into(), per_second(10, 10));
+        .insert("order-service".into(), Some(per_second(10, 10)));
     let mut admission = Admission::new(policy, 0);
     let mut count = |name: &str| {
         (0..20)
@@ -293,12 +293,12 @@ fn named_caller_has_its_own_policy() {
 #[test]
 fn policy_change_keeps_balances() {
     let mut policy = Policy::default();
-    policy.caller = per_second(1, 5);
+    policy.caller = Some(per_second(1, 5));
     let mut admission = Admission::new(policy.clone(), 0);
     for _ in 0..5 {
         admission.admit(&reserve("a"), 0);
     }
-    policy.caller = per_second(1, 100);
+    policy.caller = Some(per_second(1, 100));
     admission.set_policy(policy.clone(), 0);
     assert_eq!(
         Some(SECOND),
@@ -318,7 +318,7 @@ fn every_range_is_checked_at_its_limit_and_one_past_it() {
             it.callers_max = u32::try_from(value).unwrap_or(u32::MAX);
         }),
         ("costs.per_line", 0, COST_MAX, |it, value| {
-            it.costs.per_line = value
+            it.costs.per_line = value;
         }),
         ("costs.Reserve", 0, COST_MAX, |it, value| {
             it.costs.operations.insert(Operation::Reserve, value);

@@ -27,7 +27,7 @@ pub(crate) struct Caller {
 /// let them choose collisions.
 #[derive(Clone, Debug)]
 pub(crate) struct Callers {
-    callers: BTreeMap<Box<str>, Caller>,
+    by_name: BTreeMap<Box<str>, Caller>,
     pub(crate) overflow: Caller,
     pub(crate) forgotten: CallerStats,
     /// Where the search for a caller to forget goes on.
@@ -48,7 +48,7 @@ impl Callers {
         }
         let overflow = Caller::new(policy.caller, true, now);
         Self {
-            callers,
+            by_name: callers,
             overflow,
             forgotten: CallerStats::default(),
             hand: "".into(),
@@ -56,39 +56,39 @@ impl Callers {
     }
 
     pub(crate) fn find(&mut self, name: &str, policy: &Policy, now: Nanos) -> Whose<'_> {
-        if !self.callers.contains_key(name) {
-            let has_room = self.callers.len() < policy.callers_max as usize || self.forget_one(now);
+        if !self.by_name.contains_key(name) {
+            let has_room = self.by_name.len() < policy.callers_max as usize || self.forget_one(now);
             if !has_room {
                 return Whose::Shared(&mut self.overflow);
             }
-            self.callers
+            self.by_name
                 .insert(name.into(), Caller::new(policy.caller, false, now));
         }
-        match self.callers.get_mut(name) {
+        match self.by_name.get_mut(name) {
             Some(caller) => Whose::Own(caller),
             None => Whose::Shared(&mut self.overflow),
         }
     }
 
     pub(crate) fn set_policy(&mut self, policy: &Policy, now: Nanos) {
-        for (name, caller) in &mut self.callers {
+        for (name, caller) in &mut self.by_name {
             let named = policy.callers.get(name);
             caller.is_named = named.is_some();
             caller.set_policy(named.copied().unwrap_or(policy.caller), now);
         }
         for (name, bucket) in &policy.callers {
             let caller = || Caller::new(*bucket, true, now);
-            self.callers.entry(name.clone()).or_insert_with(caller);
+            self.by_name.entry(name.clone()).or_insert_with(caller);
         }
         self.overflow.set_policy(policy.caller, now);
     }
 
     pub(crate) fn len(&self) -> u32 {
-        u32::try_from(self.callers.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.by_name.len()).unwrap_or(u32::MAX)
     }
 
     pub(crate) fn stats(&self, limit: usize) -> Vec<(Box<str>, CallerStats)> {
-        self.callers
+        self.by_name
             .iter()
             .take(limit)
             .map(|(name, it)| (name.clone(), it.stats))
@@ -99,7 +99,7 @@ impl Callers {
     fn forget_one(&mut self, now: Nanos) -> bool {
         for _ in 0..EVICTION_LOOKS_MAX {
             let after = (Bound::Excluded(self.hand.clone()), Bound::Unbounded);
-            let Some((name, caller)) = self.callers.range_mut::<str, _>(borrow(&after)).next()
+            let Some((name, caller)) = self.by_name.range_mut::<str, _>(borrow(&after)).next()
             else {
                 self.hand = "".into();
                 continue;
@@ -110,7 +110,7 @@ impl Callers {
                 self.forgotten.admitted_count += stats.admitted_count;
                 self.forgotten.refused_count += stats.refused_count;
                 let name = self.hand.clone();
-                self.callers.remove(&name);
+                self.by_name.remove(&name);
                 return true;
             }
         }
