@@ -1,0 +1,190 @@
+"""The port to a payment provider: what we ask of one, and how it can answer.
+
+Owns the words between the payment service and an adapter. Must not know HTTP or any provider.
+Next: `lastunit.payment.http_provider` (over HTTP), `lastunit.payment.sandbox.in_process`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+__all__ = [
+    "CloseAnswer",
+    "CloseStatus",
+    "CreateOrder",
+    "Provider",
+    "ProviderAttempt",
+    "ProviderRefusedError",
+    "ProviderStatus",
+    "ProviderUnavailableError",
+    "RefundAnswer",
+    "RefundStatus",
+]
+
+
+class ProviderStatus(StrEnum):
+    """Where an attempt stands at the provider."""
+
+    PENDING = "PENDING"
+    PAID = "PAID"
+    FAILED = "FAILED"
+    CLOSED = "CLOSED"
+    """It can never be paid any more, not even if it was never created."""
+
+
+class CloseStatus(StrEnum):
+    """How a provider answered a close."""
+
+    CLOSED = "CLOSED"
+    """Acknowledged: from now on it can never be paid."""
+    PAID = "PAID"
+    """Refused because it is paid."""
+    NOT_NOW = "NOT_NOW"
+    """Refused for now: too young or busy."""
+
+
+class RefundStatus(StrEnum):
+    """How a provider answered a refund."""
+
+    DONE = "DONE"
+    PENDING = "PENDING"
+    """Accepted; ask again with the same key."""
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateOrder:
+    """Is what a provider needs to know to take money.
+
+    Attributes:
+        merchant_no: Our number, the attempt's id; creating it twice is one attempt.
+        method: Method of payment the buyer chose.
+        amount_minor: Minor units, 1 to 1e12.
+        currency: ISO 4217, three capitals.
+        expire_ms: Last instant at which it may be paid, milliseconds since the epoch; 0: no end.
+    """
+
+    merchant_no: str
+    method: str
+    amount_minor: int
+    currency: str
+    expire_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderAttempt:
+    """Is an attempt as the provider sees it.
+
+    Attributes:
+        merchant_no: Our number.
+        provider_no: The provider's number; empty for one that was closed before it was created.
+        status: Where it stands.
+        amount_minor: What was asked for, or, once PAID, what was paid; minor units.
+        currency: ISO 4217.
+        pay_url: Where the buyer pays.
+        occurred_ms: When the status was reached, milliseconds since the epoch.
+        state_version: Rises with each change of this attempt, 1 or more.
+        failure_code: The provider's code if it failed; empty otherwise.
+    """
+
+    merchant_no: str
+    provider_no: str
+    status: ProviderStatus
+    amount_minor: int
+    currency: str
+    pay_url: str
+    occurred_ms: int
+    state_version: int
+    failure_code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseAnswer:
+    """Is the answer to a close.
+
+    Attributes:
+        status: Whether the door is shut.
+        attempt: The attempt as it stands, with the money's facts if it is PAID.
+        detail: The provider's words for a refusal.
+    """
+
+    status: CloseStatus
+    attempt: ProviderAttempt
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RefundAnswer:
+    """Is the answer to a refund.
+
+    Attributes:
+        status: Whether the money is on its way back.
+        refund_no: The provider's number of the refund.
+        detail: The provider's words for a failure.
+    """
+
+    status: RefundStatus
+    refund_no: str
+    detail: str = ""
+
+
+class ProviderUnavailableError(Exception):
+    """The provider gave no answer; whether it acted is unknown."""
+
+
+class ProviderRefusedError(Exception):
+    """The provider said no, and meant it.
+
+    Attributes:
+        code: The provider's code.
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Provider(Protocol):
+    """Takes money, tells of it, and gives it back; every call may be repeated."""
+
+    @property
+    def name(self) -> str:
+        """The provider's name, 1 to 64 bytes of `[A-Za-z0-9._:-]`."""
+        ...
+
+    async def create(self, order: CreateOrder) -> ProviderAttempt:
+        """Makes an attempt payable; a repeat returns the same attempt.
+
+        Raises:
+            ProviderUnavailableError: No answer; it may exist.
+            ProviderRefusedError: It does not exist and never will under this number.
+        """
+        ...
+
+    async def query(self, merchant_no: str) -> ProviderAttempt | None:
+        """Returns the attempt as it stands; None if the provider does not know the number.
+
+        Raises:
+            ProviderUnavailableError: No answer.
+        """
+        ...
+
+    async def close(self, merchant_no: str) -> CloseAnswer:
+        """Asks that an attempt can never be paid; an unknown number is barred as well.
+
+        Raises:
+            ProviderUnavailableError: No answer; it may be closed.
+        """
+        ...
+
+    async def refund(
+        self, merchant_no: str, *, amount_minor: int, currency: str, refund_key: str
+    ) -> RefundAnswer:
+        """Gives money back; a repeat with the same key is one refund.
+
+        Raises:
+            ProviderUnavailableError: No answer; it may be done.
+        """
+        ...

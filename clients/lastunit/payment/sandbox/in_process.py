@@ -1,0 +1,57 @@
+"""The provider port on a sandbox in the same process, for simulations and tests.
+
+Owns nothing but the shape. Must not add behaviour. Next: `lastunit.payment.sandbox.core`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lastunit.payment.provider import (
+        CloseAnswer,
+        CreateOrder,
+        ProviderAttempt,
+        RefundAnswer,
+    )
+    from lastunit.payment.sandbox.core import SandboxCore
+
+__all__ = ["InProcessProvider"]
+
+
+class InProcessProvider:
+    """Reaches a sandbox by calling it.
+
+    Args:
+        core: The sandbox.
+        name: Name of the provider in attempts and callbacks.
+    """
+
+    def __init__(self, core: SandboxCore, *, name: str = "sandbox") -> None:
+        self._core = core
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """The provider's name."""
+        return self._name
+
+    async def create(self, order: CreateOrder) -> ProviderAttempt:
+        """Makes an attempt payable; see `Provider.create`."""
+        return self._core.create(order)
+
+    async def query(self, merchant_no: str) -> ProviderAttempt | None:
+        """Returns the attempt as it stands; see `Provider.query`."""
+        return self._core.query(merchant_no)
+
+    async def close(self, merchant_no: str) -> CloseAnswer:
+        """Asks to shut the attempt; see `Provider.close`."""
+        return self._core.close(merchant_no)
+
+    async def refund(
+        self, merchant_no: str, *, amount_minor: int, currency: str, refund_key: str
+    ) -> RefundAnswer:
+        """Gives money back; see `Provider.refund`."""
+        return self._core.refund(
+            merchant_no, amount_minor=amount_minor, currency=currency, refund_key=refund_key
+        )
