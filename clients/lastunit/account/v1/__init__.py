@@ -1,0 +1,1 @@
+"""Generated from `proto/lastunit/account/v1`; never edited."""

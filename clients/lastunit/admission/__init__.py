@@ -1,0 +1,1 @@
+"""Generated stubs of `lastunit.admission`, one package a version; see `proto/README.md`."""

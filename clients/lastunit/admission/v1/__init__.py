@@ -1,0 +1,1 @@
+"""Generated from `proto/lastunit/admission/v1`; never edited."""

@@ -1,0 +1,1 @@
+"""Generated from `proto/lastunit/order/v1`; never edited."""

@@ -1,0 +1,1 @@
+"""Generated from `proto/lastunit/payment/v1`; never edited."""

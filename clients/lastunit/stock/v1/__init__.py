@@ -1,0 +1,1 @@
+"""Generated from `proto/lastunit/stock/v1`; never edited."""
