@@ -1,0 +1,170 @@
+"""The data listener: reservations and reads over grpc.aio, bytes in and bytes out.
+
+Owns the handlers of StockService and JournalService on this listener; must not build or parse a
+message on the hot path, nor hold a stock rule. Streams live in `streams`.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+
+from lastunit_server import faults
+from lastunit_server.call_context import caller_from, milliseconds_left
+from lastunit_server.completions import Completions
+from lastunit_server.counts import CallCounts
+from lastunit_server.errors import StartError
+from lastunit_server.faults import Refusal
+from lastunit_server.methods import JOURNAL, STOCK, Listener, path, unary_methods
+from lastunit_server.options import listener_options
+from lastunit_server.streams import Streams
+
+if TYPE_CHECKING:
+    from lastunit_server._native import Node
+    from lastunit_server.settings import Settings
+
+__all__ = ["DataFront", "Handlers", "refuse"]
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = grpc.RpcMethodHandler[Any, Any]
+
+
+class Handlers(grpc.GenericRpcHandler):
+    """Finds a handler by gRPC path; a plain look-up, because it runs once a call."""
+
+    def __init__(self, handlers: dict[str, Handler]) -> None:
+        self._handlers = handlers
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+        """Returns the handler of a call, or None so that grpc answers UNIMPLEMENTED."""
+        return self._handlers.get(handler_call_details.method)
+
+
+def refuse(context: Context, refusal: Refusal) -> bytes:
+    """Sets a refusal as the call's status.
+
+    Without raising: an abort costs an exception on the path that an overload takes most often.
+
+    Returns:
+        No bytes; grpc sends no message beside a status that is not OK.
+    """
+    context.set_code(refusal.code)
+    context.set_details(refusal.message)
+    context.set_trailing_metadata(refusal.trailers)
+    return b""
+
+
+class DataFront:
+    """The data listener.
+
+    Args:
+        node: The open node.
+        settings: Checked settings.
+        loop: The running loop; every handler runs on it.
+    """
+
+    def __init__(self, node: "Node", settings: "Settings", loop: asyncio.AbstractEventLoop) -> None:
+        self.counts = CallCounts()
+        self.completions = Completions(node, loop)
+        self.streams = Streams(
+            node, self.completions, self.counts, streams_max=settings.data.streams_max
+        )
+        self._settings = settings
+        self.settlement_address = settings.settlement.address
+        self.server = grpc.aio.server(
+            options=listener_options(settings.data.max_concurrent_streams)
+        )
+        self.server.add_generic_rpc_handlers((Handlers(self._handlers()),))
+
+    def _handlers(self) -> dict[str, Handler]:
+        is_rehearsal = self._settings.clock == "manual"
+        served, elsewhere = unary_methods(Listener.DATA, is_rehearsal=is_rehearsal)
+        handlers: dict[str, Handler] = {
+            method: grpc.unary_unary_rpc_method_handler(self._unary(method)) for method in served
+        }
+        for method in elsewhere:
+            handlers[method] = grpc.unary_unary_rpc_method_handler(self._elsewhere(method))
+        handlers[path(STOCK, "Exchange")] = grpc.stream_stream_rpc_method_handler(
+            self.streams.exchange
+        )
+        handlers[path(STOCK, "WatchAvailability")] = grpc.unary_stream_rpc_method_handler(
+            self.streams.watch_availability
+        )
+        handlers[path(JOURNAL, "ReadEvents")] = grpc.unary_stream_rpc_method_handler(
+            self.streams.read_events
+        )
+        return handlers
+
+    def _unary(self, method: str) -> Any:
+        submit = self.completions.submit
+        count = self.counts.add
+        listener = Listener.DATA.value
+
+        async def handle(request: bytes, context: Context) -> bytes:
+            try:
+                caller = caller_from(context.invocation_metadata())
+                if isinstance(caller, Refusal):
+                    count(method, caller.code.value[0])
+                    return refuse(context, caller)
+                answer = submit(
+                    method,
+                    request,
+                    caller=caller.name,
+                    deadline_ms=milliseconds_left(context.time_remaining()),
+                    seen_sequence=caller.seen_sequence,
+                    seen_epoch=caller.seen_epoch,
+                    listener=listener,
+                )
+                code, body = answer if isinstance(answer, tuple) else await answer
+                count(method, code)
+                return body if code == 0 else refuse(context, faults.refusal_from(code, body))
+            except Exception:  # noqa: BLE001 - the outer guard: no text of ours reaches a caller
+                refusal = faults.bug(method)
+                count(method, refusal.code.value[0])
+                return refuse(context, refusal)
+
+        return handle
+
+    def _elsewhere(self, method: str) -> Any:
+        async def handle(_request: bytes, context: Context) -> bytes:
+            refusal = faults.wrong_listener(
+                method, here="data", there="settlement", address=self.settlement_address
+            )
+            self.counts.add(method, refusal.code.value[0])
+            return refuse(context, refusal)
+
+        return handle
+
+    def bind(self) -> str:
+        """Takes the port.
+
+        Returns:
+            The `host:port` that is served, with the real port if 0 was asked for.
+
+        Raises:
+            StartError: The port is taken or the address is not ours.
+        """
+        address = self._settings.data.address
+        try:
+            port = self.server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise StartError(
+                f"data.address = {address!r} can't be bound: it is taken or not an address of this"
+                " machine; stop what listens there or set another data.address"
+            ) from error
+        return f"{address.rpartition(':')[0]}:{port}"
+
+    async def start(self) -> None:
+        """Begins to serve."""
+        await self.server.start()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Stops accepting, ends the streams, and lets calls in flight finish.
+
+        Args:
+            grace_seconds: After this, what is left is cut off.
+        """
+        self.streams.stop()
+        await self.server.stop(grace_seconds)
+        self.completions.close()

@@ -1,0 +1,160 @@
+"""Where settings come from: a TOML file, the environment, flags, the later the stronger.
+
+Owns reading and merging; each wrong value is reported with the source that holds it, and a key that
+nobody knows is an error wherever it stands. Ranges live in `settings` and `policy`.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from lastunit_server.errors import Problem, SettingsError
+from lastunit_server.policy import AdmissionPolicy
+from lastunit_server.settings import Settings
+from lastunit_server.validation import problems_from
+
+__all__ = ["ENVIRONMENT_PREFIX", "load_policy", "load_settings"]
+
+ENVIRONMENT_PREFIX = "LASTUNIT_SERVER__"
+_SEPARATOR = "__"
+# Our files are a page long; a wrong path to something big must not be read whole.
+_FILE_BYTES_MAX = 1024 * 1024
+
+Values = dict[str, Any]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def load_settings(
+    config_file: Path | None = None,
+    *,
+    flags: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Reads all sources and checks the result.
+
+    Args:
+        config_file: A TOML file, or None for no file.
+        flags: Dotted keys and texts, the strongest source.
+        environment: Variables; those that start with `LASTUNIT_SERVER__` count, for example
+            `LASTUNIT_SERVER__DATA__ADDRESS`. Default is the process environment.
+
+    Returns:
+        Settings in which every value is in range.
+
+    Raises:
+        SettingsError: With every problem that was found.
+    """
+    variables = os.environ if environment is None else environment
+    sources = {
+        "flag": _from_flags(flags or {}),
+        "environment": _from_environment(variables),
+        str(config_file): _read_toml(config_file) if config_file else {},
+    }
+    merged: Values = {}
+    for values in reversed(sources.values()):
+        merged = _merge(merged, values)
+    return _validated(Settings, merged, sources=sources)
+
+
+def load_policy(policy_file: Path | None) -> AdmissionPolicy:
+    """Reads and checks an admission policy.
+
+    Args:
+        policy_file: A TOML file of schema version 1, or None for the defaults.
+
+    Returns:
+        The policy with every default filled in.
+
+    Raises:
+        SettingsError: With every problem that was found.
+    """
+    if policy_file is None:
+        return AdmissionPolicy(version=1)
+    values = _read_toml(policy_file)
+    return _validated(AdmissionPolicy, values, sources={str(policy_file): values})
+
+
+def _validated(model: type[Model], values: Values, *, sources: Mapping[str, Values]) -> Model:
+    def source_of(path: tuple[str, ...]) -> str:
+        for name, held in sources.items():
+            if _holds(held, path):
+                return name
+        # A check over several keys: the weakest source is the file that an operator edits.
+        named = [name for name, held in sources.items() if held]
+        return named[-1] if named else "settings"
+
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(problems_from(error, model=model, source_of=source_of)) from error
+
+
+def _holds(values: Values, path: tuple[str, ...]) -> bool:
+    current: Any = values
+    for part in path:
+        if not isinstance(current, dict) or part not in current:
+            return False
+        current = current[part]
+    return bool(path)
+
+
+def _merge(weak: Values, strong: Values) -> Values:
+    merged = dict(weak)
+    for key, value in strong.items():
+        below = merged.get(key)
+        is_table = isinstance(value, dict) and isinstance(below, dict)
+        merged[key] = _merge(below, value) if is_table and isinstance(below, dict) else value
+    return merged
+
+
+def _from_flags(flags: Mapping[str, str]) -> Values:
+    values: Values = {}
+    for key, text in flags.items():
+        _put(values, key.split("."), text, source="flag", key=key)
+    return values
+
+
+def _from_environment(variables: Mapping[str, str]) -> Values:
+    values: Values = {}
+    for name in sorted(variables):
+        if name.startswith(ENVIRONMENT_PREFIX):
+            parts = name.removeprefix(ENVIRONMENT_PREFIX).lower().split(_SEPARATOR)
+            _put(values, parts, variables[name], source="environment", key=name)
+    return values
+
+
+def _put(values: Values, parts: list[str], text: str, *, source: str, key: str) -> None:
+    if not all(parts):
+        advice = "write it like data.address or LASTUNIT_SERVER__DATA__ADDRESS"
+        raise SettingsError([Problem(source, key, "has an empty part", advice)])
+    current = values
+    for part in parts[:-1]:
+        current = current.setdefault(part, {})
+        if not isinstance(current, dict):
+            advice = "set either the table's keys or the value, not both"
+            raise SettingsError([Problem(source, key, f"{part} is a value already", advice)])
+    current[parts[-1]] = text
+
+
+def _read_toml(file: Path) -> Values:
+    try:
+        if file.stat().st_size > _FILE_BYTES_MAX:
+            problem = Problem(
+                str(file),
+                "(whole file)",
+                f"is larger than {_FILE_BYTES_MAX} bytes",
+                "point to a TOML file of settings",
+            )
+            raise SettingsError([problem])
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        advice = "check the path and its permissions"
+        message = f"can't be read: {error.strerror}"
+        raise SettingsError([Problem(str(file), "(whole file)", message, advice)]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        problem = Problem(str(file), "(whole file)", f"is not TOML: {error}", "correct that line")
+        raise SettingsError([problem]) from error

@@ -1,0 +1,100 @@
+"""Which method is served where.
+
+Owns the table of listeners: one row per method of the contract; a test holds it against the
+descriptors, so a new method without a row fails. Must not import stubs or grpc: the command line
+and the policy check read it too.
+
+Reservations and reads arrive on the data listener, settlement, operators and control on the
+settlement listener. A queue in the transport forms before any code of ours runs, so only a listener
+of its own keeps settlement out of it.
+"""
+
+from enum import Enum
+
+__all__ = [
+    "ADMIN",
+    "ADMISSION",
+    "COST_METHODS",
+    "JOURNAL",
+    "REHEARSAL",
+    "STOCK",
+    "Listener",
+    "path",
+    "unary_methods",
+]
+
+STOCK = "lastunit.stock.v1.StockService"
+ADMIN = "lastunit.stock.v1.StockAdminService"
+JOURNAL = "lastunit.stock.v1.JournalService"
+REHEARSAL = "lastunit.stock.v1.RehearsalService"
+ADMISSION = "lastunit.admission.v1.AdmissionService"
+
+
+class Listener(Enum):
+    """The two doors; the value is the word that the node counts calls under."""
+
+    DATA = "data"
+    SETTLEMENT = "settlement"
+
+
+# Payment facts, and the one read that settling needs: on both listeners.
+_SETTLING = (
+    "BeginPayment",
+    "SettlePayment",
+    "Confirm",
+    "Release",
+    "Extend",
+    "Return",
+    "RecordRefund",
+    "GetReservation",
+)
+# What a flood consists of: on the data listener only.
+_RESERVING = ("Reserve", "ListReservations", "GetAvailability")
+_ADMIN_METHODS = (
+    "PutSale",
+    "SetSaleState",
+    "PutPool",
+    "SupplyStock",
+    "WithdrawStock",
+    "AdjustStock",
+    "MoveStock",
+    "PourBuffer",
+    "ReleaseUnverified",
+    "MergePersons",
+    "SetExpiryBrake",
+    "Audit",
+    "ExplainReservation",
+)
+_REHEARSAL_METHODS = ("SetClock",)
+_ADMISSION_METHODS = ("GetPolicy", "GetAdmissionStats")
+
+# The names that a policy may price: every operation that the node decides.
+COST_METHODS = frozenset((*_SETTLING, *_RESERVING, *_ADMIN_METHODS, *_REHEARSAL_METHODS))
+
+
+def path(service: str, method: str) -> str:
+    """Returns the gRPC path of a method, for example `/lastunit.stock.v1.StockService/Reserve`."""
+    return f"/{service}/{method}"
+
+
+def unary_methods(
+    listener: Listener, *, is_rehearsal: bool
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Tells which unary calls a listener serves and which belong to the other one.
+
+    Args:
+        listener: The door.
+        is_rehearsal: Whether the node's clock is manual, so that RehearsalService is served.
+
+    Returns:
+        Paths that are served here, and paths that are refused as WRONG_LISTENER.
+    """
+    settling = {path(STOCK, name) for name in _SETTLING}
+    reserving = {path(STOCK, name) for name in _RESERVING}
+    control = {path(ADMIN, name) for name in _ADMIN_METHODS}
+    control |= {path(ADMISSION, name) for name in _ADMISSION_METHODS}
+    if is_rehearsal:
+        control |= {path(REHEARSAL, name) for name in _REHEARSAL_METHODS}
+    if listener is Listener.DATA:
+        return frozenset(settling | reserving), frozenset(control)
+    return frozenset(settling | control), frozenset(reserving)

@@ -1,0 +1,234 @@
+"""The server's life: open, listen, serve, stop.
+
+Owns the order in which the parts start and stop, the signals and the exit code; must not know what
+a call means.
+
+Stopping (SIGTERM or SIGINT): health says NOT_SERVING; the data listener stops accepting and its
+streams end as DRAINING; the settlement listener follows last; the node flushes, writes a snapshot
+and seals the journal. All of it within `grace_seconds`. A second signal leaves at once: what was
+acknowledged is on disk already.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from lastunit_server import logs, standard
+from lastunit_server.data_front import DataFront
+from lastunit_server.errors import StartError
+from lastunit_server.exit_codes import ExitCode
+from lastunit_server.metrics import MetricsEndpoint, ServerCollector
+from lastunit_server.native_settings import native_settings_json
+from lastunit_server.settlement_front import SettlementFront
+
+if TYPE_CHECKING:
+    from lastunit_server._native import Node
+    from lastunit_server.policy import AdmissionPolicy
+    from lastunit_server.settings import Settings
+
+__all__ = ["run"]
+
+# A settlement thread that wants the GIL waits at most this long behind the data listener's loop.
+# Python's default of 5 ms, taken four to five times in one call, was most of settlement's p99 in a
+# flood (bench/settlement_under_flood.py).
+GIL_SWITCH_SECONDS = 0.0005
+# How soon health follows the node; a load balancer asks every second at most.
+_HEALTH_INTERVAL_SECONDS = 0.25
+# Of the grace time, what the listeners may use; the rest is the journal's.
+_LISTENERS_SHARE = 0.7
+
+
+def run(settings: "Settings", policy: "AdmissionPolicy") -> ExitCode:
+    """Serves until a signal comes.
+
+    Args:
+        settings: Checked settings.
+        policy: A checked admission policy.
+
+    Returns:
+        How the process should exit.
+
+    Raises:
+        StartError: The node or a listener could not be opened.
+    """
+    sys.setswitchinterval(GIL_SWITCH_SECONDS)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_Server(settings, policy).serve())
+
+
+def _loop_factory() -> Any:
+    """Returns uvloop's loop where it is installed: up to a third less CPU a call."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def open_node(settings: "Settings", policy: "AdmissionPolicy") -> "Node":
+    """Opens the node.
+
+    Args:
+        settings: Checked settings.
+        policy: A checked admission policy.
+
+    Returns:
+        The open node, which owns the data directory from now on.
+
+    Raises:
+        StartError: The directory has an owner or its journal can't be recovered.
+    """
+    from lastunit_server._native import Node, NodeOpenError
+
+    try:
+        return Node(native_settings_json(settings, policy))
+    except NodeOpenError as error:
+        raise StartError(str(error.args[0])) from error
+
+
+class _Server:
+    """One run of the server, from open to closed."""
+
+    def __init__(self, settings: "Settings", policy: "AdmissionPolicy") -> None:
+        self._settings = settings
+        self._policy = policy
+        self._is_rehearsal = settings.clock == "manual"
+        self._stop_asked = asyncio.Event()
+        self._has_journal_failed = False
+
+    async def serve(self) -> ExitCode:
+        """Opens everything, waits for a signal, closes everything."""
+        self._take_signals()
+        # In a thread, so that a signal during a long recovery is heard.
+        self._node = await asyncio.to_thread(open_node, self._settings, self._policy)
+        try:
+            await self._listen()
+        except BaseException:
+            await asyncio.to_thread(self._node.close)
+            raise
+        self._say_ready()
+        watch = asyncio.create_task(self._watch_health())
+        await self._stop_asked.wait()
+        watch.cancel()
+        return await self._stop()
+
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, signal.Signals(number).name)
+
+    def _on_signal(self, name: str) -> None:
+        if self._stop_asked.is_set():
+            logs.event("stopped_at_once", level=logging.WARNING, signal=name)
+            # Nothing is lost: no reply has left before its record was on disk.
+            os._exit(ExitCode.FORCED)
+        logs.event("stop_asked", signal=name, grace_seconds=self._settings.grace_seconds)
+        self._stop_asked.set()
+
+    async def _listen(self) -> None:
+        settings = self._settings
+        self._data = DataFront(self._node, settings, asyncio.get_running_loop())
+        self._data_health = standard.DataHealth()
+        self._data_health.add_to(self._data.server)
+        standard.add_to_data_server(self._data.server, has_reflection=settings.reflection)
+        self.data_address = self._data.bind()
+
+        self._settlement = SettlementFront(self._node, settings, self.data_address)
+        self._settlement_health = standard.SettlementHealth(is_rehearsal=self._is_rehearsal)
+        self._settlement_health.add_to(self._settlement.server)
+        standard.add_to_settlement_server(
+            self._settlement.server,
+            has_reflection=settings.reflection,
+            is_rehearsal=self._is_rehearsal,
+        )
+        self.settlement_address = self._settlement.bind()
+        self._data.settlement_address = self.settlement_address
+
+        self._metrics = self._open_metrics()
+        self._settlement.start()
+        await self._data.start()
+        await self._set_health(is_serving=True)
+
+    def _open_metrics(self) -> MetricsEndpoint | None:
+        if not self._settings.metrics.address:
+            return None
+        counts = {"data": self._data.counts, "settlement": self._settlement.counts}
+        return MetricsEndpoint(self._settings.metrics.address, ServerCollector(self._node, counts))
+
+    def _say_ready(self) -> None:
+        _is_serving, _reason, epoch, sequence, _durable_sequence = self._node.health()
+        line: dict[str, Any] = {
+            "event": "ready",
+            "service": "ledger",
+            "address": self.data_address,
+            "data": self.data_address,
+            "settlement": self.settlement_address,
+            "metrics": self._metrics.address if self._metrics else None,
+            "epoch": epoch,
+            "sequence": sequence,
+            "durability": self._settings.journal.durability,
+            "clock": self._settings.clock,
+            "directory": str(self._settings.data_directory),
+            "process_id": os.getpid(),
+        }
+        print(json.dumps(line), flush=True)  # noqa: T201 - the parent process waits for it
+        del line["event"]
+        logs.event("ready", **line)
+
+    async def _set_health(self, *, is_serving: bool) -> None:
+        self._settlement_health.set(is_serving=is_serving)
+        await self._data_health.set(is_serving=is_serving)
+
+    async def _watch_health(self) -> None:
+        """Makes health follow the node. A failed journal stays failed until a restart."""
+        was_serving = True
+        while True:
+            is_serving, reason, *_places = self._node.health()
+            if is_serving != was_serving:
+                was_serving = is_serving
+                await self._set_health(is_serving=is_serving)
+                level = logging.INFO if is_serving else logging.ERROR
+                advice = "serving" if is_serving else "restart the server to recover the journal"
+                logs.event("health_changed", level=level, reason=reason, advice=advice)
+            self._has_journal_failed = self._has_journal_failed or not is_serving
+            await asyncio.sleep(_HEALTH_INTERVAL_SECONDS)
+
+    async def _stop(self) -> ExitCode:
+        end = time.monotonic() + self._settings.grace_seconds
+        await self._set_health(is_serving=False)
+        listeners_end = end - self._settings.grace_seconds * (1 - _LISTENERS_SHARE)
+        await self._data.stop(_left(listeners_end))
+        await asyncio.to_thread(self._settlement.stop, _left(listeners_end))
+        self._settlement_health.close()
+        if self._metrics:
+            await asyncio.to_thread(self._metrics.close)
+        is_drained = await asyncio.to_thread(self._node.drain, int(_left(end) * 1000))
+        return await self._close_node(is_drained=is_drained, end=end)
+
+    async def _close_node(self, *, is_drained: bool, end: float) -> ExitCode:
+        try:
+            await asyncio.wait_for(asyncio.to_thread(self._node.close), max(_left(end), 0.1))
+        except TimeoutError:
+            logs.event("stopped_late", level=logging.ERROR, advice="raise grace_seconds")
+            os._exit(ExitCode.FORCED)
+        except OSError as error:
+            logs.event(
+                "journal_failed",
+                level=logging.ERROR,
+                error=str(error),
+                advice="what was acknowledged is on disk; look after the disk, then start again",
+            )
+            return ExitCode.JOURNAL_FAILED
+        if self._has_journal_failed:
+            return ExitCode.JOURNAL_FAILED
+        logs.event("stopped", is_drained=is_drained)
+        return ExitCode.OK if is_drained else ExitCode.FORCED
+
+
+def _left(end: float) -> float:
+    return max(0.0, end - time.monotonic())

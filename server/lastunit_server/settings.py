@@ -1,0 +1,201 @@
+"""Every setting of the server with its default, unit and range.
+
+Owns the settings' names and ranges; must not read files or the environment (see `loading`). The
+settings of admission live in a file of their own (see `policy`), because operators change them
+while a sale runs and the others only at a start.
+"""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.functional_validators import AfterValidator
+
+__all__ = [
+    "Address",
+    "DataListener",
+    "JournalSettings",
+    "MetricsListener",
+    "NodeTuning",
+    "Settings",
+    "SettlementListener",
+    "host_and_port",
+    "is_loopback",
+]
+
+PORT_MAX = 65_535
+MEBIBYTE = 1024 * 1024
+# The last millisecond of the year 9999, where Timestamp ends.
+TIME_MS_MAX = 253_402_300_799_999
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Splits `host:port`.
+
+    Args:
+        address: For example `127.0.0.1:7400` or `[::1]:7400`; port 0 lets the kernel choose.
+
+    Returns:
+        The host without brackets and the port, 0 to 65535.
+
+    Raises:
+        ValueError: The text has another form.
+    """
+    host, colon, port_text = address.rpartition(":")
+    is_port = port_text.isascii() and port_text.isdecimal() and int(port_text) <= PORT_MAX
+    if not colon or not host or not is_port:
+        raise ValueError(f"is {address!r}, not host:port; write it like 127.0.0.1:7400")
+    return host.removeprefix("[").removesuffix("]"), int(port_text)
+
+
+def is_loopback(address: str) -> bool:
+    """Tells whether only this machine can reach an address.
+
+    Args:
+        address: `host:port`.
+
+    Returns:
+        True for `localhost` and for literal loopback addresses. A host name is not resolved: what
+        it means may change after the start.
+    """
+    host, _port = host_and_port(address)
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _checked_address(address: str) -> str:
+    host_and_port(address)
+    return address
+
+
+def _checked_address_or_off(address: str) -> str:
+    return address if address == "" else _checked_address(address)
+
+
+Address = Annotated[str, AfterValidator(_checked_address)]
+AddressOrOff = Annotated[str, AfterValidator(_checked_address_or_off)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataListener(_Section):
+    """Where reservations and reads arrive (grpc.aio)."""
+
+    address: Address = Field(default="127.0.0.1:7400", description="host:port")
+    max_concurrent_streams: int = Field(
+        default=1024,
+        ge=1,
+        le=100_000,
+        description="calls that one connection may have open; more wait in the client",
+    )
+    streams_max: int = Field(
+        default=1000, ge=1, le=100_000, description="Exchange, ReadEvents and Watch streams at once"
+    )
+
+
+class SettlementListener(_Section):
+    """Where settlement, operators and control arrive (a sync server on its own queue)."""
+
+    address: Address = Field(default="127.0.0.1:7401", description="host:port")
+    thread_count: int = Field(
+        default=16, ge=2, le=256, description="calls that are worked on at once on this listener"
+    )
+
+
+class MetricsListener(_Section):
+    """Where Prometheus scrapes `/metrics`; off by default."""
+
+    address: AddressOrOff = Field(default="", description='host:port, or "" for off')
+
+
+class JournalSettings(_Section):
+    """How events reach the disk."""
+
+    durability: Literal["flushed", "written", "memory"] = "flushed"
+    segment_bytes: int = Field(default=64 * MEBIBYTE, ge=MEBIBYTE, le=1024 * MEBIBYTE)
+    kept_back_bytes: int = Field(
+        default=64 * MEBIBYTE,
+        ge=0,
+        le=1024 * 1024 * MEBIBYTE,
+        description="disk space that only settlement may use",
+    )
+    snapshot_events: int = Field(
+        default=200_000, ge=1000, le=100_000_000, description="events between two snapshots"
+    )
+
+
+class NodeTuning(_Section):
+    """How the node shares its time; the defaults suit two cores and more."""
+
+    timer_step_limit: int = Field(
+        default=256, ge=1, le=4096, description="due commands in one step"
+    )
+    timer_interval_ms: int = Field(
+        default=50, ge=5, le=10_000, description="between looks at the clock"
+    )
+    batch_chunk_operations: int = Field(
+        default=64,
+        ge=1,
+        le=4096,
+        description="operations of a batch that are decided under one lock",
+    )
+    watch_interval_ms: int = Field(
+        default=20, ge=1, le=10_000, description="how long changes are gathered for a watch"
+    )
+
+
+class Settings(_Section):
+    """Everything that `lastunit-server serve` can be told. Every key has a default."""
+
+    data_directory: Path = Field(default=Path("lastunit-data"), description="a directory path")
+    clock: Literal["system", "manual"] = "system"
+    manual_start_ms: int = Field(
+        default=0, ge=0, le=TIME_MS_MAX, description="first ledger time of an empty journal"
+    )
+    allow_insecure: bool = False
+    grace_seconds: float = Field(
+        default=20.0,
+        ge=0.0,
+        le=600.0,
+        description="seconds that a stop may take before it is forced",
+    )
+    admission_file: Path | None = Field(default=None, description="a path of a TOML file")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    reflection: bool = True
+    data: DataListener = DataListener()
+    settlement: SettlementListener = SettlementListener()
+    metrics: MetricsListener = MetricsListener()
+    journal: JournalSettings = JournalSettings()
+    node: NodeTuning = NodeTuning()
+
+    @model_validator(mode="after")
+    def _is_insecure_only_on_loopback(self) -> Self:
+        addresses = {"data": self.data.address, "settlement": self.settlement.address}
+        if self.metrics.address:
+            addresses["metrics"] = self.metrics.address
+        for name, address in addresses.items():
+            if not self.allow_insecure and not is_loopback(address):
+                raise ValueError(
+                    f"{name}.address = {address!r} is reachable from other machines without"
+                    " encryption; bind a loopback address, or set allow_insecure = true if"
+                    " something in front of the server protects it"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _are_addresses_distinct(self) -> Self:
+        fixed = [self.data.address, self.settlement.address, self.metrics.address]
+        fixed = [address for address in fixed if address and not address.endswith(":0")]
+        if len(set(fixed)) != len(fixed):
+            raise ValueError(
+                "two listeners share one address; settlement must not queue behind"
+                " reservations, so give each listener its own port"
+            )
+        return self

@@ -1,0 +1,152 @@
+"""The settlement listener: payment facts, operators and control on threads of their own.
+
+Owns the handlers of this listener. It is a sync server on purpose: grpc.aio gives every server of a
+process one completion queue and one loop, where a flood of reservations would stand before a
+settlement; this one has a queue and threads of its own, and waits for the disk without the GIL.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from lastunit_server import faults
+from lastunit_server.call_context import caller_from, milliseconds_left
+from lastunit_server.counts import CallCounts
+from lastunit_server.data_front import Handlers
+from lastunit_server.errors import StartError
+from lastunit_server.faults import Refusal
+from lastunit_server.methods import JOURNAL, STOCK, Listener, path, unary_methods
+from lastunit_server.options import CALLS_IN_FLIGHT_MAX, listener_options
+from lastunit_server.settlement_exchange import SettlementExchange
+
+if TYPE_CHECKING:
+    from lastunit_server._native import Node
+    from lastunit_server.settings import Settings
+
+__all__ = ["SettlementFront"]
+
+Context = grpc.ServicerContext
+Handler = grpc.RpcMethodHandler[Any, Any]
+
+# Providers and our services share few connections, so one connection may carry many calls.
+_CONCURRENT_STREAMS_MAX = 1000
+
+
+class SettlementFront:
+    """The settlement listener.
+
+    Args:
+        node: The open node.
+        settings: Checked settings.
+        data_address: The data listener's `host:port`, told to callers that knock here instead.
+    """
+
+    def __init__(self, node: "Node", settings: "Settings", data_address: str) -> None:
+        self.counts = CallCounts()
+        self._node = node
+        self._settings = settings
+        self._data_address = data_address
+        self.exchange = SettlementExchange(node, self.counts)
+        self._threads = ThreadPoolExecutor(
+            settings.settlement.thread_count, thread_name_prefix="settlement"
+        )
+        self.server = grpc.server(
+            self._threads,
+            options=listener_options(_CONCURRENT_STREAMS_MAX),
+            maximum_concurrent_rpcs=CALLS_IN_FLIGHT_MAX,
+        )
+        self.server.add_generic_rpc_handlers((Handlers(self._handlers()),))
+
+    def _handlers(self) -> dict[str, Handler]:
+        is_rehearsal = self._settings.clock == "manual"
+        served, elsewhere = unary_methods(Listener.SETTLEMENT, is_rehearsal=is_rehearsal)
+        handlers: dict[str, Handler] = {
+            method: grpc.unary_unary_rpc_method_handler(self._unary(method)) for method in served
+        }
+        for method in elsewhere:
+            handlers[method] = grpc.unary_unary_rpc_method_handler(self._elsewhere(method))
+        for method in (path(STOCK, "WatchAvailability"), path(JOURNAL, "ReadEvents")):
+            handlers[method] = grpc.unary_stream_rpc_method_handler(self._elsewhere(method))
+        handlers[path(STOCK, "Exchange")] = grpc.stream_stream_rpc_method_handler(
+            self.exchange.handler()
+        )
+        return handlers
+
+    def _unary(self, method: str) -> Any:
+        call = self._node.call
+        listener = Listener.SETTLEMENT.value
+
+        def handle(request: bytes, context: Context) -> bytes:
+            try:
+                caller = caller_from(context.invocation_metadata())
+                if isinstance(caller, Refusal):
+                    refusal = caller
+                else:
+                    code, body = call(
+                        method,
+                        request,
+                        caller.name,
+                        milliseconds_left(context.time_remaining()),
+                        caller.seen_sequence,
+                        listener,
+                        caller.seen_epoch,
+                    )
+                    if code == 0:
+                        self.counts.add(method, 0)
+                        return body
+                    refusal = faults.refusal_from(code, body)
+            except Exception:  # noqa: BLE001 - the outer guard: no text of ours reaches a caller
+                refusal = faults.bug(method)
+            return self._refuse(method, context, refusal)
+
+        return handle
+
+    def _refuse(self, method: str, context: Context, refusal: Refusal) -> bytes:
+        self.counts.add(method, refusal.code.value[0])
+        context.set_trailing_metadata(refusal.trailers)
+        context.abort(refusal.code, refusal.message)
+        return b""
+
+    def _elsewhere(self, method: str) -> Any:
+        def handle(_request: bytes, context: Context) -> bytes:
+            refusal = faults.wrong_listener(
+                method, here="settlement", there="data", address=self._data_address
+            )
+            return self._refuse(method, context, refusal)
+
+        return handle
+
+    def bind(self) -> str:
+        """Takes the port.
+
+        Returns:
+            The `host:port` that is served, with the real port if 0 was asked for.
+
+        Raises:
+            StartError: The port is taken or the address is not ours.
+        """
+        address = self._settings.settlement.address
+        try:
+            port = self.server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise StartError(
+                f"settlement.address = {address!r} can't be bound: it is taken or not an address of"
+                " this machine; stop what listens there or set another settlement.address"
+            ) from error
+        return f"{address.rpartition(':')[0]}:{port}"
+
+    def start(self) -> None:
+        """Begins to serve."""
+        self.server.start()
+
+    def stop(self, grace_seconds: float) -> None:
+        """Stops accepting, ends the streams, lets calls in flight finish; blocks until then.
+
+        Args:
+            grace_seconds: After this, what is left is cut off.
+        """
+        self.exchange.stop()
+        self.server.stop(grace_seconds).wait()
+        self.exchange.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
