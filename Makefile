@@ -49,7 +49,7 @@ proto-check: setup ## Fail when the committed stubs differ from proto/
 	$(BIN)/python tools/generate_stubs.py --check
 
 bench: setup ## Measure the server's front beside an empty gRPC call, with ghz
-	$(BIN)/python bench/front.py $(ARGS)
+	$(BIN)/python -m bench.front $(ARGS)
 
 lock: setup ## Resolve requirements/dev.in anew into requirements/dev.txt
 	$(BIN)/python tools/lock.py

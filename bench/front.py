@@ -17,11 +17,10 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-import ghz
-import machine
-import stock
 from rich.console import Console
 from rich.table import Table
+
+from bench import ghz, machine, stock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,11 +34,11 @@ MESSAGES_PER_STREAM = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A server under load: its process and the address of its data listener."""
+    """A server under load: its process, and the addresses its ready line told."""
 
     name: str
     pid: int
-    address: str
+    addresses: dict[str, str]
 
 
 @contextmanager
@@ -50,7 +49,7 @@ def started(name: str, command: list[str]) -> Iterator[Server]:
         line = process.stdout.readline() if process.stdout else ""
         if not line:
             sys.exit(f"bench: {name} did not start; run `{' '.join(command)}` to see why")
-        yield Server(name=name, pid=process.pid, address=json.loads(line)["data"])
+        yield Server(name=name, pid=process.pid, addresses=json.loads(line))
     finally:
         process.terminate()
         process.wait(timeout=30)
@@ -81,7 +80,7 @@ def loads(calls: int) -> list[tuple[str, ghz.Load, int]]:
 def measure(server: Server, load: ghz.Load, operations: int, protoset: Path) -> dict[str, float]:
     """Runs one load on one server and returns its figures."""
     before = machine.cpu_seconds(server.pid)
-    report = ghz.run(load, address=server.address, protoset=protoset)
+    report = ghz.run(load, address=server.addresses["data"], protoset=protoset)
     used = machine.cpu_seconds(server.pid) - before
     done = report["statusCodeDistribution"].get("OK", 0)
     if done != load.total:
@@ -120,7 +119,7 @@ def run_all(calls: int, runs: int) -> dict[str, dict[str, list[dict[str, float]]
             started("empty echo", echo_command) as echo,
             started("lastunit", ledger_command) as ledger,
         ):
-            stock.supply(ledger.address)
+            stock.supply(ledger.addresses["settlement"])
             for run in range(runs):
                 for label, load, operations in loads(calls):
                     for server in (echo, ledger):
@@ -165,7 +164,7 @@ def main() -> None:
         for label, servers in figures.items()
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    command = f"bench/front.py --calls {options.calls} --runs {options.runs}"
+    command = f"python -m bench.front --calls {options.calls} --runs {options.runs}"
     record = {"machine": machine.facts(), "command": command, "summary": summary, "runs": figures}
     options.output.write_text(json.dumps(record, indent=1) + "\n")
     show(figures)

@@ -22,7 +22,10 @@ def facts() -> dict[str, object]:
         platform.processor(),
     )
     head = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True,
+        ["git", "describe", "--always", "--dirty"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
         check=True,
     )
     return {
