@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import grpc
-from bench.machine import ROOT
 
-from lastunit.stock.v1 import sale_pb2, stock_admin_service_pb2 as admin
+from bench.machine import ROOT
+from lastunit.stock.v1 import sale_pb2
+from lastunit.stock.v1 import stock_admin_service_pb2 as admin
 from lastunit.stock.v1.stock_admin_service_pb2_grpc import StockAdminServiceStub
 
 SALE = "bench"
@@ -54,11 +55,21 @@ def supply(settlement_address: str) -> None:
     """Opens the sale and supplies more units than any load here can take."""
     with grpc.insecure_channel(settlement_address) as channel:
         stub = StockAdminServiceStub(channel)
-            policy = sale_pb2.SalePolicy()
-        stub.PutSale(admin.PutSaleRequest(request_id="sale", sale_id=SALE, policy=policy, actor=ACTOR, reason=REASON))
+        policy = sale_pb2.SalePolicy()
+        stub.PutSale(
+            admin.PutSaleRequest(
+                request_id="sale", sale_id=SALE, policy=policy, actor=ACTOR, reason=REASON
+            )
+        )
         stub.PutPool(
             admin.PutPoolRequest(
-                request_id="pool", sale_id=SALE, sku=SKU, pool=POOL, is_offered=True, actor=ACTOR, reason=REASON
+                request_id="pool",
+                sale_id=SALE,
+                sku=SKU,
+                pool=POOL,
+                is_offered=True,
+                actor=ACTOR,
+                reason=REASON,
             )
         )
         for number in range(SUPPLIES):
@@ -69,6 +80,7 @@ def supply(settlement_address: str) -> None:
                     sku=SKU,
                     pool=POOL,
                     units=UNITS_PER_SUPPLY,
-                    actor=ACTOR, reason=REASON,
+                    actor=ACTOR,
+                    reason=REASON,
                 )
             )
