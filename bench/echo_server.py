@@ -34,7 +34,7 @@ async def echo_each(
 async def serve() -> None:
     """Serves on a free loopback port until SIGTERM; prints the port as a JSON line."""
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    handlers = {
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "Reserve": grpc.unary_unary_rpc_method_handler(echo),
         "Exchange": grpc.stream_stream_rpc_method_handler(echo_each),
     }
