@@ -5,7 +5,7 @@ message on the hot path, nor hold a stock rule. Streams live in `streams`.
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 import grpc.aio
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["DataFront", "Handlers", "refuse"]
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Handler = grpc.RpcMethodHandler[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class Handlers(grpc.GenericRpcHandler):
@@ -36,7 +36,7 @@ class Handlers(grpc.GenericRpcHandler):
     def __init__(self, handlers: dict[str, Handler]) -> None:
         self._handlers = handlers
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "Handler | None":
         """Returns the handler of a call, or None so that grpc answers UNIMPLEMENTED."""
         return self._handlers.get(handler_call_details.method)
 
@@ -66,6 +66,7 @@ class DataFront:
 
     def __init__(self, node: "Node", settings: "Settings", loop: asyncio.AbstractEventLoop) -> None:
         self.counts = CallCounts()
+        self.address = ""
         self.completions = Completions(node, loop)
         self.streams = Streams(
             node, self.completions, self.counts, streams_max=settings.data.streams_max
@@ -153,7 +154,8 @@ class DataFront:
                 f"data.address = {address!r} can't be bound: it is taken or not an address of this"
                 " machine; stop what listens there or set another data.address"
             ) from error
-        return f"{address.rpartition(':')[0]}:{port}"
+        self.address = f"{address.rpartition(':')[0]}:{port}"
+        return self.address
 
     async def start(self) -> None:
         """Begins to serve."""

@@ -22,6 +22,7 @@ __all__ = [
     "bug",
     "draining",
     "fault",
+    "past_the_end",
     "refusal_from",
     "too_many_streams",
     "wrong_listener",
@@ -153,6 +154,24 @@ def too_many_streams(limit: int, *, advice: str) -> Refusal:
         "TOO_MANY_STREAMS",
         f"{limit} streams are open already, {advice}",
         metadata={"limit": str(limit)},
+    )
+
+
+def past_the_end(after_sequence: int) -> Refusal:
+    """Refuses to read events after a position that this journal has not reached.
+
+    Args:
+        after_sequence: The position asked for.
+
+    Returns:
+        OUT_OF_RANGE: the reader knows events that this journal lacks, so it reads another one.
+    """
+    return fault(
+        grpc.StatusCode.OUT_OF_RANGE,
+        "SEQUENCE_NOT_REACHED",
+        f"after_sequence {after_sequence} lies beyond the end of the journal, which may have been"
+        " rolled back; check that this is the right server before reading from an earlier sequence",
+        metadata={"after_sequence": str(after_sequence)},
     )
 
 

@@ -52,7 +52,7 @@ def load_settings(
     sources = {
         "flag": _from_flags(flags or {}),
         "environment": _from_environment(variables),
-        str(config_file): _read_toml(config_file) if config_file else {},
+        str(config_file or "settings"): _read_toml(config_file) if config_file else {},
     }
     merged: Values = {}
     for values in reversed(sources.values()):
@@ -78,14 +78,16 @@ def load_policy(policy_file: Path | None) -> AdmissionPolicy:
     return _validated(AdmissionPolicy, values, sources={str(policy_file): values})
 
 
-def _validated(model: type[Model], values: Values, *, sources: Mapping[str, Values]) -> Model:
+def _validated(model: type[Model], values: Values, *, sources: dict[str, Values]) -> Model:
+    weakest = next(reversed(sources))
+
     def source_of(path: tuple[str, ...]) -> str:
         for name, held in sources.items():
             if _holds(held, path):
                 return name
-        # A check over several keys: the weakest source is the file that an operator edits.
-        named = [name for name, held in sources.items() if held]
-        return named[-1] if named else "settings"
+        # A missing key, or a check over several: the weakest source that says anything, because
+        # that is the file that an operator edits.
+        return next((name for name, held in reversed(sources.items()) if held), weakest)
 
     try:
         return model.model_validate(values)

@@ -8,7 +8,7 @@ TOML of schema version 1::
     [lanes.reservation]          # also: settlement, read, control
     rate_per_second = 50000      # tokens a second; leave it out for no bucket
     burst = 5000                 # tokens that a quiet lane saves up
-    calls_in_flight_max = 4096   # calls let in and not yet answered
+    calls_in_flight_max = 16384  # let in and not yet answered; each operation of a batch counts
 
     [callers.default]            # the bucket of each caller that is not named
     rate_per_second = 5000
@@ -84,7 +84,7 @@ class Lane(_Section):
         default=None, gt=0, le=RATE_MAX, description="tokens a second"
     )
     burst: float | None = Field(default=None, gt=0, le=BURST_MAX, description="tokens")
-    calls_in_flight_max: int = Field(default=4096, ge=1, le=IN_FLIGHT_MAX, description="calls")
+    calls_in_flight_max: int = Field(default=16_384, ge=1, le=IN_FLIGHT_MAX, description="calls")
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
@@ -95,7 +95,7 @@ class Lane(_Section):
 class UnlimitedLane(_Section):
     """A lane that no bucket may refuse; only the calls in flight are bounded."""
 
-    calls_in_flight_max: int = Field(default=4096, ge=1, le=IN_FLIGHT_MAX, description="calls")
+    calls_in_flight_max: int = Field(default=16_384, ge=1, le=IN_FLIGHT_MAX, description="calls")
 
 
 class Lanes(_Section):
@@ -103,7 +103,7 @@ class Lanes(_Section):
 
     settlement: UnlimitedLane = UnlimitedLane()
     reservation: Lane = Lane(rate_per_second=50_000, burst=5000)
-    read: Lane = Lane(rate_per_second=50_000, burst=5000, calls_in_flight_max=2048)
+    read: Lane = Lane(rate_per_second=50_000, burst=5000, calls_in_flight_max=4096)
     control: UnlimitedLane = UnlimitedLane(calls_in_flight_max=64)
 
 

@@ -31,6 +31,8 @@ __all__ = ["SettlementExchange"]
 _EXCHANGE = path(STOCK, "Exchange")
 # Streams at once; each keeps two threads. Order and payment services open one or two each.
 _STREAMS_MAX = 64
+# Threads that tell streams past the bound so at once, while all others are kept.
+_REFUSING_THREADS = 2
 # How often the dispatcher looks whether it should end.
 _POLL_MS = 500
 
@@ -108,7 +110,7 @@ class SettlementExchange:
         self._stopped = threading.Event()
         self._slots = threading.BoundedSemaphore(_STREAMS_MAX)
         self._threads = ThreadPoolExecutor(
-            2 * _STREAMS_MAX, thread_name_prefix="settlement-exchange"
+            2 * _STREAMS_MAX + _REFUSING_THREADS, thread_name_prefix="settlement-exchange"
         )
         self._inputs: set[_Input] = set()
 

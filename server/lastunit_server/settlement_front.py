@@ -6,7 +6,7 @@ settlement; this one has a queue and threads of its own, and waits for the disk 
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["SettlementFront"]
 
 Context = grpc.ServicerContext
-Handler = grpc.RpcMethodHandler[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 # Providers and our services share few connections, so one connection may carry many calls.
 _CONCURRENT_STREAMS_MAX = 1000
@@ -44,6 +44,7 @@ class SettlementFront:
 
     def __init__(self, node: "Node", settings: "Settings", data_address: str) -> None:
         self.counts = CallCounts()
+        self.address = ""
         self._node = node
         self._settings = settings
         self._data_address = data_address
@@ -134,7 +135,8 @@ class SettlementFront:
                 f"settlement.address = {address!r} can't be bound: it is taken or not an address of"
                 " this machine; stop what listens there or set another settlement.address"
             ) from error
-        return f"{address.rpartition(':')[0]}:{port}"
+        self.address = f"{address.rpartition(':')[0]}:{port}"
+        return self.address
 
     def start(self) -> None:
         """Begins to serve."""

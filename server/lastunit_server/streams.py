@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, Self
 import grpc
 import grpc.aio
 
-from lastunit.stock.v1 import outcome_pb2, stock_service_pb2
-
+from lastunit.stock.v1 import journal_service_pb2, outcome_pb2, stock_service_pb2
 from lastunit_server import faults
 from lastunit_server.call_context import Caller, caller_from, milliseconds_left
 from lastunit_server.completions import Answer, Completions
 from lastunit_server.counts import CallCounts
-from lastunit_server.event_request import EventRequest, event_request_from, past_the_end
+from lastunit_server.declared_rules import checked
 from lastunit_server.faults import Refusal, refusal_from
 from lastunit_server.methods import JOURNAL, STOCK, Listener, path
 from lastunit_server.options import EXCHANGE_MESSAGES_IN_FLIGHT_MAX
@@ -139,13 +138,13 @@ class Streams:
     async def read_events(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
         """Serves JournalService.ReadEvents: every durable event once, in order, then live."""
         async with self._guarded(_READ_EVENTS, context):
-            asked = event_request_from(request)
+            asked = checked(journal_service_pb2.ReadEventsRequest, request)
             if isinstance(asked, Refusal):
                 raise _StreamEndError(asked)
             async for body in self._pages(asked):
                 yield body
 
-    async def _pages(self, asked: EventRequest) -> AsyncIterator[bytes]:
+    async def _pages(self, asked: journal_service_pb2.ReadEventsRequest) -> AsyncIterator[bytes]:
         after = asked.after_sequence
         is_first = True
         while not self._stopped.is_set():
@@ -158,7 +157,7 @@ class Streams:
             after = last
             if is_news:
                 continue
-            if not asked.is_following:
+            if not asked.follow:
                 return
             await self._or_stop(self._completions.ask(partial(self._notify, after)))
         raise _StreamEndError(faults.draining())
@@ -171,7 +170,7 @@ class Streams:
             # In a thread: a follower that is far behind reads from the disk.
             return await asyncio.to_thread(self._node.read_events, after, limit)
         except ValueError as error:
-            raise _StreamEndError(past_the_end(after)) from error
+            raise _StreamEndError(faults.past_the_end(after)) from error
 
     async def watch_availability(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
         """Serves StockService.WatchAvailability: the present state, then what changes."""

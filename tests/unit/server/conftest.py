@@ -1,0 +1,67 @@
+"""Fronts over a fake node, on free loopback ports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from lastunit_server.data_front import DataFront
+from lastunit_server.loading import load_settings
+from lastunit_server.settlement_front import SettlementFront
+
+from .fake_node import FakeNode
+
+if TYPE_CHECKING:
+    from lastunit_server._native import Node
+    from lastunit_server.settings import Settings
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """Free ports, and few enough streams that a test can open one too many."""
+    flags = {
+        "data.address": "127.0.0.1:0",
+        "settlement.address": "127.0.0.1:0",
+        "data.streams_max": "3",
+    }
+    return load_settings(flags=flags, environment={})
+
+
+@pytest.fixture
+def node() -> FakeNode:
+    """A node that answers each request with itself."""
+    return FakeNode()
+
+
+@contextlib.asynccontextmanager
+async def running_data_front(node: FakeNode, settings: Settings) -> AsyncIterator[str]:
+    """Serves a data front while the block runs; gives its address."""
+    front = DataFront(cast("Node", node), settings, asyncio.get_running_loop())
+    front.settlement_address = "settlement.example:1"
+    address = front.bind()
+    await front.start()
+    try:
+        yield address
+    finally:
+        await front.stop(1)
+
+
+@pytest.fixture
+async def data_address(node: FakeNode, settings: Settings) -> AsyncIterator[str]:
+    """The address of a running data front over the node."""
+    async with running_data_front(node, settings) as address:
+        yield address
+
+
+@pytest.fixture
+def settlement_front(node: FakeNode, settings: Settings) -> Iterator[SettlementFront]:
+    """A running settlement front over the node."""
+    front = SettlementFront(cast("Node", node), settings, "data.example:1")
+    front.bind()
+    front.start()
+    yield front
+    front.stop(1)
