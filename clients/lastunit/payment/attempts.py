@@ -197,7 +197,18 @@ def record(
         values |= {"paid_amount_minor": fact.amount_minor, "paid_currency": fact.currency}
     _update(connection, attempt_id, values)
     if decision.effect is not Effect.KEEP_ASKING or decision.state is not state:
-        _write_news(connection, attempt_id, fact.source, news, state, decision, now_ms)
+        connection.execute(
+            sa.insert(schema.attempt_news),
+            {
+                "attempt_id": attempt_id,
+                "source": fact.source,
+                "news": news.value,
+                "state_from": state.value,
+                "state_to": decision.state.value,
+                "effect": decision.effect.value,
+                "time_ms": now_ms,
+            },
+        )
     outbox.add_settlement(connection, row, decision.effect, fact, now_ms=now_ms)
     return decision
 
@@ -349,27 +360,4 @@ def _next_ask_ms(
         settle_by_ms=row.settle_by_ms,
         now_ms=now_ms,
         is_created=decision.state is AttemptState.OPEN,
-    )
-
-
-def _write_news(
-    connection: sa.Connection,
-    attempt_id: str,
-    source: str,
-    news: News,
-    state: AttemptState,
-    decision: Decision,
-    now_ms: int,
-) -> None:
-    connection.execute(
-        sa.insert(schema.attempt_news),
-        {
-            "attempt_id": attempt_id,
-            "source": source,
-            "news": news.value,
-            "state_from": state.value,
-            "state_to": decision.state.value,
-            "effect": decision.effect.value,
-            "time_ms": now_ms,
-        },
     )

@@ -64,6 +64,8 @@ class News(StrEnum):
     CLOSE_ACKNOWLEDGED = "CLOSE_ACKNOWLEDGED"
     CLOSE_REFUSED = "CLOSE_REFUSED"
     """Too young or busy; the close is asked for again."""
+    REFUNDED = "REFUNDED"
+    """All the money of a quarantined attempt is given back."""
 
 
 class Effect(StrEnum):
@@ -117,6 +119,8 @@ def _while_money_may_come(state: AttemptState) -> dict[News, Decision]:
         _N.NOT_FOUND: Decision(silent, _E.KEEP_ASKING),
         _N.CLOSE_ACKNOWLEDGED: _CANCELLED,
         _N.CLOSE_REFUSED: Decision(state, _E.KEEP_ASKING),
+        # Nothing was refunded by us yet; whatever it is, asking will tell.
+        _N.REFUNDED: Decision(state, _E.IGNORE),
     }
 
 
@@ -139,7 +143,8 @@ TABLE: Final[Mapping[AttemptState, Mapping[News, Decision]]] = {
     _S.SUCCEEDED: _final(_S.SUCCEEDED, is_money_honoured=False),
     _S.FAILED: _final(_S.FAILED, is_money_honoured=True),
     _S.CANCELLED: _final(_S.CANCELLED, is_money_honoured=True),
-    _S.QUARANTINED: _final(_S.QUARANTINED, is_money_honoured=False),
+    # Once a human has sent the money back the unit need not wait any longer.
+    _S.QUARANTINED: _final(_S.QUARANTINED, is_money_honoured=False) | {_N.REFUNDED: _CANCELLED},
 }
 """Every state and every news: rank SUCCEEDED > CANCELLED, FAILED > OPEN, UNKNOWN > INIT."""
 

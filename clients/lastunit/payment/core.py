@@ -1,0 +1,324 @@
+"""The payment service as plain steps: start, ask, settle, refund, follow.
+
+Owns how the parts fit together and the service's answers as messages of `lastunit.payment.v1`.
+Must not sleep or loop: `lastunit.payment.loops` does, or a simulation.
+Next: `attempts` (what news means), `reconciler`, `teller`, `inbox`, `follower`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from lastunit.payment import attempts, outbox, views
+from lastunit.payment.attempts import Fact, NewAttempt, StartResult, fact_from_provider
+from lastunit.payment.follower import PaymentFollower
+from lastunit.payment.inbox import InboxReader, InboxWorker
+from lastunit.payment.provider import (
+    CreateOrder,
+    ProviderRefusedError,
+    ProviderUnavailableError,
+)
+from lastunit.payment.reconciler import Reconciler
+from lastunit.payment.schedule import Schedule
+from lastunit.payment.states import OPEN_STATES, AttemptState, News
+from lastunit.payment.teller import Teller
+from lastunit.payment.v1 import payment_service_pb2 as pb
+from lastunit.service.database import Lane
+
+if TYPE_CHECKING:
+    import random
+
+    import sqlalchemy as sa
+
+    from lastunit.payment.ports import LedgerPort
+    from lastunit.payment.provider import Provider
+    from lastunit.payment.settings import PaymentSettings
+    from lastunit.service.clock import Clock
+    from lastunit.service.database import Database, TransactionRunner
+
+__all__ = ["PaymentCore"]
+
+_OPEN_NAMES: Final = tuple(state.value for state in OPEN_STATES)
+
+
+class PaymentCore:
+    """Is the payment service without its wires.
+
+    Args:
+        database: The payment service's own tables.
+        inbox: The webhook's database; only read.
+        ledger: A `StockClient`, or what stands in for it.
+        provider: The one provider of this service.
+        clock: Tells the time.
+        settings: Spans and bounds.
+        random: Spreads asks; seeded in a simulation.
+        runner: Writes the database; None: the database's own writer.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        inbox: Database,
+        ledger: LedgerPort,
+        provider: Provider,
+        clock: Clock,
+        settings: PaymentSettings,
+        random: random.Random,
+        runner: TransactionRunner | None = None,
+    ) -> None:
+        self._database = database
+        self._runner: TransactionRunner = runner or database
+        self._provider = provider
+        self._clock = clock
+        self._settings = settings
+        self._schedule = Schedule(settings, random)
+        providers = {provider.name: provider}
+        self._reconciler = Reconciler(
+            database=database,
+            runner=self._runner,
+            providers=providers,
+            clock=clock,
+            schedule=self._schedule,
+            settings=settings,
+        )
+        self._teller = Teller(
+            database=database,
+            runner=self._runner,
+            ledger=ledger,
+            providers=providers,
+            clock=clock,
+            schedule=self._schedule,
+            settings=settings,
+        )
+        self._inbox = InboxWorker(
+            database=database,
+            runner=self._runner,
+            reader=InboxReader(inbox),
+            clock=clock,
+            schedule=self._schedule,
+        )
+        self.follower = PaymentFollower(
+            database=database,
+            runner=self._runner,
+            journal=ledger,
+            clock=clock,
+            provider=provider.name,
+        )
+
+    # --- steps of the loops ----------------------------------------------------------------
+
+    async def process_inbox_once(self, limit: int = 256) -> int:
+        """Acts on the next stored callbacks; returns how many there were."""
+        return await self._inbox.process_once(limit)
+
+    async def settle_once(self, limit: int = 256) -> int:
+        """Tells the ledger of results that are due; returns how many were tried."""
+        return await self._teller.settle_once(limit)
+
+    async def refund_once(self, limit: int = 64) -> int:
+        """Carries on with refunds that are due; returns how many were tried."""
+        return await self._teller.refund_once(limit)
+
+    async def reconcile_once(self, now_ms: int, limit: int = 256) -> int:
+        """Asks the provider for attempts that are due; returns how many were asked for."""
+        return await self._reconciler.reconcile_once(now_ms, limit)
+
+    async def follow_once(self, limit: int = 1_024) -> int:
+        """Looks at the ledger's next events; returns how many there were."""
+        return await self.follower.follow_once(limit)
+
+    def next_due_ms(self) -> int | None:
+        """Returns when the next ask, settlement or refund is due, or None."""
+        with self._database.read() as connection:
+            next_try_ms = outbox.next_try_ms(connection)
+        due = [self._reconciler.next_ask_ms(), next_try_ms]
+        return min((each for each in due if each is not None), default=None)
+
+    # --- what the order service and operators call -------------------------------------------
+
+    async def start_attempt(self, request: pb.StartAttemptRequest) -> pb.StartAttemptResponse:
+        """Starts an attempt: written down first, then created at the provider.
+
+        A repeat carries on where the first call stopped, so a crash in between heals.
+        """
+        provider = request.provider or self._provider.name
+        if provider != self._provider.name:
+            return pb.StartAttemptResponse(refusal=pb.REFUSAL_PROVIDER_DOWN)
+        wanted = NewAttempt(
+            attempt_id=request.attempt_id,
+            order_id=request.order_id,
+            reservation_id=request.reservation_id,
+            provider=provider,
+            method=request.method,
+            amount_minor=request.amount_minor,
+            currency=request.currency,
+            settle_by_ms=request.settle_by_time.ToMilliseconds(),
+        )
+        result = await self._write_start(wanted)
+        refused = _refused(result)
+        if refused is not None:
+            return refused
+        row = result.row
+        if row is None:
+            raise AssertionError("a start is refused or has a row")
+        if row.state in _OPEN_NAMES and not row.pay_url:
+            row = await self._create(row)
+        return pb.StartAttemptResponse(
+            refusal=_refusal_of(row),
+            replayed=not result.is_new,
+            attempt=views.attempt(row, None),
+        )
+
+    async def get_attempt(self, request: pb.GetAttemptRequest) -> pb.GetAttemptResponse:
+        """Shows an attempt."""
+        attempt = self._view(request.attempt_id)
+        if attempt is None:
+            return pb.GetAttemptResponse(refusal=pb.REFUSAL_UNKNOWN_ATTEMPT)
+        return pb.GetAttemptResponse(attempt=attempt)
+
+    async def ask_now(self, request: pb.AskNowRequest) -> pb.AskNowResponse:
+        """Asks the provider for one attempt now."""
+        if self._view(request.attempt_id) is None:
+            return pb.AskNowResponse(refusal=pb.REFUSAL_UNKNOWN_ATTEMPT)
+        is_answered = await self._reconciler.ask_now(request.attempt_id)
+        return pb.AskNowResponse(
+            refusal=pb.REFUSAL_UNSPECIFIED if is_answered else pb.REFUSAL_PROVIDER_DOWN,
+            attempt=self._view(request.attempt_id),
+        )
+
+    async def close_attempt(self, request: pb.CloseAttemptRequest) -> pb.CloseAttemptResponse:
+        """Closes an attempt at the provider; without an answer it is tried until there is one."""
+        now_ms = self._clock.now_ms()
+
+        def work(connection: sa.Connection) -> bool:
+            return attempts.ask_soon(
+                connection, request.attempt_id, now_ms=now_ms, is_close_asked=True
+            )
+
+        if not await self._runner.run(work, lane=Lane.SETTLEMENT):
+            return pb.CloseAttemptResponse(refusal=pb.REFUSAL_UNKNOWN_ATTEMPT)
+        is_answered = await self._reconciler.ask_now(request.attempt_id)
+        return pb.CloseAttemptResponse(
+            refusal=pb.REFUSAL_UNSPECIFIED if is_answered else pb.REFUSAL_PROVIDER_DOWN,
+            attempt=self._view(request.attempt_id),
+        )
+
+    async def refund_attempt(self, request: pb.RefundAttemptRequest) -> pb.RefundAttemptResponse:
+        """Sends the money of a quarantined attempt back, or shows a refund under way.
+
+        Money that bought units is not touched here: the ledger has to say that it is owed.
+        """
+        now_ms = self._clock.now_ms()
+
+        def work(connection: sa.Connection) -> pb.Refusal.ValueType:
+            row = attempts.load(connection, request.attempt_id)
+            if row is None:
+                return pb.REFUSAL_UNKNOWN_ATTEMPT
+            if row.state == AttemptState.QUARANTINED:
+                outbox.add_refund(connection, row, now_ms=now_ms)
+            elif views.load_refund(connection, request.attempt_id) is None:
+                return pb.REFUSAL_NOT_PAID
+            return pb.REFUSAL_UNSPECIFIED
+
+        refusal = await self._runner.run(work, lane=Lane.SETTLEMENT)
+        attempt = self._view(request.attempt_id)
+        return pb.RefundAttemptResponse(refusal=refusal, attempt=attempt)
+
+    async def list_attempts(self, request: pb.ListAttemptsRequest) -> pb.ListAttemptsResponse:
+        """Lists attempts, oldest first."""
+        with self._database.read() as connection:
+            return views.list_attempts(connection, request)
+
+    async def list_orphans(self, request: pb.ListOrphansRequest) -> pb.ListOrphansResponse:
+        """Lists news of attempts nobody started, oldest first."""
+        with self._database.read() as connection:
+            return views.list_orphans(connection, request)
+
+    async def get_totals(self, _request: pb.GetTotalsRequest) -> pb.GetTotalsResponse:
+        """Sums up what there is."""
+        with self._database.read() as connection:
+            counters = views.totals(connection, self._clock.now_ms())
+        return pb.GetTotalsResponse(counters=counters)
+
+    # --- inside ----------------------------------------------------------------------------
+
+    async def _write_start(self, wanted: NewAttempt) -> StartResult:
+        now_ms = self._clock.now_ms()
+        first_ask_ms = self._schedule.next_ask_ms(
+            start_ms=now_ms, settle_by_ms=wanted.settle_by_ms, now_ms=now_ms, is_created=False
+        )
+
+        def work(connection: sa.Connection) -> StartResult:
+            return attempts.start(
+                connection,
+                wanted,
+                now_ms=now_ms,
+                first_ask_ms=first_ask_ms,
+                attempts_max=self._settings.attempts_per_order_max,
+            )
+
+        return await self._runner.run(work, lane=Lane.SETTLEMENT)
+
+    async def _create(self, row: sa.Row[Any]) -> sa.Row[Any]:
+        """Calls the provider and writes its answer down; returns the attempt as it then is."""
+        order = CreateOrder(
+            merchant_no=row.attempt_id,
+            method=row.method,
+            amount_minor=row.amount_minor,
+            currency=row.currency,
+            expire_ms=row.settle_by_ms,
+        )
+        try:
+            created = await self._provider.create(order)
+            fact = fact_from_provider(News.CREATED, "create", created)
+        except ProviderRefusedError as error:
+            fact = Fact(news=News.REFUSED, source="create", failure_code=error.code)
+        except ProviderUnavailableError:
+            fact = Fact(news=News.NO_ANSWER, source="create")
+        now_ms = self._clock.now_ms()
+
+        def work(connection: sa.Connection) -> sa.Row[Any]:
+            attempts.record(
+                connection, row.attempt_id, fact, now_ms=now_ms, schedule=self._schedule
+            )
+            written = attempts.load(connection, row.attempt_id)
+            if written is None:
+                raise AssertionError(f"attempt {row.attempt_id} was written and is gone")
+            return written
+
+        return await self._runner.run(work, lane=Lane.SETTLEMENT)
+
+    def _view(self, attempt_id: str) -> pb.Attempt | None:
+        with self._database.read() as connection:
+            row = attempts.load(connection, attempt_id)
+            if row is None:
+                return None
+            return views.attempt(row, views.load_refund(connection, attempt_id))
+
+
+def _refused(result: StartResult) -> pb.StartAttemptResponse | None:
+    if result.is_too_many:
+        return pb.StartAttemptResponse(refusal=pb.REFUSAL_TOO_MANY_ATTEMPTS)
+    if result.is_other_provider_open:
+        return pb.StartAttemptResponse(refusal=pb.REFUSAL_OTHER_PROVIDER_OPEN)
+    if result.conflict_field:
+        return pb.StartAttemptResponse(
+            refusal=pb.REFUSAL_CONFLICT, conflict_field=result.conflict_field
+        )
+    if result.row is not None and result.row.amount_minor == 0:
+        return pb.StartAttemptResponse(refusal=pb.REFUSAL_ALREADY_CLOSED)
+    return None
+
+
+def _refusal_of(row: sa.Row[Any]) -> pb.Refusal.ValueType:
+    """Returns what the order service is told of an attempt that was written down."""
+    match AttemptState(row.state):
+        case AttemptState.FAILED:
+            return pb.REFUSAL_PROVIDER_REFUSED
+        case AttemptState.CANCELLED:
+            return pb.REFUSAL_ALREADY_CLOSED
+        case AttemptState.UNKNOWN | AttemptState.INIT:
+            return pb.REFUSAL_PROVIDER_DOWN
+        case AttemptState.OPEN | AttemptState.SUCCEEDED | AttemptState.QUARANTINED:
+            return pb.REFUSAL_UNSPECIFIED

@@ -1,0 +1,178 @@
+"""Acts on stored callbacks, in the order in which they arrived.
+
+Owns the position up to which the inbox was worked off; it commits together with the effects, so
+each callback has its effect exactly once. Must not call anybody, so nothing can hold it up.
+Next: `lastunit.payment.attempts` decides, `lastunit.payment.teller` tells the ledger.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from lastunit.payment import attempts, positions, schema
+from lastunit.payment.callback import (
+    Callback,
+    CallbackKind,
+    MalformedCallbackError,
+    parse_callback,
+)
+from lastunit.payment.states import News
+from lastunit.service.database import Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lastunit.payment.schedule import Schedule
+    from lastunit.service.clock import Clock
+    from lastunit.service.database import Database, TransactionRunner
+
+__all__ = ["InboxReader", "InboxWorker"]
+
+_POSITION: Final = "inbox"
+
+_NEWS: Final[Mapping[CallbackKind, News]] = {
+    CallbackKind.PAYMENT_SUCCEEDED: News.PAID,
+    CallbackKind.PAYMENT_FAILED: News.FAILED,
+    CallbackKind.PAYMENT_CLOSED: News.CLOSE_ACKNOWLEDGED,
+}
+
+_log: Final = logging.getLogger(__name__)
+
+
+class InboxReader:
+    """Reads what the webhook has stored.
+
+    Args:
+        database: The inbox; only read here.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def read_after(self, position: int, limit: int) -> Sequence[sa.Row[Any]]:
+        """Returns stored callbacks in order of arrival.
+
+        Args:
+            position: `inbox_id` after which to read, 0 or more.
+            limit: At most so many, 1 or more.
+        """
+        query = (
+            sa.select(schema.inbox)
+            .where(schema.inbox.c.inbox_id > position)
+            .order_by(schema.inbox.c.inbox_id)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return connection.execute(query).all()
+
+
+class InboxWorker:
+    """Works the inbox off.
+
+    Args:
+        database: The payment service's own tables, for reading.
+        runner: Writes them.
+        reader: The inbox.
+        clock: Tells the time.
+        schedule: Says when to ask next where a callback leaves an attempt open.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        runner: TransactionRunner,
+        reader: InboxReader,
+        clock: Clock,
+        schedule: Schedule,
+    ) -> None:
+        self._database = database
+        self._runner = runner
+        self._reader = reader
+        self._clock = clock
+        self._schedule = schedule
+
+    async def process_once(self, limit: int) -> int:
+        """Acts on the next callbacks in one transaction.
+
+        Args:
+            limit: At most so many, 1 or more.
+
+        Returns:
+            How many there were; 0 means that the inbox is worked off.
+        """
+        position = positions.read(self._database, _POSITION)
+        rows = self._reader.read_after(position, limit)
+        if not rows:
+            return 0
+
+        def work(connection: sa.Connection) -> None:
+            # Another run may have been here since; what it did must not be done again.
+            done = positions.load(connection, _POSITION)
+            for row in rows:
+                if row.inbox_id > done:
+                    self._act(connection, row)
+            positions.save(connection, _POSITION, max(done, rows[-1].inbox_id))
+
+        await self._runner.run(work, lane=Lane.SETTLEMENT)
+        return len(rows)
+
+    def _act(self, connection: sa.Connection, row: sa.Row[Any]) -> None:
+        try:
+            callback = parse_callback(row.raw_body)
+        except MalformedCallbackError as error:
+            # The door lets none in; if one got there all the same it must be seen, not block.
+            _log.exception("unreadable callback", extra={"event_id": row.event_id, "why": error})
+            self._keep(connection, row, None)
+            return
+        attempt = attempts.load(connection, callback.merchant_no)
+        if attempt is None or attempt.provider != row.provider:
+            _log.error("callback for an unknown attempt", extra={"event_id": row.event_id})
+            self._keep(connection, row, callback)
+        elif callback.kind in _NEWS:
+            self._record(connection, row.event_id, callback)
+        else:
+            self._hurry_refund(connection, callback)
+
+    def _record(self, connection: sa.Connection, event_id: str, callback: Callback) -> None:
+        fact = attempts.Fact(
+            news=_NEWS[callback.kind],
+            source=f"callback {event_id}",
+            provider_no=callback.provider_no,
+            amount_minor=callback.amount_minor,
+            currency=callback.currency,
+            occurred_ms=callback.occurred_ms,
+            state_version=callback.state_version,
+            failure_code=callback.failure_code,
+        )
+        attempts.record(
+            connection,
+            callback.merchant_no,
+            fact,
+            now_ms=self._clock.now_ms(),
+            schedule=self._schedule,
+        )
+
+    def _hurry_refund(self, connection: sa.Connection, callback: Callback) -> None:
+        """Lets a refund that is under way be asked for now; the answer to that counts."""
+        refund = schema.refunds
+        connection.execute(
+            sa.update(refund)
+            .where(refund.c.attempt_id == callback.merchant_no, refund.c.next_try_ms.is_not(None))
+            .values(next_try_ms=self._clock.now_ms())
+        )
+
+    def _keep(self, connection: sa.Connection, row: sa.Row[Any], callback: Callback | None) -> None:
+        attempts.add_orphan(
+            connection,
+            provider=row.provider,
+            event_id=row.event_id,
+            attempt_id=callback.merchant_no if callback else "",
+            kind=callback.kind.value if callback else "unreadable",
+            amount_minor=callback.amount_minor if callback else 0,
+            currency=callback.currency if callback else "",
+            now_ms=self._clock.now_ms(),
+        )
