@@ -17,6 +17,7 @@ from lastunit.stock.v1 import (
     fault_pb2,
     journal_service_pb2,
     journal_service_pb2_grpc,
+    outcome_pb2,
     stock_admin_service_pb2,
     stock_admin_service_pb2_grpc,
     stock_service_pb2,
@@ -26,7 +27,14 @@ from lastunit.stock.v1 import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-OK = 1
+# The generated bases are abstract to a type checker and answer UNIMPLEMENTED when they run, which
+# is what a fake that serves a part of the contract wants.
+_Stock: Any = stock_service_pb2_grpc.StockServiceServicer
+_Admin: Any = stock_admin_service_pb2_grpc.StockAdminServiceServicer
+_Journal: Any = journal_service_pb2_grpc.JournalServiceServicer
+
+OK = outcome_pb2.OUTCOME_OK
+UNKNOWN_SALE = outcome_pb2.OUTCOME_UNKNOWN_SALE
 
 
 def unavailable(*, pushback_seconds: float | None = None) -> FaultError:
@@ -39,11 +47,7 @@ def unavailable(*, pushback_seconds: float | None = None) -> FaultError:
     )
 
 
-class FakeLedger(
-    stock_service_pb2_grpc.StockServiceServicer,
-    stock_admin_service_pb2_grpc.StockAdminServiceServicer,
-    journal_service_pb2_grpc.JournalServiceServicer,
-):
+class FakeLedger(_Stock, _Admin, _Journal):  # type: ignore[misc]  # see above
     """Serves what the tests need of the contract on a free loopback port."""
 
     def __init__(self) -> None:
@@ -148,7 +152,7 @@ class FakeLedger(
         self.sequence += 1
         response = stock_service_pb2.WatchAvailabilityResponse()
         response.place.as_of_sequence = self.sequence
-        response.result.outcome = OK if request.sale_id == "flash" else 3
+        response.result.outcome = OK if request.sale_id == "flash" else UNKNOWN_SALE
         yield response
         if request.sale_id == "flash":
             await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")

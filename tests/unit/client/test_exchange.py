@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections import deque
 
 import grpc
 import pytest
@@ -13,10 +13,7 @@ from lastunit.client.aio import ExchangeLimits, Line, Outcome, Reply, StockClien
 from lastunit.service.faults import FaultError
 from lastunit.stock.v1 import fault_pb2, stock_service_pb2
 
-from .fake_ledger import unavailable
-
-if TYPE_CHECKING:
-    from .fake_ledger import FakeLedger
+from .fake_ledger import FakeLedger, unavailable
 
 Reserved = Reply[stock_service_pb2.ReserveResponse]
 
@@ -42,7 +39,7 @@ async def test_calls_in_flight_together_share_messages(
 
     replies = await asyncio.gather(*(reserve(client, name) for name in names))
 
-    assert [Outcome.OK] * 1000 == [reply.outcome for reply in replies]
+    assert [reply.outcome for reply in replies] == [Outcome.OK] * 1000
     assert len(ledger.message_sizes) <= 4
     assert sum(ledger.message_sizes) == 1000
 
@@ -75,7 +72,7 @@ async def test_what_arrives_while_a_message_is_under_way_shares_the_next(
     """Nothing is sent behind a message that has no answer, until it is worth it."""
     ledger.answers.clear()
     first = asyncio.create_task(reserve(client, "r-0"))
-    while not ledger.message_sizes:
+    while not ledger.message_sizes:  # noqa: ASYNC110 - the fake keeps a list, not an event
         await asyncio.sleep(0.01)
     later = [asyncio.create_task(reserve(client, f"r-{index}")) for index in range(1, 51)]
     await asyncio.sleep(0.05)
@@ -146,7 +143,7 @@ async def test_every_operation_of_a_broken_stream_ends_once(
 
     replies = await asyncio.gather(*(reserve(client, f"r-{index}") for index in range(600)))
 
-    assert [True] * 600 == [reply.is_ok for reply in replies]
+    assert [reply.is_ok for reply in replies] == [True] * 600
     assert len(ledger.effects) == 600
     assert ledger.stream_count >= 4
 
@@ -204,9 +201,7 @@ async def test_a_fault_belongs_to_its_operation_alone(
     )
 
 
-async def test_a_shed_operation_is_not_tried_again(
-    ledger: FakeLedger, client: StockClient
-) -> None:
+async def test_a_shed_operation_is_not_tried_again(ledger: FakeLedger, client: StockClient) -> None:
     """Admission's no reaches the caller with lane, bucket and when to come back."""
     fault = fault_pb2.Fault(
         code=grpc.StatusCode.RESOURCE_EXHAUSTED.value[0],
@@ -326,7 +321,7 @@ async def test_a_cancelled_call_is_not_sent(ledger: FakeLedger, client: StockCli
     """Who goes away before the message leaves costs the server nothing."""
     ledger.answers.clear()
     first = asyncio.create_task(reserve(client, "r-0"))
-    while not ledger.message_sizes:
+    while not ledger.message_sizes:  # noqa: ASYNC110 - the fake keeps a list, not an event
         await asyncio.sleep(0.01)
     gone = asyncio.create_task(reserve(client, "r-1"))
     stays = asyncio.create_task(reserve(client, "r-2"))
@@ -383,9 +378,7 @@ async def test_close_ends_calls_that_nobody_answers(ledger: FakeLedger) -> None:
 
 async def test_settlement_and_reservations_use_their_own_listeners(ledger: FakeLedger) -> None:
     """With two addresses, payments never share a connection with reservations."""
-    from .fake_ledger import FakeLedger as Ledger
-
-    settlement = Ledger()
+    settlement = FakeLedger()
     await settlement.start()
     async with StockClient(
         ledger.address, settlement_address=settlement.address, caller="orders"
@@ -458,7 +451,5 @@ def test_limits_at_their_ends_are_taken() -> None:
     ExchangeLimits(operations_per_message_max=4096, messages_in_flight_max=16)
 
 
-def _script(*faults: fault_pb2.Fault) -> object:
-    from collections import deque
-
+def _script(*faults: fault_pb2.Fault) -> deque[fault_pb2.Fault]:
     return deque(faults)
