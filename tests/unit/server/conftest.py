@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -16,6 +15,8 @@ from lastunit_server.settlement_front import SettlementFront
 from .fake_node import FakeNode
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
     from lastunit_server._native import Node
     from lastunit_server.settings import Settings
 
