@@ -46,7 +46,9 @@ pub enum JournalError {
     },
 
     /// The file was written by a version of the format that this one cannot read.
-    #[error("{file} has format version {found}, this program reads {supported}: start a program that knows it")]
+    #[error(
+        "{file} has format version {found}, this program reads {supported}: start a program that knows it"
+    )]
     UnsupportedVersion {
         /// File whose header was read.
         file: String,
@@ -57,7 +59,9 @@ pub enum JournalError {
     },
 
     /// A write or a sync failed earlier. Every write is refused until the journal is opened again.
-    #[error("the journal stopped after {cause}: restart the process, it will recover what was acknowledged")]
+    #[error(
+        "the journal stopped after {cause}: restart the process, it will recover what was acknowledged"
+    )]
     Poisoned {
         /// The first failure.
         cause: String,
@@ -89,7 +93,9 @@ pub enum JournalError {
     },
 
     /// No allocated space is left. There is room again once a segment could be prepared.
-    #[error("no journal space is left: {free_bytes} bytes are allocated, {needed_bytes} are needed: free disk space")]
+    #[error(
+        "no journal space is left: {free_bytes} bytes are allocated, {needed_bytes} are needed: free disk space"
+    )]
     NoRoom {
         /// Bytes still allocated to the journal.
         free_bytes: u64,

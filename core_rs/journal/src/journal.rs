@@ -1,10 +1,28 @@
-//! skeleton
+//! The open journal: one value, three kinds of thread.
+//!
+//! Owns the locks and the order they are taken in: keeper, writer, planner, index; never the other way
+//! round, and no disk work is done under planner or index. The work itself is in `planner`, `writer`,
+//! `segment` and `snapshot_writer`.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::{
-    Batch, JournalError, JournalOptions, Reader, RecordInput, Recovered, SnapshotWriter, Storage,
-};
+use crate::batch::Batch;
+use crate::error::JournalError;
+use crate::names;
+use crate::options::JournalOptions;
+use crate::planner::{Planner, Room};
+use crate::reader::Reader;
+use crate::record::RecordInput;
+use crate::recovered::Recovered;
+use crate::recovery::{self, Decision};
+use crate::segment::{self, SegmentHeader};
+use crate::shared::Shared;
+use crate::slot::{JournalId, Kind};
+use crate::snapshot_writer::{Claim, SnapshotWriter};
+use crate::storage::Storage;
+use crate::writer::Writer;
 
 /// An open journal. Share it in an `Arc`: every call takes `&self`.
 ///
@@ -13,7 +31,23 @@ use crate::{
 /// when `is_preparation_due`, and writes snapshots. None of them waits for another's disk work, but a
 /// `seal` waits for the flush in flight.
 #[derive(Debug)]
-pub struct Journal {}
+pub struct Journal {
+    shared: Arc<Shared>,
+    /// The open batch. Held by each append, so only for copies in memory.
+    planner: Mutex<Planner>,
+    /// The end as written. Held for a whole flush: that is what keeps one in flight.
+    writer: Mutex<Writer>,
+    /// Held while a segment is prepared, so that two keepers do not prepare the same one.
+    keeper: Mutex<()>,
+    is_snapshot_open: Arc<AtomicBool>,
+    epoch: i64,
+    options: JournalOptions,
+}
+
+/// A thread that panicked inside left half a change behind: the rule is to stop, the files are whole.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no thread panicked inside the journal")
+}
 
 impl Journal {
     /// Recovers what the directory holds and opens it for appending under a new epoch.
@@ -22,12 +56,54 @@ impl Journal {
     /// what it read durable again, writes the epoch record, and returns.
     ///
     /// # Errors
-    /// `Damaged` if acknowledged data is not what was written, `UnsupportedVersion`, `Option`, `Storage`.
+    /// `Damaged` if acknowledged data is not what was written, `UnsupportedVersion`, `Option`, `Storage`,
+    /// `NoRoom` if the journal is full to the last byte and so is the disk.
     pub fn open(
         storage: Arc<dyn Storage>,
         options: JournalOptions,
     ) -> Result<(Self, Recovered), JournalError> {
-        unimplemented!("{} {options:?}", Arc::strong_count(&storage))
+        options.check()?;
+        let mut decision = recovery::decide(&*storage)?;
+        recovery::repair(&*storage, &decision)?;
+        if decision.directory.segments.is_empty() {
+            create_first(&*storage, &options, &mut decision)?;
+        }
+        let tail = decision.end.tail;
+        let mut planner = planner_of(&decision, &options);
+        planner.reserve_bytes = options.reserve_bytes;
+        let epoch = i64::from(tail.epoch) + 1;
+        let (shared, mut recovered) = decision.into_recovered(storage, epoch);
+        let journal = Self {
+            writer: Mutex::new(Writer::new(Arc::clone(&shared), &tail)),
+            planner: Mutex::new(planner),
+            keeper: Mutex::new(()),
+            is_snapshot_open: Arc::new(AtomicBool::new(false)),
+            epoch,
+            shared,
+            options,
+        };
+        journal.start_epoch(&mut recovered)?;
+        Ok((journal, recovered))
+    }
+
+    fn start_epoch(&self, recovered: &mut Recovered) -> Result<(), JournalError> {
+        while self.is_preparation_due() {
+            match self.prepare_segment() {
+                Ok(()) => {}
+                Err(error) if error.is_disk_full() => {
+                    recovered
+                        .notes
+                        .push(format!("no segment could be prepared: {error}"));
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        held(&self.planner).append_bare(Kind::Epoch, self.options.time_ms)?;
+        if let Some(batch) = self.take_batch() {
+            self.write_and_sync(batch)?;
+        }
+        Ok(())
     }
 
     /// Adds a record to the open batch and fixes its place. Memory only. Call it before the events are
@@ -37,13 +113,14 @@ impl Journal {
     /// `NoRoom` and `BatchFull` (try again), `RecordTooLarge` and `EventCount` (never fits), `Poisoned`,
     /// `SequenceGap` and `TimeWentBack` (bugs of the caller).
     pub fn append(&self, input: RecordInput<'_>) -> Result<(), JournalError> {
-        unimplemented!("{input:?}")
+        self.shared.check_poison()?;
+        held(&self.planner).append(input)
     }
 
     /// Takes everything appended since the last call; `None` if that is nothing.
     #[must_use]
     pub fn take_batch(&self) -> Option<Batch> {
-        unimplemented!()
+        held(&self.planner).take()
     }
 
     /// Writes the batch, waits for the disk, and returns the sequence up to which all is durable now.
@@ -53,80 +130,128 @@ impl Journal {
     /// # Errors
     /// `Storage` for the failure that poisons the journal, `Poisoned` ever after, `BatchOrder`.
     pub fn write_and_sync(&self, batch: Batch) -> Result<i64, JournalError> {
-        unimplemented!("{batch:?}")
+        self.flush(&mut held(&self.writer), batch)
+    }
+
+    fn flush(&self, writer: &mut Writer, mut batch: Batch) -> Result<i64, JournalError> {
+        let durable_sequence = writer.write(&mut batch)?;
+        held(&self.planner).give_back(batch.buffer);
+        Ok(durable_sequence)
     }
 
     /// Writes a seal if the journal is idle and not sealed yet; returns whether it wrote one.
     ///
     /// A seal proves everything before it as acknowledged, so that later damage to the last group is
-    /// noticed. Call it after a flush when nothing waits, and at a clean stop.
+    /// noticed. Call it after a flush when nothing waits, and at a clean stop. It carries `time_ms`
+    /// (milliseconds since the epoch), or the time of the last record if that is later.
     ///
     /// # Errors
     /// As `write_and_sync`.
     pub fn seal(&self, time_ms: i64) -> Result<bool, JournalError> {
-        unimplemented!("{time_ms}")
+        let mut writer = held(&self.writer);
+        self.shared.check_poison()?;
+        let batch = {
+            let mut planner = held(&self.planner);
+            let is_idle = planner.is_empty() && planner.batch_number() == writer.next_batch();
+            if !is_idle || planner.is_sealed() {
+                return Ok(false);
+            }
+            // Without room even for a seal there is none: the last group stays unproven, and that is all.
+            if planner.append_bare(Kind::Seal, time_ms).is_err() {
+                return Ok(false);
+            }
+            planner.take()
+        };
+        batch.map_or(Ok(false), |batch| {
+            self.flush(&mut writer, batch).map(|_| true)
+        })
     }
 
     /// Returns the sequence of the last durable event, 0 if there is none.
     #[must_use]
     pub fn durable_sequence(&self) -> i64 {
-        unimplemented!()
+        self.shared.index().durable_sequence
     }
 
-    /// Returns the sequence of the last appended event.
+    /// Returns the sequence of the last appended event, 0 if there is none.
     #[must_use]
     pub fn appended_sequence(&self) -> i64 {
-        unimplemented!()
+        held(&self.planner).appended_sequence()
     }
 
     /// Returns this opening's number, from 1.
     #[must_use]
     pub fn epoch(&self) -> i64 {
-        unimplemented!()
+        self.epoch
     }
 
     /// Returns why every write is refused, or `None` while the journal works.
     #[must_use]
     pub fn poison(&self) -> Option<String> {
-        unimplemented!()
+        self.shared.poison_cause().map(str::to_owned)
     }
 
     /// Returns a reader of durable records.
     #[must_use]
     pub fn reader(&self) -> Reader {
-        unimplemented!()
+        Reader::new(Arc::clone(&self.shared))
     }
 
     /// Returns the bytes that are allocated and not yet planned for: what can be appended even if the disk is full.
     #[must_use]
     pub fn free_bytes(&self) -> u64 {
-        unimplemented!()
+        held(&self.planner).free_bytes()
     }
 
     /// Whether `free_bytes` is under the reserve: refuse new reservations, settlement may still append.
     #[must_use]
     pub fn is_space_low(&self) -> bool {
-        unimplemented!()
+        let planner = held(&self.planner);
+        planner.free_bytes() < planner.reserve_bytes
     }
 
-    /// Sets the bytes kept back, clamped to `RESERVE_BYTES_MAX`; more segments are then prepared ahead.
+    /// Sets the bytes kept back, clamped to what `JournalOptions` allows; more segments are then prepared ahead.
     pub fn set_reserve_bytes(&self, reserve_bytes: u64) {
-        unimplemented!("{reserve_bytes}")
+        let most = self.options.reserve_bytes_max();
+        held(&self.planner).reserve_bytes = reserve_bytes.min(most);
     }
 
     /// Whether another segment should be prepared now. Cheap; ask after each flush.
     #[must_use]
     pub fn is_preparation_due(&self) -> bool {
-        unimplemented!()
+        held(&self.planner).is_preparation_due()
     }
 
     /// Allocates and fills the next segment with zeros, ahead of its use. Takes as long as the disk takes.
+    /// Does nothing if none is due. After a full disk, wait a second or more before the next try.
     ///
     /// # Errors
     /// `Storage`: on a full disk the journal lives on with the space it has (try again later), any other
     /// failure poisons it. `Poisoned`.
     pub fn prepare_segment(&self) -> Result<(), JournalError> {
-        unimplemented!()
+        let _keeper = held(&self.keeper);
+        self.shared.check_poison()?;
+        let number = {
+            let planner = held(&self.planner);
+            if !planner.is_preparation_due() {
+                return Ok(());
+            }
+            planner.last_prepared() + 1
+        };
+        let segment_bytes = self.options.slot_segment_bytes();
+        let header = SegmentHeader {
+            id: self.shared.id,
+            number,
+            segment_bytes,
+        };
+        let created = create_if_room(&*self.shared.storage, header);
+        created.map_err(|error| self.shared.fail_unless_full(error))?;
+        self.shared.index_mut().add_segment(number, segment_bytes);
+        held(&self.planner).add_prepared(Room {
+            number,
+            segment_bytes,
+        });
+        Ok(())
     }
 
     /// Writes a whole snapshot: `start_snapshot`, one `write`, `finish`.
@@ -134,7 +259,9 @@ impl Journal {
     /// # Errors
     /// As those.
     pub fn write_snapshot(&self, sequence: i64, bytes: &[u8]) -> Result<(), JournalError> {
-        unimplemented!("{sequence} {}", bytes.len())
+        let mut writer = self.start_snapshot(sequence)?;
+        writer.write(bytes)?;
+        writer.finish()
     }
 
     /// Starts a snapshot of the state as of `sequence`, the last event of some durable record.
@@ -142,6 +269,70 @@ impl Journal {
     /// # Errors
     /// `Snapshot` if `sequence` is not durable yet, is 0, ends no record, or another one is being written.
     pub fn start_snapshot(&self, sequence: i64) -> Result<SnapshotWriter, JournalError> {
-        unimplemented!("{sequence}")
+        let claim = Claim::take(&self.is_snapshot_open).ok_or_else(|| {
+            let problem = "another one is being written: finish or drop it first".to_owned();
+            JournalError::Snapshot { sequence, problem }
+        })?;
+        SnapshotWriter::start(Arc::clone(&self.shared), claim, sequence)
     }
+}
+
+/// Gives a new journal its identity and its first segment.
+fn create_first(
+    storage: &dyn Storage,
+    options: &JournalOptions,
+    decision: &mut Decision,
+) -> Result<(), JournalError> {
+    decision.id = JournalId(options.journal_id.map_or_else(random_id, Ok)?);
+    let number = decision.end.tail.position.segment;
+    let segment_bytes = options.slot_segment_bytes();
+    segment::create(
+        storage,
+        SegmentHeader {
+            id: decision.id,
+            number,
+            segment_bytes,
+        },
+    )?;
+    decision.directory.segments.insert(number, segment_bytes);
+    decision.index.add_segment(number, segment_bytes);
+    Ok(())
+}
+
+fn random_id() -> Result<u128, JournalError> {
+    let mut bytes = [0; 16];
+    let flags = rustix::rand::GetRandomFlags::empty();
+    let drawn = rustix::rand::getrandom(&mut bytes, flags);
+    drawn.map_err(|source| JournalError::storage("draw", "a journal identity", source.into()))?;
+    Ok(u128::from_le_bytes(bytes))
+}
+
+fn planner_of(decision: &Decision, options: &JournalOptions) -> Planner {
+    let tail = &decision.end.tail;
+    let number = tail.position.segment;
+    let segment_bytes = decision.directory.segments[&number];
+    let mut planner = Planner::new(tail, segment_bytes, options.slot_segment_bytes());
+    for (number, segment_bytes) in decision.directory.after(number) {
+        planner.add_prepared(Room {
+            number,
+            segment_bytes,
+        });
+    }
+    planner
+}
+
+/// Asks for room before writing megabytes that would not fit, and leaves nothing behind if it fails.
+fn create_if_room(storage: &dyn Storage, header: SegmentHeader) -> Result<(), JournalError> {
+    let name = names::segment(header.number);
+    let free_bytes = storage.free_bytes();
+    let free_bytes =
+        free_bytes.map_err(|source| JournalError::storage("ask room for", &name, source))?;
+    if free_bytes < u64::from(header.segment_bytes) {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        return Err(JournalError::storage("allocate", &name, full));
+    }
+    segment::create(storage, header).inspect_err(|_| {
+        // If it cannot be removed either, the next opening does it.
+        let _ = storage.remove(&names::temporary(&name));
+    })
 }

@@ -22,18 +22,34 @@
 //! ```
 
 mod batch;
+mod bytes;
+mod directory;
 mod error;
 mod file_storage;
 mod journal;
 pub mod limits;
+mod names;
 mod options;
+mod owner;
+mod planner;
 mod position;
 mod reader;
 mod record;
 mod recovered;
+mod recovery;
+mod scan;
+mod segment;
+mod shared;
+mod slot;
 mod snapshot;
+mod snapshot_writer;
 mod storage;
+mod tail;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod verify;
+mod window;
+mod writer;
 
 pub use batch::Batch;
 pub use error::JournalError;
@@ -44,6 +60,6 @@ pub use position::Position;
 pub use reader::{Reader, Records};
 pub use record::{Record, RecordInput};
 pub use recovered::{Cut, Recovered, Snapshot, inspect};
-pub use snapshot::SnapshotWriter;
+pub use snapshot_writer::SnapshotWriter;
 pub use storage::{FileEntry, Storage};
 pub use verify::{Problem, VerifyReport, verify};

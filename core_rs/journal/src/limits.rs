@@ -40,3 +40,38 @@ pub const SNAPSHOT_COUNT_KEPT: usize = 2;
 
 /// Bytes of bodies after which one call of `read_after` stops; at least one record is always read.
 pub const READ_BODY_BYTES_MAX: usize = 4 << 20;
+
+/// Segments that may lie prepared ahead of their use: bounds the zeros that recovery has to read.
+pub const PREPARED_SEGMENT_COUNT_MAX: u32 = 64;
+
+/// Problems that `verify` lists before it stops looking.
+pub const VERIFY_PROBLEM_COUNT_MAX: usize = 100;
+
+/// Bytes of journal between two marks of the index: what a look-up walks over at most, give or take a flush.
+pub(crate) const MARK_BYTES: u32 = 64 << 10;
+
+/// Bytes read at once when walking through a segment.
+pub(crate) const WINDOW_BYTES: u32 = 256 << 10;
+
+/// Bytes written at once when a segment is filled with zeros or a snapshot is written.
+pub(crate) const CHUNK_BYTES: usize = 1 << 20;
+
+/// Rounds up to whole slots.
+pub(crate) const fn whole_slots(bytes: u32) -> u32 {
+    bytes.div_ceil(SLOT_BYTES) * SLOT_BYTES
+}
+
+/// Bytes that a record with such a body takes: its header and its body, padded to whole slots.
+pub(crate) const fn record_bytes(body_bytes: u32) -> u32 {
+    HEADER_BYTES + whole_slots(body_bytes)
+}
+
+/// Longest body that fits an empty segment of such a length, beside the header and the end record.
+pub(crate) const fn segment_body_bytes_max(segment_bytes: u32) -> u32 {
+    let room = segment_bytes - HEADER_BYTES - HEADER_BYTES - HEADER_BYTES;
+    if room < RECORD_BODY_BYTES_MAX {
+        room
+    } else {
+        RECORD_BODY_BYTES_MAX
+    }
+}

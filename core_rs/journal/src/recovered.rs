@@ -1,8 +1,12 @@
-//! skeleton
+//! What recovery hands to the caller.
 
 use std::sync::Arc;
 
-use crate::{JournalError, Position, Records, Storage};
+use crate::error::JournalError;
+use crate::position::Position;
+use crate::reader::Records;
+use crate::recovery;
+use crate::storage::Storage;
 
 /// State as of a sequence, as the caller encoded it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,11 +18,11 @@ pub struct Snapshot {
 }
 
 /// An unfinished tail that was left out: nothing in it was ever acknowledged, or it is the last unsealed group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
     /// Where the readable journal ends.
     pub position: Position,
-    /// Bytes from there to the last byte that was not zero.
+    /// Bytes from there to the end of the last slot that was not zero.
     pub bytes: u64,
 }
 
@@ -37,7 +41,8 @@ pub struct Recovered {
     pub epoch: i64,
     /// The tail that was cut, if there was one.
     pub cut: Option<Cut>,
-    /// What an operator should know: a damaged snapshot that was passed over, files that do not belong.
+    /// What an operator should know: a damaged snapshot that was passed over, files that do not belong,
+    /// a disk too full to prepare a segment.
     pub notes: Vec<String>,
 }
 
@@ -46,5 +51,7 @@ pub struct Recovered {
 /// # Errors
 /// As `Journal::open`. The directory of a running node may have an unfinished tail at any moment.
 pub fn inspect(storage: Arc<dyn Storage>) -> Result<Recovered, JournalError> {
-    unimplemented!("{}", Arc::strong_count(&storage))
+    let decision = recovery::decide(&*storage)?;
+    let epoch = i64::from(decision.end.tail.epoch);
+    Ok(decision.into_recovered(storage, epoch).1)
 }

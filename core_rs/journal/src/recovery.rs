@@ -1,0 +1,216 @@
+//! Opening a directory: first decide what the journal is, then make it so.
+//!
+//! `decide` writes nothing. `repair` may be cut short anywhere and done again: it clears what the decision
+//! left out and makes durable what it kept, and neither changes the next decision.
+
+use std::sync::Arc;
+
+use crate::directory::Directory;
+use crate::error::JournalError;
+use crate::limits::{CHUNK_BYTES, HEADER_BYTES};
+use crate::names;
+use crate::position::Position;
+use crate::reader::{Reader, Records};
+use crate::recovered::{Recovered, Snapshot};
+use crate::scan::{End, Scan};
+use crate::segment::damaged;
+use crate::shared::{Index, Shared};
+use crate::slot::JournalId;
+use crate::snapshot::{self, SnapshotHeader};
+use crate::storage::Storage;
+use crate::tail::Tail;
+use crate::window::{Slot, Window};
+
+/// What the journal is, before a byte of it was changed.
+pub(crate) struct Decision {
+    pub(crate) directory: Directory,
+    /// Identity; that of a journal without a segment means nothing.
+    pub(crate) id: JournalId,
+    pub(crate) end: End,
+    pub(crate) index: Index,
+    snapshot: Option<Snapshot>,
+    pub(crate) notes: Vec<String>,
+}
+
+pub(crate) fn decide(storage: &dyn Storage) -> Result<Decision, JournalError> {
+    let directory = Directory::read(storage)?;
+    let mut notes = Vec::new();
+    for name in &directory.strangers {
+        notes.push(format!(
+            "{name} is no file of the journal; it was left alone"
+        ));
+    }
+    let mut tail = Tail::start(1);
+    let mut index = Index::new(&directory.segments, tail.position);
+    let Some(id) = directory.id else {
+        let (id, end) = (JournalId(0), End { tail, cut: None });
+        return Ok(Decision {
+            directory,
+            id,
+            end,
+            index,
+            snapshot: None,
+            notes,
+        });
+    };
+    let mut snapshot = None;
+    if let Some((header, bytes)) = newest_snapshot(storage, &directory, id, &mut notes)? {
+        tail = after_witness(storage, &directory, &header)?;
+        snapshot = Some(Snapshot {
+            sequence: header.sequence,
+            bytes,
+        });
+    }
+    let scan = Scan {
+        storage,
+        directory: &directory,
+        id,
+    };
+    let end = scan.run(tail, &mut |place, header, _| {
+        index.mark(place, header.first_sequence);
+    })?;
+    index.durable_end = end.tail.position;
+    index.durable_sequence = end.tail.last_sequence();
+    Ok(Decision {
+        directory,
+        id,
+        end,
+        index,
+        snapshot,
+        notes,
+    })
+}
+
+impl Decision {
+    /// Turns the decision into what the caller gets, and what the open journal shares.
+    pub(crate) fn into_recovered(
+        self,
+        storage: Arc<dyn Storage>,
+        epoch: i64,
+    ) -> (Arc<Shared>, Recovered) {
+        let tail = self.end.tail;
+        let shared = Arc::new(Shared::new(storage, self.id, self.index));
+        let after = self
+            .snapshot
+            .as_ref()
+            .map_or(0, |snapshot| snapshot.sequence);
+        let reader = Reader::new(Arc::clone(&shared));
+        let recovered = Recovered {
+            snapshot: self.snapshot,
+            records: Records::new(reader, after, tail.last_sequence()),
+            last_sequence: tail.last_sequence(),
+            last_time_ms: tail.time_ms,
+            epoch,
+            cut: self.end.cut,
+            notes: self.notes,
+        };
+        (shared, recovered)
+    }
+}
+
+/// Returns the newest snapshot that is whole. One that is not costs a longer replay and a note.
+fn newest_snapshot(
+    storage: &dyn Storage,
+    directory: &Directory,
+    id: JournalId,
+    notes: &mut Vec<String>,
+) -> Result<Option<(SnapshotHeader, Vec<u8>)>, JournalError> {
+    for (sequence, file_bytes) in directory.snapshots.iter().rev() {
+        match snapshot::load(storage, id, *sequence, *file_bytes) {
+            Ok(loaded) => return Ok(Some(loaded)),
+            Err(error @ JournalError::Storage { .. }) => return Err(error),
+            Err(error) => notes.push(format!("snapshot {sequence} was passed over: {error}")),
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the end of the journal as of the snapshot, if the record it names stands where it says.
+pub(crate) fn after_witness(
+    storage: &dyn Storage,
+    directory: &Directory,
+    snapshot: &SnapshotHeader,
+) -> Result<Tail, JournalError> {
+    let place = snapshot.witness;
+    let segment_bytes = directory
+        .segments
+        .get(&place.segment)
+        .copied()
+        .unwrap_or_default();
+    if place.offset >= HEADER_BYTES && place.offset < segment_bytes.saturating_sub(HEADER_BYTES) {
+        let mut window = Window::new(storage, snapshot.id, place.segment, segment_bytes);
+        if let Slot::Record { header, crc } = window.slot(place.offset)?
+            && crc == snapshot.witness_crc
+            && header.next_sequence() == snapshot.sequence + 1
+        {
+            return Ok(Tail::after(place, &header, crc));
+        }
+    }
+    let sequence = snapshot.sequence;
+    let problem =
+        format!("snapshot {sequence} was taken after the record here, which is not there");
+    Err(damaged(
+        &names::segment(place.segment),
+        u64::from(place.offset),
+        &problem,
+    ))
+}
+
+/// Clears the tail that was left out and writes the last group once more.
+///
+/// The last group may stand in the system's memory only: its flush may have failed in a process that
+/// then died, and a later sync that succeeds proves nothing about it. Writing the same bytes again does.
+pub(crate) fn repair(storage: &dyn Storage, decision: &Decision) -> Result<(), JournalError> {
+    for name in &decision.directory.temporaries {
+        let removed = storage.remove(name);
+        removed.map_err(|source| JournalError::storage("remove", name, source))?;
+    }
+    let tail = decision.end.tail;
+    rewrite(storage, tail.group, tail.group_end)?;
+    if let Some(cut) = decision.end.cut {
+        clear(storage, cut.position, cut.bytes)?;
+    }
+    Ok(())
+}
+
+fn rewrite(storage: &dyn Storage, start: Position, end: Position) -> Result<(), JournalError> {
+    debug_assert_eq!(start.segment, end.segment);
+    let name = names::segment(start.segment);
+    let fail = |operation| {
+        let name = &name;
+        move |source| JournalError::storage(operation, name, source)
+    };
+    let mut bytes = vec![0; (end.offset - start.offset) as usize];
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    storage
+        .read(&name, u64::from(start.offset), &mut bytes)
+        .map_err(fail("read"))?;
+    storage
+        .write(&name, u64::from(start.offset), &bytes)
+        .map_err(fail("write"))?;
+    storage.sync(&name).map_err(fail("sync"))
+}
+
+fn clear(storage: &dyn Storage, start: Position, bytes: u64) -> Result<(), JournalError> {
+    debug_assert!(start.offset >= HEADER_BYTES);
+    let name = names::segment(start.segment);
+    let fail = |operation| {
+        let name = &name;
+        move |source| JournalError::storage(operation, name, source)
+    };
+    let end = u64::from(start.offset) + bytes;
+    let mut offset = u64::from(start.offset);
+    let zeros = vec![0; CHUNK_BYTES.min(usize::try_from(bytes).unwrap_or(CHUNK_BYTES))];
+    while offset < end {
+        let length = usize::try_from(end - offset)
+            .unwrap_or(usize::MAX)
+            .min(zeros.len());
+        storage
+            .write(&name, offset, &zeros[..length])
+            .map_err(fail("write"))?;
+        offset += length as u64;
+    }
+    storage.sync(&name).map_err(fail("sync"))
+}
