@@ -7,6 +7,7 @@ Next: `proto/lastunit/stock/v1/journal_service.proto`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -15,7 +16,7 @@ import grpc
 from lastunit import errors
 from lastunit.client._retry import backoff_seconds
 from lastunit.client._status import Failure, failure_from_call
-from lastunit.stock.v1 import journal_service_pb2, stock_service_pb2
+from lastunit.stock.v1 import journal_service_pb2, outcome_pb2, stock_service_pb2
 
 if TYPE_CHECKING:
     import random
@@ -81,6 +82,16 @@ class EventReader:
         self, after_sequence: int, *, follow: bool, page_size: int
     ) -> AsyncGenerator[event_pb2.Event]:
         """Gives out events one by one; see `StockClient.read_events`."""
+        pages = self.read_pages(after_sequence, follow=follow, page_size=page_size)
+        async with contextlib.aclosing(pages):
+            async for page in pages:
+                for event in page.events:
+                    yield event
+
+    async def read_pages(
+        self, after_sequence: int, *, follow: bool, page_size: int
+    ) -> AsyncGenerator[EventPage]:
+        """Gives out events page by page; see `StockClient.read_event_pages`."""
         cursor = after_sequence
 
         def open_stream() -> Any:
@@ -92,12 +103,15 @@ class EventReader:
         stream = _Resumed[journal_service_pb2.ReadEventsResponse](
             open_stream, does_end=not follow, jitter=self._jitter
         )
+        messages = stream.messages()
         try:
-            async for page in stream.messages():
-                for event in page.events:
-                    _check_next(cursor, event)
-                    cursor = event.sequence
-                    yield event
+            async with contextlib.aclosing(messages):
+                async for message in messages:
+                    page = _page(cursor, message)
+                    # What the reader has been given counts, even if it stops right after.
+                    cursor += len(page.events)
+                    if page.events:
+                        yield page
         except errors.LastunitError as error:
             raise _rolled_back_if_lost(error, cursor) from error
 
@@ -127,11 +141,7 @@ class EventReader:
             await messages.aclose()
         if page is None:
             return EventPage(events=(), durable_sequence=after_sequence, epoch=0)
-        cursor = after_sequence
-        for event in page.events:
-            _check_next(cursor, event)
-            cursor = event.sequence
-        return EventPage(tuple(page.events), page.durable_sequence, page.epoch)
+        return _page(after_sequence, page)
 
     async def watch_availability(
         self, request: stock_service_pb2.WatchAvailabilityRequest
@@ -147,13 +157,15 @@ class EventReader:
         stream = _Resumed[stock_service_pb2.WatchAvailabilityResponse](
             open_stream, does_end=False, jitter=self._jitter
         )
-        async for message in stream.messages():
-            self._seen.note(message.place)
-            cursor = max(cursor, message.place.as_of_sequence)
-            yield message
-            if message.result.outcome != 1:
-                # An unknown sale: the contract ends the stream, and asking again changes nothing.
-                return
+        messages = stream.messages()
+        async with contextlib.aclosing(messages):
+            async for message in messages:
+                self._seen.note(message.place)
+                cursor = max(cursor, message.place.as_of_sequence)
+                yield message
+                if message.result.outcome != outcome_pb2.OUTCOME_OK:
+                    # An unknown sale ends the stream, and asking again would change nothing.
+                    return
 
 
 MessageT = TypeVar("MessageT")
@@ -222,14 +234,21 @@ class _Resumed(Generic[MessageT]):
         )
 
 
-def _check_next(cursor: int, event: event_pb2.Event) -> None:
-    if event.sequence != cursor + 1:
+def _page(cursor: int, message: journal_service_pb2.ReadEventsResponse) -> EventPage:
+    events = tuple(message.events)
+    for position, event in enumerate(events, start=cursor + 1):
+        _check_position(position, event)
+    return EventPage(events, message.durable_sequence, message.epoch)
+
+
+def _check_position(position: int, event: event_pb2.Event) -> None:
+    if event.sequence != position:
         raise errors.StatusError(
-            f"event {event.sequence} came after {cursor}; the journal's stream has a gap, "
-            "report this and read again from the last good sequence",
+            f"event {event.sequence} came where {position} had to; the journal's stream has a "
+            "gap, report this and read again from the last good sequence",
             code="DATA_LOSS",
             reason="EVENT_GAP",
-            metadata={"after_sequence": str(cursor), "sequence": str(event.sequence)},
+            metadata={"expected_sequence": str(position), "sequence": str(event.sequence)},
         )
 
 

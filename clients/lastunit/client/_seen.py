@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Seen"]
 
-CALLER_KEY: Final = "x-lastunit-caller"
-SEQUENCE_KEY: Final = "x-lastunit-sequence"
-EPOCH_KEY: Final = "x-lastunit-epoch"
+CALLER_KEY: Final = "lastunit-caller"
+SEQUENCE_KEY: Final = "lastunit-seen-sequence"
+EPOCH_KEY: Final = "lastunit-seen-epoch"
 
 
 class Seen:

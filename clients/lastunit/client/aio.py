@@ -16,7 +16,8 @@ async with StockClient("127.0.0.1:7401", settlement_address="127.0.0.1:7402") as
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any, Final, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 from lastunit.client import _requests
 from lastunit.client._admin import AdminClient
@@ -184,8 +185,7 @@ class StockClient:
             ttl_seconds=ttl_seconds,
             not_after_ms=not_after_ms,
         )
-        operation = pb.Operation(reserve=request)
-        return await self._operate(self._data, "reserve", operation, deadline_seconds)
+        return Reply(await self.send(request, deadline_seconds=deadline_seconds))
 
     async def get_reservation(
         self, reservation_id: str, *, deadline_seconds: float | None = None
@@ -197,8 +197,7 @@ class StockClient:
             deadline_seconds: For all tries; None: the client's.
         """
         request = pb.GetReservationRequest(reservation_id=reservation_id)
-        operation = pb.Operation(get_reservation=request)
-        return await self._operate(self._settlement, "get_reservation", operation, deadline_seconds)
+        return Reply(await self.send(request, deadline_seconds=deadline_seconds))
 
     async def list_reservations(
         self,
@@ -297,8 +296,7 @@ class StockClient:
             amount_minor=amount_minor,
             currency=currency,
         )
-        operation = pb.Operation(begin_payment=request)
-        return await self._operate(self._settlement, "begin_payment", operation, deadline_seconds)
+        return Reply(await self.send(request, deadline_seconds=deadline_seconds))
 
     async def settle_payment(
         self,
@@ -330,8 +328,7 @@ class StockClient:
             occurred_ms=occurred_ms,
             evidence=evidence,
         )
-        operation = pb.Operation(settle_payment=request)
-        return await self._operate(self._settlement, "settle_payment", operation, deadline_seconds)
+        return Reply(await self.send(request, deadline_seconds=deadline_seconds))
 
     async def confirm(
         self, request_id: str, *, reservation_id: str, deadline_seconds: float | None = None
@@ -343,10 +340,8 @@ class StockClient:
             reservation_id: The reservation.
             deadline_seconds: For all tries; None: the client's.
         """
-        operation = pb.Operation(
-            confirm=_requests.confirm(request_id, reservation_id=reservation_id)
-        )
-        return await self._operate(self._settlement, "confirm", operation, deadline_seconds)
+        request = _requests.confirm(request_id, reservation_id=reservation_id)
+        return Reply(await self.send(request, deadline_seconds=deadline_seconds))
 
     async def release(
         self,
@@ -367,8 +362,7 @@ class StockClient:
         request = _requests.release(
             request_id, reservation_id=reservation_id, release_reason=release_reason
         )
-        operation = pb.Operation(release=request)
-        return await self._operate(self._settlement, "release", operation, deadline_seconds)
+        return Reply(await self.send(request, deadline_seconds=deadline_seconds))
 
     async def extend(
         self,
@@ -389,8 +383,7 @@ class StockClient:
         request = _requests.extend(
             request_id, reservation_id=reservation_id, extension_seconds=extension_seconds
         )
-        operation = pb.Operation(extend=request)
-        return await self._operate(self._settlement, "extend", operation, deadline_seconds)
+        return Reply(await self.send(request, deadline_seconds=deadline_seconds))
 
     async def return_units(
         self,
@@ -425,8 +418,7 @@ class StockClient:
             disposition=disposition,
             give_limit_back=give_limit_back,
         )
-        operation = pb.Operation(return_units=request)
-        return await self._operate(self._settlement, "return_units", operation, deadline_seconds)
+        return Reply(await self.send(request, deadline_seconds=deadline_seconds))
 
     async def record_refund(
         self,
@@ -449,8 +441,7 @@ class StockClient:
         request = _requests.record_refund(
             request_id, reservation_id=reservation_id, attempt_id=attempt_id, evidence=evidence
         )
-        operation = pb.Operation(record_refund=request)
-        return await self._operate(self._settlement, "record_refund", operation, deadline_seconds)
+        return Reply(await self.send(request, deadline_seconds=deadline_seconds))
 
     # --- events ---
 
@@ -465,6 +456,18 @@ class StockClient:
             page_size: Events in one message, 1 to 4,096.
         """
         return self._events.read_events(after_sequence, follow=follow, page_size=page_size)
+
+    def read_event_pages(
+        self, after_sequence: int = 0, *, follow: bool = True, page_size: int = 1024
+    ) -> AsyncIterator[EventPage]:
+        """Is `read_events` page by page: whole commands, never an empty page.
+
+        Args:
+            after_sequence: Last sequence the reader has, 0 or more.
+            follow: True waits for events to come; False ends with the last durable one.
+            page_size: Events in one message, 1 to 4,096.
+        """
+        return self._events.read_pages(after_sequence, follow=follow, page_size=page_size)
 
     async def read_event_page(
         self, after_sequence: int, *, page_size: int = 1024, deadline_seconds: float | None = None
@@ -487,39 +490,98 @@ class StockClient:
 
     # --- how a call goes out ---
 
+    @overload
+    async def send(
+        self, request: pb.ReserveRequest, *, deadline_seconds: float | None = ...
+    ) -> pb.ReserveResponse: ...
+    @overload
+    async def send(
+        self, request: pb.BeginPaymentRequest, *, deadline_seconds: float | None = ...
+    ) -> pb.BeginPaymentResponse: ...
+    @overload
+    async def send(
+        self, request: pb.SettlePaymentRequest, *, deadline_seconds: float | None = ...
+    ) -> pb.SettlePaymentResponse: ...
+    @overload
+    async def send(
+        self, request: pb.ConfirmRequest, *, deadline_seconds: float | None = ...
+    ) -> pb.ConfirmResponse: ...
+    @overload
+    async def send(
+        self, request: pb.ReleaseRequest, *, deadline_seconds: float | None = ...
+    ) -> pb.ReleaseResponse: ...
+    @overload
+    async def send(
+        self, request: pb.ExtendRequest, *, deadline_seconds: float | None = ...
+    ) -> pb.ExtendResponse: ...
+    @overload
+    async def send(
+        self, request: pb.ReturnRequest, *, deadline_seconds: float | None = ...
+    ) -> pb.ReturnResponse: ...
+    @overload
+    async def send(
+        self, request: pb.RecordRefundRequest, *, deadline_seconds: float | None = ...
+    ) -> pb.RecordRefundResponse: ...
+    @overload
+    async def send(
+        self, request: pb.GetReservationRequest, *, deadline_seconds: float | None = ...
+    ) -> pb.GetReservationResponse: ...
+
+    async def send(self, request: Any, *, deadline_seconds: float | None = None) -> Any:
+        """Sends a message of the contract as it is; what every typed call above does.
+
+        Args:
+            request: A request that `Exchange` carries.
+            deadline_seconds: For all tries; None: the client's.
+
+        Returns:
+            The response message.
+        """
+        seconds = self._deadline(deadline_seconds)
+        route = _ROUTES[type(request)]
+        if self._is_batching:
+            exchange = self._settlement if route.is_settlement else self._data
+            operation = pb.Operation(**{route.kind: request})
+            part = pb.ExchangeRequest(operations=(operation,)).SerializeToString()
+            return await exchange.submit(route.kind, part, seconds)
+        unary = self._settlement_unary if route.is_settlement else self._data_unary
+        return await unary.call(
+            _SERVICE + route.method, request, route.response_type, deadline_seconds=seconds
+        )
+
     def _deadline(self, deadline_seconds: float | None) -> float:
         if deadline_seconds is None:
             return self._deadline_seconds
         return check_deadline(deadline_seconds)
 
-    async def _operate(
-        self,
-        exchange: Exchange,
-        kind: str,
-        operation: pb.Operation,
-        deadline_seconds: float | None,
-    ) -> Reply[Any]:
-        seconds = self._deadline(deadline_seconds)
-        if self._is_batching:
-            part = pb.ExchangeRequest(operations=(operation,)).SerializeToString()
-            return Reply(await exchange.submit(kind, part, seconds))
-        unary = self._data_unary if exchange is self._data else self._settlement_unary
-        name, response_type = _METHODS[kind]
-        response = await unary.call(
-            _SERVICE + name, getattr(operation, kind), response_type, deadline_seconds=seconds
-        )
-        return Reply(response)
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """How one kind of operation travels."""
+
+    kind: str
+    method: str
+    response_type: Any
+    is_settlement: bool
 
 
-# The unary method and the answer of each operation of an exchange.
-_METHODS: Final[dict[str, tuple[str, Any]]] = {
-    "reserve": ("Reserve", pb.ReserveResponse),
-    "begin_payment": ("BeginPayment", pb.BeginPaymentResponse),
-    "settle_payment": ("SettlePayment", pb.SettlePaymentResponse),
-    "confirm": ("Confirm", pb.ConfirmResponse),
-    "release": ("Release", pb.ReleaseResponse),
-    "extend": ("Extend", pb.ExtendResponse),
-    "return_units": ("Return", pb.ReturnResponse),
-    "record_refund": ("RecordRefund", pb.RecordRefundResponse),
-    "get_reservation": ("GetReservation", pb.GetReservationResponse),
-}
+def _route(method: str, *, kind: str = "", is_settlement: bool = True) -> tuple[type, _Route]:
+    """Returns the route of a method; both ends of its name are those of the contract."""
+    kind = kind or "".join(f"_{each.lower()}" if each.isupper() else each for each in method)[1:]
+    response_type = getattr(pb, method + "Response")
+    return getattr(pb, method + "Request"), _Route(kind, method, response_type, is_settlement)
+
+
+_ROUTES: Final[dict[type, _Route]] = dict(
+    (
+        _route("Reserve", is_settlement=False),
+        _route("BeginPayment"),
+        _route("SettlePayment"),
+        _route("Confirm"),
+        _route("Release"),
+        _route("Extend"),
+        _route("Return", kind="return_units"),
+        _route("RecordRefund"),
+        _route("GetReservation"),
+    )
+)

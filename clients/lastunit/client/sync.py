@@ -374,6 +374,22 @@ class StockClient:
             lambda: self._client.read_events(after_sequence, follow=follow, page_size=page_size)
         )
 
+    def read_event_pages(
+        self, after_sequence: int = 0, *, follow: bool = True, page_size: int = 1024
+    ) -> Iterator[EventPage]:
+        """Is `read_events` page by page."""
+        return self._iterate(
+            lambda: self._client.read_event_pages(
+                after_sequence, follow=follow, page_size=page_size
+            )
+        )
+
+    def send(self, request: Any, *, deadline_seconds: float | None = None) -> Any:
+        """Sends a message of the contract as it is and returns the response message."""
+        return self._thread.run(
+            lambda: self._client.send(request, deadline_seconds=deadline_seconds)
+        )
+
     def read_event_page(
         self, after_sequence: int, *, page_size: int = 1024, deadline_seconds: float | None = None
     ) -> EventPage:

@@ -59,7 +59,7 @@ async def test_a_gap_in_the_stream_is_an_error(ledger: FakeLedger, client: Stock
     sequences: list[int] = []
 
     async def read() -> None:
-        async for event in client.read_events(follow=False):
+        async for event in client.read_events(follow=False, page_size=2):
             sequences.append(event.sequence)  # noqa: PERF401 - what came before the error counts
 
     with pytest.raises(errors.StatusError, match="gap") as caught:
@@ -67,7 +67,7 @@ async def test_a_gap_in_the_stream_is_an_error(ledger: FakeLedger, client: Stock
 
     assert sequences == [1, 2]
     assert caught.value.reason == "EVENT_GAP"
-    assert dict(caught.value.metadata) == {"after_sequence": "2", "sequence": "4"}
+    assert dict(caught.value.metadata) == {"expected_sequence": "3", "sequence": "4"}
 
 
 async def test_a_journal_shorter_than_the_cursor_is_rolled_back(

@@ -402,9 +402,9 @@ async def test_a_new_stream_carries_what_the_client_has_seen(
     await reserve(client, "r-7")
 
     first, second = ledger.metadata
-    assert first["x-lastunit-caller"] == "test"
-    assert "x-lastunit-sequence" not in first
-    assert (second["x-lastunit-sequence"], second["x-lastunit-epoch"]) == ("7", "1")
+    assert first["lastunit-caller"] == "test"
+    assert "lastunit-seen-sequence" not in first
+    assert (second["lastunit-seen-sequence"], second["lastunit-seen-epoch"]) == ("7", "1")
 
 
 async def test_a_rolled_back_journal_is_told_with_what_was_seen(

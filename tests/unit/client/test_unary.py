@@ -94,9 +94,9 @@ async def test_calls_carry_the_caller_and_what_it_has_seen(
     await client.admin.audit()
 
     first, second = ledger.metadata
-    assert first["x-lastunit-caller"] == "test"
-    assert "x-lastunit-sequence" not in first
-    assert second["x-lastunit-sequence"] == "41"
+    assert first["lastunit-caller"] == "test"
+    assert "lastunit-seen-sequence" not in first
+    assert second["lastunit-seen-sequence"] == "41"
     assert client.seen_sequence == 41
 
 
