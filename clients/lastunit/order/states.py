@@ -14,13 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
-    "COMMANDS",
+    "PAYABLE_STATES",
     "TRANSITIONS",
     "IllegalTransitionError",
-    "OrderCommand",
     "OrderEvent",
     "OrderState",
-    "is_allowed",
     "is_reachable",
     "next_state",
 ]
@@ -74,13 +72,6 @@ class OrderEvent(StrEnum):
     RETURNED = "RETURNED"
     NEWS_IGNORED = "NEWS_IGNORED"
     """News of lower rank than what is known; counted by the ledger."""
-
-
-class OrderCommand(StrEnum):
-    """What a buyer may ask of an order that exists."""
-
-    PAY = "PAY"
-    CANCEL = "CANCEL"
 
 
 class IllegalTransitionError(ValueError):
@@ -144,12 +135,9 @@ TRANSITIONS: Final[Mapping[tuple[OrderState, OrderEvent], OrderState]] = {
 }
 """The only legal moves; any other pair changes nothing, is counted, and is compared."""
 
-COMMANDS: Final[Mapping[OrderCommand, frozenset[OrderState]]] = {
-    # CLOSED: the ledger takes the units again if they are free, or refuses before money moves.
-    OrderCommand.PAY: frozenset({_S.HELD, _S.PAYING, _S.CLOSED}),
-    OrderCommand.CANCEL: frozenset({_S.HELD, _S.PAYING}),
-}
-"""The states in which a command is passed on to the ledger, which has the last word."""
+PAYABLE_STATES: Final = frozenset({_S.HELD, _S.PAYING, _S.CLOSED})
+"""States in which a new attempt is passed on to the ledger, which has the last word. From CLOSED
+it takes the units again if they are free, or refuses before any money moves."""
 
 
 def next_state(state: OrderState, event: OrderEvent) -> OrderState:
@@ -166,11 +154,6 @@ def next_state(state: OrderState, event: OrderEvent) -> OrderState:
         return TRANSITIONS[state, event]
     except KeyError:
         raise IllegalTransitionError(state, event) from None
-
-
-def is_allowed(command: OrderCommand, state: OrderState) -> bool:
-    """Tells whether a command makes sense for an order in this state."""
-    return state in COMMANDS[command]
 
 
 def is_reachable(source: OrderState, target: OrderState) -> bool:

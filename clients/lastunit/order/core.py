@@ -1,0 +1,440 @@
+"""The order service as plain steps: place, pay, cancel, show.
+
+Owns the order in which ledger, database and payment service are called, so that a crash between
+any two of them heals. Must not sleep, loop or decide on stock.
+Next: `lastunit.order.follower` moves orders on, `lastunit.order.store` has the SQL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from lastunit.client.outcomes import Line, Outcome
+from lastunit.errors import BusyError
+from lastunit.order import store, translation, views
+from lastunit.order.follower import OrderFollower
+from lastunit.order.persons import AccountState
+from lastunit.order.states import PAYABLE_STATES, OrderState
+from lastunit.order.v1 import order_pb2
+from lastunit.order.v1 import order_service_pb2 as pb
+from lastunit.payment.v1 import payment_service_pb2
+from lastunit.service.database import Lane
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from lastunit.client.outcomes import Reply
+    from lastunit.order.persons import PersonDirectory
+    from lastunit.order.ports import LedgerPort, PaymentPort
+    from lastunit.order.prices import PriceList, Quote
+    from lastunit.order.settings import OrderSettings
+    from lastunit.service.clock import Clock
+    from lastunit.service.database import Database, TransactionRunner
+    from lastunit.stock.v1 import stock_service_pb2
+
+__all__ = ["OrderCore", "order_id_of"]
+
+_ID_BYTES: Final = 16
+
+# The words of our request for the ledger's fields, for conflicts.
+_FIELD_NAMES: Final = {"person_id": "account_id"}
+
+
+def order_id_of(request_id: str) -> str:
+    """Returns the order's id, which is also its reservation's; the same for each repeat.
+
+    Args:
+        request_id: The buyer's id of the call, 1 to 64 bytes.
+    """
+    return "o-" + _digest(request_id)
+
+
+class OrderCore:
+    """Is the order service without its wires.
+
+    Args:
+        database: Its tables.
+        ledger: A `StockClient`, or what stands in for it.
+        persons: Knows who stands behind an account.
+        payments: The payment service.
+        prices: What units cost.
+        clock: Tells the time.
+        settings: Spans and bounds.
+        runner: Writes the database; None: the database's own writer.
+
+    Attributes:
+        follower: Moves the orders on; its steps are called beside these.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        ledger: LedgerPort,
+        persons: PersonDirectory,
+        payments: PaymentPort,
+        prices: PriceList,
+        clock: Clock,
+        settings: OrderSettings,
+        runner: TransactionRunner | None = None,
+    ) -> None:
+        self._database = database
+        self._runner: TransactionRunner = runner or database
+        self._ledger = ledger
+        self._persons = persons
+        self._payments = payments
+        self._prices = prices
+        self._clock = clock
+        self._settings = settings
+        self._place_calls = 0
+        self.follower = OrderFollower(database=database, runner=self._runner, ledger=ledger)
+
+    async def follow_once(self, limit: int = 1_024) -> int:
+        """Takes in the ledger's next events; returns how many there were."""
+        return await self.follower.follow_once(limit)
+
+    # --- place -----------------------------------------------------------------------------
+
+    async def place_order(self, request: pb.PlaceOrderRequest) -> pb.PlaceOrderResponse:
+        """Holds units and writes the order down; a refusal writes nothing.
+
+        Raises:
+            BusyError: As many calls as allowed are under way.
+            LastunitError: Ledger or account service did not answer; repeat with the same id.
+        """
+        if self._place_calls >= self._settings.place_calls_max:
+            raise BusyError(
+                f"{self._settings.place_calls_max} orders are being placed; try again shortly",
+                limit=self._settings.place_calls_max,
+            )
+        self._place_calls += 1
+        try:
+            return await self._place(request)
+        finally:
+            self._place_calls -= 1
+
+    async def _place(self, request: pb.PlaceOrderRequest) -> pb.PlaceOrderResponse:
+        quote = self._prices.quote(request.lines)
+        person = await self._persons.find(request.account_id)
+        refusal = quote.refusal
+        if person.state is not AccountState.ACTIVE:
+            refusal = (
+                pb.REFUSAL_ACCOUNT_LOCKED
+                if person.state is AccountState.LOCKED
+                else pb.REFUSAL_ACCOUNT_UNKNOWN
+            )
+        order_id = order_id_of(request.request_id)
+        if refusal:
+            # The repeat of a call that was honoured is honoured, whatever has changed since.
+            return self._placed_before(order_id, request) or pb.PlaceOrderResponse(
+                refusal=refusal, sku=quote.sku, order_state=order_pb2.ORDER_STATE_CLOSED
+            )
+        reply = await self._reserve(order_id, person.person_id, request)
+        if reply.outcome is Outcome.CONFLICT:
+            # Two persons may have become one since; then the order itself still tells.
+            return self._placed_before(order_id, request) or _refused(reply)
+        if not reply.is_ok:
+            return _refused(reply)
+        return await self._write(request, order_id, person.person_id, quote, reply)
+
+    async def _reserve(
+        self, order_id: str, person_id: str, request: pb.PlaceOrderRequest
+    ) -> Reply[stock_service_pb2.ReserveResponse]:
+        not_after_ms = self._clock.now_ms() + round(self._settings.ghost_seconds * 1000)
+        if request.HasField("not_after_time"):
+            not_after_ms = min(not_after_ms, request.not_after_time.ToMilliseconds())
+        return await self._ledger.reserve(
+            order_id,
+            sale_id=request.sale_id,
+            person_id=person_id,
+            lines=[Line(line.sku, line.units, line.pool) for line in request.lines],
+            not_after_ms=not_after_ms,
+        )
+
+    async def _write(
+        self,
+        request: pb.PlaceOrderRequest,
+        order_id: str,
+        person_id: str,
+        quote: Quote,
+        reply: Reply[stock_service_pb2.ReserveResponse],
+    ) -> pb.PlaceOrderResponse:
+        """Writes the order down, durably, before the buyer is told."""
+        order = store.NewOrder(
+            order_id=order_id,
+            request_id=request.request_id,
+            account_id=request.account_id,
+            person_id=person_id,
+            sale_id=request.sale_id,
+            lines=_lines(request, quote),
+            amount_minor=quote.amount_minor,
+            currency=self._prices.currency,
+            create_ms=self._clock.now_ms(),
+            expire_ms=reply.response.expire_time.ToMilliseconds(),
+            ledger_sequence=reply.sequence,
+        )
+
+        def insert(connection: sa.Connection) -> bool:
+            is_new = store.insert_order(connection, order)
+            return is_new and self.follower.has_passed_by(order_id, order.ledger_sequence)
+
+        has_missed_events = await self._runner.run(insert, lane=Lane.RESERVATION)
+        if has_missed_events:
+            await self.follower.compare(order_id)
+        placed = self._placed_before(order_id, request)
+        if placed is None:
+            raise AssertionError(f"order {order_id} was written and is gone")
+        placed.replayed = reply.is_replayed
+        placed.sequence = reply.sequence
+        return placed
+
+    def _placed_before(
+        self, order_id: str, request: pb.PlaceOrderRequest
+    ) -> pb.PlaceOrderResponse | None:
+        """Returns the answer that goes with a written order, or None if there is none."""
+        row = self._load(order_id)
+        if row is None:
+            return None
+        conflict = _differing_field(row, request)
+        if conflict:
+            return pb.PlaceOrderResponse(
+                outcome=views.outcome(Outcome.CONFLICT),
+                refusal=pb.REFUSAL_CONFLICT,
+                conflict_field=conflict,
+            )
+        return views.placed(row)
+
+    # --- pay -------------------------------------------------------------------------------
+
+    async def pay(self, request: pb.PayRequest) -> pb.PayResponse:
+        """Opens an attempt: its number first, then the ledger, then the provider.
+
+        A repeat with the same id finds its number again and carries on where it stopped.
+
+        Raises:
+            LastunitError: Ledger or payment service did not answer; repeat with the same id.
+        """
+        row = self._load(request.order_id)
+        if row is None:
+            return pb.PayResponse(refusal=pb.REFUSAL_UNKNOWN_ORDER)
+        if not self._may_pay(row, request.request_id):
+            return pb.PayResponse(
+                outcome=views.outcome(Outcome.WRONG_STATE),
+                refusal=_pay_refusal(OrderState(row.state)),
+                order_state=views.state(row),
+            )
+        allocation = await self._allocate(request)
+        if allocation.conflict_field:
+            return pb.PayResponse(
+                outcome=views.outcome(Outcome.CONFLICT),
+                refusal=pb.REFUSAL_CONFLICT,
+                conflict_field=allocation.conflict_field,
+            )
+        if allocation.is_too_many:
+            return pb.PayResponse(outcome=views.outcome(Outcome.TOO_MANY_ATTEMPTS))
+        reply = await self._ledger.begin_payment(
+            allocation.attempt_id,
+            reservation_id=row.order_id,
+            provider=self._settings.provider,
+            amount_minor=row.amount_minor,
+            currency=row.currency,
+        )
+        if not reply.is_ok:
+            return _not_begun(reply)
+        return await self._start(row, request, allocation, reply)
+
+    def _may_pay(self, row: sa.Row[Any], request_id: str) -> bool:
+        if OrderState(row.state) in PAYABLE_STATES:
+            return True
+        with self._database.read() as connection:
+            attempts = store.load_attempts(connection, row.order_id)
+        return any(attempt.request_id == request_id for attempt in attempts)
+
+    async def _allocate(self, request: pb.PayRequest) -> store.Allocation:
+        now_ms = self._clock.now_ms()
+
+        def work(connection: sa.Connection) -> store.Allocation:
+            return store.allocate_attempt(
+                connection,
+                order_id=request.order_id,
+                request_id=request.request_id,
+                method=request.method,
+                now_ms=now_ms,
+                number_max=self._settings.pays_per_order_max,
+            )
+
+        # Who holds a unit and wants to pay goes before those who want one.
+        return await self._runner.run(work, lane=Lane.SETTLEMENT)
+
+    async def _start(
+        self,
+        row: sa.Row[Any],
+        request: pb.PayRequest,
+        allocation: store.Allocation,
+        reply: Reply[stock_service_pb2.BeginPaymentResponse],
+    ) -> pb.PayResponse:
+        begun = reply.response
+        started = await self._payments.start_attempt(
+            payment_service_pb2.StartAttemptRequest(
+                attempt_id=allocation.attempt_id,
+                order_id=row.order_id,
+                reservation_id=row.order_id,
+                provider=self._settings.provider,
+                method=request.method,
+                amount_minor=row.amount_minor,
+                currency=row.currency,
+                settle_by_time=begun.settle_by_time,
+            )
+        )
+        outcome, refusal = _started(started)
+        state = translation.order_state(reply.state) or OrderState.PAYING
+        return pb.PayResponse(
+            outcome=views.outcome(outcome),
+            refusal=refusal,
+            replayed=not allocation.is_new,
+            attempt_id=allocation.attempt_id,
+            pay_url=started.attempt.pay_url,
+            provider=self._settings.provider,
+            provider_no=started.attempt.provider_no,
+            settle_by_time=begun.settle_by_time,
+            retaken=begun.retaken,
+            order_state=views.state_value(state),
+            sequence=reply.sequence,
+        )
+
+    # --- cancel and show -------------------------------------------------------------------
+
+    async def cancel(self, request: pb.CancelRequest) -> pb.CancelResponse:
+        """Gives the units back at once, or, while a payment is open, asks for that.
+
+        Raises:
+            LastunitError: The ledger did not answer; repeat with the same id.
+        """
+        if self._load(request.order_id) is None:
+            return pb.CancelResponse(refusal=pb.REFUSAL_UNKNOWN_ORDER)
+        reply = await self._ledger.release(
+            "c-" + _digest(f"{request.order_id} {request.request_id}"),
+            reservation_id=request.order_id,
+        )
+        state = translation.order_state(reply.state)
+        refusal = pb.REFUSAL_UNSPECIFIED
+        if not reply.is_ok and state is OrderState.PAID:
+            refusal = pb.REFUSAL_ALREADY_PAID
+        elif reply.is_ok and reply.response.release_requested:
+            refusal = pb.REFUSAL_IN_PAYMENT
+        return pb.CancelResponse(
+            outcome=views.outcome(reply.outcome),
+            refusal=refusal,
+            replayed=reply.is_replayed,
+            conflict_field=reply.conflict_field,
+            order_state=views.state_value(state),
+            is_release_requested=reply.response.release_requested,
+            sequence=reply.sequence,
+        )
+
+    async def get_order(self, request: pb.GetOrderRequest) -> pb.GetOrderResponse:
+        """Shows an order; one that has not seen `minimum_sequence` is compared first.
+
+        Raises:
+            LastunitError: The ledger did not answer a comparison.
+        """
+        if request.minimum_sequence > self.follower.position and self._load(request.order_id):
+            await self.follower.compare(request.order_id)
+        with self._database.read() as connection:
+            row = store.load_order(connection, request.order_id)
+            if row is None:
+                return pb.GetOrderResponse(refusal=pb.REFUSAL_UNKNOWN_ORDER)
+            attempts = store.load_attempts(connection, request.order_id)
+        return pb.GetOrderResponse(
+            order=views.order(row, attempts),
+            as_of_sequence=max(self.follower.position, row.ledger_sequence),
+        )
+
+    async def list_orders(self, request: pb.ListOrdersRequest) -> pb.ListOrdersResponse:
+        """Lists orders of an account or a person, newest first."""
+        with self._database.read() as connection:
+            return views.list_orders(connection, request)
+
+    def _load(self, order_id: str) -> sa.Row[Any] | None:
+        with self._database.read() as connection:
+            return store.load_order(connection, order_id)
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=_ID_BYTES).hexdigest()
+
+
+def _lines(request: pb.PlaceOrderRequest, quote: Quote) -> list[dict[str, object]]:
+    return [
+        {"sku": line.sku, "pool": line.pool, "units": line.units, "unit_amount_minor": price}
+        for line, price in zip(request.lines, quote.unit_amounts_minor, strict=True)
+    ]
+
+
+def _differing_field(row: sa.Row[Any], request: pb.PlaceOrderRequest) -> str:
+    if row.account_id != request.account_id:
+        return "account_id"
+    if row.sale_id != request.sale_id:
+        return "sale_id"
+    written = [(line["sku"], line["pool"], line["units"]) for line in json.loads(row.lines)]
+    asked = [(line.sku, line.pool, line.units) for line in request.lines]
+    return "" if written == asked else "lines"
+
+
+def _refused(reply: Reply[stock_service_pb2.ReserveResponse]) -> pb.PlaceOrderResponse:
+    result = reply.response.result
+    response = pb.PlaceOrderResponse(
+        outcome=result.outcome,
+        conflict_field=_FIELD_NAMES.get(result.conflict_field, result.conflict_field),
+        order_state=order_pb2.ORDER_STATE_CLOSED,
+        sku=result.sku,
+        level=result.level,
+        level_epoch=result.level_epoch,
+        limit=result.limit,
+    )
+    if result.HasField("come_back_time"):
+        response.come_back_time.CopyFrom(result.come_back_time)
+    return response
+
+
+def _not_begun(reply: Reply[stock_service_pb2.BeginPaymentResponse]) -> pb.PayResponse:
+    result = reply.response.result
+    state = translation.order_state(reply.state)
+    response = pb.PayResponse(
+        outcome=result.outcome,
+        refusal=_pay_refusal(state),
+        conflict_field=result.conflict_field,
+        order_state=views.state_value(state),
+        level=result.level,
+        level_epoch=result.level_epoch,
+    )
+    if result.HasField("come_back_time"):
+        response.come_back_time.CopyFrom(result.come_back_time)
+    return response
+
+
+def _pay_refusal(state: OrderState | None) -> pb.Refusal.ValueType:
+    is_paid = state is OrderState.PAID
+    return pb.REFUSAL_ALREADY_PAID if is_paid else pb.REFUSAL_UNSPECIFIED
+
+
+def _started(
+    started: payment_service_pb2.StartAttemptResponse,
+) -> tuple[Outcome, pb.Refusal.ValueType]:
+    """Returns what the buyer is told of the attempt's start."""
+    payment = payment_service_pb2
+    if started.attempt.state == payment.ATTEMPT_STATE_SUCCEEDED:
+        return Outcome.OK, pb.REFUSAL_ALREADY_PAID
+    match started.refusal:
+        case payment.REFUSAL_UNSPECIFIED:
+            return Outcome.OK, pb.REFUSAL_UNSPECIFIED
+        case payment.REFUSAL_CONFLICT:
+            return Outcome.CONFLICT, pb.REFUSAL_CONFLICT
+        case payment.REFUSAL_TOO_MANY_ATTEMPTS:
+            return Outcome.TOO_MANY_ATTEMPTS, pb.REFUSAL_UNSPECIFIED
+        case payment.REFUSAL_ALREADY_CLOSED:
+            return Outcome.WRONG_STATE, pb.REFUSAL_UNSPECIFIED
+        case _:
+            return Outcome.OK, pb.REFUSAL_PROVIDER_DOWN

@@ -1,0 +1,234 @@
+"""Lets orders follow the ledger's events.
+
+Owns the position in the journal, saved with the effects, and the comparison with the ledger where
+events were missed. Must not decide: the ledger has, and the table says what that means here.
+Next: `lastunit.order.translation` (events into moves), `lastunit.order.store`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Final
+
+from lastunit.errors import RolledBackError
+from lastunit.order import store, translation
+from lastunit.order.states import IllegalTransitionError, OrderState, is_reachable
+from lastunit.service.database import Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import sqlalchemy as sa
+
+    from lastunit.order.ports import LedgerPort
+    from lastunit.service.database import Database, TransactionRunner
+    from lastunit.stock.v1 import event_pb2, reservation_pb2
+
+__all__ = ["OrderFollower"]
+
+# Events that move no order need no transaction; the position is saved once in so many, so that a
+# restart does not read the whole sale again.
+_UNSAVED_EVENTS_MAX: Final = 4_096
+
+# Reservations of others, or of calls that died before they wrote their order; forgetting one
+# only makes an order be compared without need.
+_PASSED_BY_MAX: Final = 100_000
+
+# Orders compared with the ledger at once.
+_COMPARED_AT_ONCE_MAX: Final = 64
+
+_log: Final = logging.getLogger(__name__)
+
+
+class OrderFollower:
+    """Moves orders as the ledger's events say.
+
+    Args:
+        database: The order service's tables, for reading.
+        runner: Writes them.
+        ledger: Its events, and its word on one reservation.
+
+    Attributes:
+        illegal_count: Events that had no place in an order's state; each led to a comparison.
+        divergent_count: Comparisons in which the table knows no way to what the ledger says.
+    """
+
+    def __init__(
+        self, *, database: Database, runner: TransactionRunner, ledger: LedgerPort
+    ) -> None:
+        self._runner = runner
+        self._ledger = ledger
+        with database.read() as connection:
+            self._saved = store.load_position(connection)
+        self._position = self._saved
+        self._passed_by = PassedBy(self._saved)
+        self.illegal_count = 0
+        self.divergent_count = 0
+
+    @property
+    def position(self) -> int:
+        """Sequence of the last event whose effects are durable here."""
+        return self._position
+
+    def has_passed_by(self, order_id: str, sequence: int) -> bool:
+        """Tells whether events of an order may have come before its row was written.
+
+        Called in the transaction that writes the row: an event is then either seen by that row or
+        remembered here. Such an order must be compared.
+
+        Args:
+            order_id: The order.
+            sequence: Position of its reservation in the journal.
+        """
+        return self._passed_by.has(order_id, sequence)
+
+    async def follow_once(self, limit: int = 1_024) -> int:
+        """Takes in the next events.
+
+        Args:
+            limit: At most so many, 1 to 4,096.
+
+        Returns:
+            How many there were; 0 means up to date.
+
+        Raises:
+            RolledBackError: The ledger's journal ends before what it once told us.
+            LastunitError: The ledger did not answer.
+        """
+        page = await self._ledger.read_event_page(self._position, page_size=limit)
+        if page.durable_sequence < self._position:
+            raise RolledBackError(
+                f"the ledger's journal ends at {page.durable_sequence}, it had told us "
+                f"{self._position}; do not sell before its data is restored",
+                seen_sequence=self._position,
+                reason="JOURNAL_ROLLED_BACK",
+            )
+        return await self.take(page.events)
+
+    async def take(self, events: Sequence[event_pb2.Event]) -> int:
+        """Takes in events that follow the last one; returns how many were new."""
+        new = [event for event in events if event.sequence > self._position]
+        if not new:
+            return 0
+        last = new[-1].sequence
+        moving = [event for event in new if translation.moves_an_order(event)]
+        if moving or last - self._saved >= _UNSAVED_EVENTS_MAX:
+            await self._write(moving, last)
+        self._position = last
+        return len(new)
+
+    async def compare(self, order_id: str) -> None:
+        """Sets an order to what the ledger says of its reservation, as far as the table allows.
+
+        Args:
+            order_id: The order; its reservation has the same id.
+        """
+        reply = await self._ledger.get_reservation(order_id)
+        if not reply.is_ok:
+            _log.error(
+                "the ledger does not know an order's reservation",
+                extra={"order_id": order_id, "outcome": reply.outcome.name},
+            )
+            return
+        reservation, sequence = reply.response.reservation, reply.as_of_sequence
+
+        def work(connection: sa.Connection) -> None:
+            order = store.load_order(connection, order_id)
+            if order is not None and sequence > order.ledger_sequence:
+                self._set(connection, order, reservation, sequence)
+
+        await self._runner.run(work, lane=Lane.SETTLEMENT)
+
+    async def _write(self, events: Sequence[event_pb2.Event], last: int) -> None:
+        def work(connection: sa.Connection) -> Sequence[str]:
+            illegal = [
+                event.reservation_id for event in events if not self._apply(connection, event)
+            ]
+            store.save_position(connection, last)
+            return illegal
+
+        illegal = await self._runner.run(work, lane=Lane.SETTLEMENT)
+        self._saved = last
+        if illegal:
+            self.illegal_count += len(illegal)
+            await self._compare_all(sorted(set(illegal)))
+
+    async def _compare_all(self, order_ids: Sequence[str]) -> None:
+        for start in range(0, len(order_ids), _COMPARED_AT_ONCE_MAX):
+            batch = order_ids[start : start + _COMPARED_AT_ONCE_MAX]
+            await asyncio.gather(*(self.compare(order_id) for order_id in batch))
+
+    def _set(
+        self,
+        connection: sa.Connection,
+        order: sa.Row[Any],
+        reservation: reservation_pb2.Reservation,
+        sequence: int,
+    ) -> None:
+        source = OrderState(order.state)
+        target, values = translation.snapshot(reservation)
+        if not is_reachable(source, target):
+            self.divergent_count += 1
+            _log.error(
+                "order and ledger disagree; find out why before touching either",
+                extra={"order_id": order.order_id, "order": source, "ledger": target},
+            )
+            return
+        store.overwrite_order(connection, order, state=target, sequence=sequence, values=values)
+        for attempt in reservation.attempts:
+            store.set_attempt_state(
+                connection,
+                order_id=order.order_id,
+                attempt_id=attempt.attempt_id,
+                state=translation.attempt_state_name(attempt.state),
+                time_ms=order.create_ms,
+            )
+
+    def _apply(self, connection: sa.Connection, event: event_pb2.Event) -> bool:
+        """Applies one event to its order; returns False if it has no place there."""
+        order = store.load_order(connection, event.reservation_id)
+        if order is None:
+            self._passed_by.add(event.reservation_id, event.sequence)
+            return True
+        if event.sequence <= order.ledger_sequence:
+            return True
+        translated = translation.translate(event, OrderState(order.state))
+        if translated.attempt_id:
+            store.set_attempt_state(
+                connection,
+                order_id=order.order_id,
+                attempt_id=translated.attempt_id,
+                state=translated.attempt_state,
+                time_ms=translated.move.time_ms,
+            )
+        try:
+            store.move_order(connection, order, translated.move)
+        except IllegalTransitionError as error:
+            _log.warning("unexpected event", extra={"order_id": order.order_id, "why": str(error)})
+            return False
+        return True
+
+
+class PassedBy:
+    """Remembers reservations whose events came while there was no order for them.
+
+    Args:
+        floor: Everything up to this sequence may have passed by, as before a restart.
+    """
+
+    def __init__(self, floor: int) -> None:
+        self._floor = floor
+        self._sequences: OrderedDict[str, int] = OrderedDict()
+
+    def add(self, order_id: str, sequence: int) -> None:
+        """Remembers a reservation; the oldest is forgotten by raising the floor above it."""
+        self._sequences[order_id] = sequence
+        if len(self._sequences) > _PASSED_BY_MAX:
+            _, forgotten = self._sequences.popitem(last=False)
+            self._floor = max(self._floor, forgotten)
+
+    def has(self, order_id: str, sequence: int) -> bool:
+        """Tells whether events may have passed an order by that is reserved at a sequence."""
+        return order_id in self._sequences or sequence <= self._floor

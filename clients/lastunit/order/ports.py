@@ -1,0 +1,73 @@
+"""What the order service needs of the ledger and of the payment service.
+
+Owns the shapes only; `lastunit.client.aio.StockClient` is the first, and `PaymentCore` or a gRPC
+client the second. Must not know channels. Next: `lastunit.order.core`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lastunit.client.aio import EventPage
+    from lastunit.client.outcomes import Line, Reply
+    from lastunit.payment.v1 import payment_service_pb2
+    from lastunit.stock.v1 import stock_service_pb2
+
+__all__ = ["LedgerPort", "PaymentPort"]
+
+
+class LedgerPort(Protocol):
+    """Asks the ledger; every method raises a `LastunitError` if there was no answer."""
+
+    async def reserve(
+        self,
+        reservation_id: str,
+        *,
+        sale_id: str,
+        person_id: str,
+        lines: Sequence[Line],
+        not_after_ms: int | None = None,
+    ) -> Reply[stock_service_pb2.ReserveResponse]:
+        """Sets units aside."""
+        ...
+
+    async def begin_payment(
+        self,
+        attempt_id: str,
+        *,
+        reservation_id: str,
+        provider: str = "",
+        amount_minor: int = 0,
+        currency: str = "",
+    ) -> Reply[stock_service_pb2.BeginPaymentResponse]:
+        """Opens an attempt; durable when it returns."""
+        ...
+
+    async def release(
+        self, request_id: str, *, reservation_id: str
+    ) -> Reply[stock_service_pb2.ReleaseResponse]:
+        """Gives units back, or asks for that while a payment is open."""
+        ...
+
+    async def get_reservation(
+        self, reservation_id: str
+    ) -> Reply[stock_service_pb2.GetReservationResponse]:
+        """Shows a reservation."""
+        ...
+
+    async def read_event_page(self, after_sequence: int, *, page_size: int = 1024) -> EventPage:
+        """Returns the next durable events, none if there are none yet."""
+        ...
+
+
+class PaymentPort(Protocol):
+    """Starts attempts; raises a `LastunitError` if there was no answer."""
+
+    async def start_attempt(
+        self, request: payment_service_pb2.StartAttemptRequest
+    ) -> payment_service_pb2.StartAttemptResponse:
+        """Starts an attempt; a repeat carries on with it."""
+        ...

@@ -1,0 +1,52 @@
+"""What an operator can set of the order service, with its ranges.
+
+Owns names, units, defaults and checks. Must not read flags or files: `cli` does.
+Next: `lastunit.order.core`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["OrderSettings"]
+
+# Fewer than 25,000 would turn buyers of a normal rush away; more than this many calls at once
+# hold memory that no answer within a deadline is worth.
+CALLS_OPEN_MAX: Final = 1_000_000
+
+GHOST_SECONDS_MIN: Final = 0.1
+GHOST_SECONDS_MAX: Final = 600.0
+
+# Two digits, so that an attempt's id never outgrows the 64 bytes of an id.
+PAYS_PER_ORDER_MAX: Final = 99
+
+
+@dataclass(frozen=True, slots=True)
+class OrderSettings:
+    """Says how the order service treats its callers.
+
+    Attributes:
+        provider: Name of the payment provider, 1 to 64 bytes of `[A-Za-z0-9._:-]`.
+        ghost_seconds: A Reserve that reaches the ledger later than this is refused there,
+            0.1 to 600; a call that its caller has given up takes no unit.
+        place_calls_max: PlaceOrder calls under way at once, 1 to 1,000,000; one more is answered
+            RESOURCE_EXHAUSTED with when to come back.
+        pays_per_order_max: Numbers of attempts one order may use up, 1 to 99; the ledger bounds
+            those that were begun much lower.
+    """
+
+    provider: str = "sandbox"
+    ghost_seconds: float = 10.0
+    place_calls_max: int = 30_000
+    pays_per_order_max: int = 16
+
+    def __post_init__(self) -> None:
+        """Checks every range and names the setting that is outside of it."""
+        self._check("ghost_seconds", self.ghost_seconds, GHOST_SECONDS_MIN, GHOST_SECONDS_MAX)
+        self._check("place_calls_max", self.place_calls_max, 1, CALLS_OPEN_MAX)
+        self._check("pays_per_order_max", self.pays_per_order_max, 1, PAYS_PER_ORDER_MAX)
+
+    def _check(self, name: str, value: float, least: float, most: float) -> None:
+        if not least <= value <= most:
+            raise ValueError(f"{name} is {value}; it must be {least} to {most}")
