@@ -68,8 +68,9 @@ _ADMIN_METHODS = (
 _REHEARSAL_METHODS = ("SetClock",)
 _ADMISSION_METHODS = ("GetPolicy", "GetAdmissionStats")
 
-# The names that a policy may price: every operation that the node decides.
-COST_METHODS = frozenset((*_SETTLING, *_RESERVING, *_ADMIN_METHODS, *_REHEARSAL_METHODS))
+# The names that a policy may price: what a batch may hold, lists and watches, and all of
+# StockAdminService under one name.
+COST_METHODS = frozenset((*_SETTLING, *_RESERVING, "WatchAvailability", "Admin"))
 
 
 def path(service: str, method: str) -> str:

@@ -36,6 +36,6 @@ def native_settings_json(settings: Settings, policy: AdmissionPolicy) -> str:
             "timer_interval_ms": settings.node.timer_interval_ms,
             "batch_chunk_operations": settings.node.batch_chunk_operations,
             "watch_interval_ms": settings.node.watch_interval_ms,
-            "admission": policy.model_dump(exclude_none=True),
+            "admission": {**policy.model_dump(exclude_none=True), "costs": policy.all_costs()},
         }
     )

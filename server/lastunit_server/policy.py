@@ -18,7 +18,7 @@ TOML of schema version 1::
     rate_per_second = 20000
     burst = 2000
 
-    [costs]                      # tokens a call costs, by method; 1 if it is not listed
+    [costs]                      # tokens a call costs, by method
     Reserve = 1.0
     per_line = 0.2               # and for each line of a reservation
 
@@ -44,6 +44,16 @@ CALLERS_MAX = 1_000_000
 # A bucket smaller than this share of its rate loses tokens to every pause of the scheduler.
 BURST_SECONDS_MIN = 0.01
 
+# A read takes no flush and changes nothing: a twentieth of a reservation. What only settlement and
+# control do costs nothing, so that it takes no tokens from reservations.
+COST_DEFAULTS = {
+    **dict.fromkeys(COST_METHODS, 0.0),
+    "Reserve": 1.0,
+    "GetReservation": 0.05,
+    "GetAvailability": 0.05,
+    "ListReservations": 1.0,
+    "WatchAvailability": 1.0,
+}
 # The one cost that is not a method's: it is added for each line of a reservation.
 PER_LINE = "per_line"
 
@@ -128,3 +138,7 @@ class AdmissionPolicy(_Section):
         default=10_000, ge=1, le=CALLERS_MAX, description="callers with a bucket"
     )
     costs: Annotated[dict[str, Cost], AfterValidator(_known_methods)] = Field(default_factory=dict)
+
+    def all_costs(self) -> dict[str, float]:
+        """Returns the price of every method and of a line, in tokens, sorted by name."""
+        return dict(sorted({**COST_DEFAULTS, PER_LINE: 0.0, **self.costs}.items()))

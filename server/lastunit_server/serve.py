@@ -138,7 +138,7 @@ class _Server:
         standard.add_to_data_server(self._data.server, has_reflection=settings.reflection)
         self.data_address = self._data.bind()
 
-        self._settlement = SettlementFront(self._node, settings, self.data_address)
+        self._settlement = SettlementFront(self._node, settings, self._policy, self.data_address)
         self._settlement_health = standard.SettlementHealth(is_rehearsal=self._is_rehearsal)
         self._settlement_health.add_to(self._settlement.server)
         standard.add_to_settlement_server(

@@ -119,11 +119,11 @@ class JournalSettings(_Section):
     """How events reach the disk."""
 
     durability: Literal["flushed", "written", "memory"] = "flushed"
-    segment_bytes: int = Field(default=64 * MEBIBYTE, ge=MEBIBYTE, le=1024 * MEBIBYTE)
+    segment_bytes: int = Field(default=64 * MEBIBYTE, ge=MEBIBYTE // 4, le=1024 * MEBIBYTE)
     kept_back_bytes: int = Field(
         default=64 * MEBIBYTE,
         ge=0,
-        le=1024 * 1024 * MEBIBYTE,
+        le=1024 * MEBIBYTE,
         description="disk space that only settlement may use",
     )
     snapshot_events: int = Field(

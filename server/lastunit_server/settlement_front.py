@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import grpc
 
 from lastunit_server import faults
+from lastunit_server.admission_service import AdmissionService
 from lastunit_server.call_context import caller_from, milliseconds_left
 from lastunit_server.counts import CallCounts
 from lastunit_server.data_front import Handlers
@@ -21,7 +22,10 @@ from lastunit_server.options import CALLS_IN_FLIGHT_MAX, listener_options
 from lastunit_server.settlement_exchange import SettlementExchange
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lastunit_server._native import Node
+    from lastunit_server.policy import AdmissionPolicy
     from lastunit_server.settings import Settings
 
 __all__ = ["SettlementFront"]
@@ -39,15 +43,19 @@ class SettlementFront:
     Args:
         node: The open node.
         settings: Checked settings.
+        policy: The admission policy that the node was opened with.
         data_address: The data listener's `host:port`, told to callers that knock here instead.
     """
 
-    def __init__(self, node: "Node", settings: "Settings", data_address: str) -> None:
+    def __init__(
+        self, node: "Node", settings: "Settings", policy: "AdmissionPolicy", data_address: str
+    ) -> None:
         self.counts = CallCounts()
         self.address = ""
         self._node = node
         self._settings = settings
         self._data_address = data_address
+        self._admission = AdmissionService(node, policy)
         self.exchange = SettlementExchange(node, self.counts)
         self._threads = ThreadPoolExecutor(
             settings.settlement.thread_count, thread_name_prefix="settlement"
@@ -65,6 +73,8 @@ class SettlementFront:
         handlers: dict[str, Handler] = {
             method: grpc.unary_unary_rpc_method_handler(self._unary(method)) for method in served
         }
+        for method, answer in self._admission.methods().items():
+            handlers[method] = grpc.unary_unary_rpc_method_handler(self._shown(method, answer))
         for method in elsewhere:
             handlers[method] = grpc.unary_unary_rpc_method_handler(self._elsewhere(method))
         for method in (path(STOCK, "WatchAvailability"), path(JOURNAL, "ReadEvents")):
@@ -100,6 +110,19 @@ class SettlementFront:
             except Exception:  # noqa: BLE001 - the outer guard: no text of ours reaches a caller
                 refusal = faults.bug(method)
             return self._refuse(method, context, refusal)
+
+        return handle
+
+    def _shown(self, method: str, answer: "Callable[[bytes], bytes | Refusal]") -> Any:
+        def handle(request: bytes, context: Context) -> bytes:
+            try:
+                shown = answer(request)
+            except Exception:  # noqa: BLE001 - the outer guard: no text of ours reaches a caller
+                shown = faults.bug(method)
+            if isinstance(shown, Refusal):
+                return self._refuse(method, context, shown)
+            self.counts.add(method, 0)
+            return shown
 
         return handle
 

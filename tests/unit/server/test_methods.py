@@ -66,8 +66,8 @@ def test_the_clock_is_driven_in_rehearsals_only() -> None:
     assert not any("Rehearsal" in path for path in served | elsewhere)
 
 
-def test_every_decided_method_can_be_priced() -> None:
-    """A policy may set the cost of every unary method that the node decides."""
-    decided = {path.rpartition("/")[2] for path in declared_unary() if "admission" not in path}
+def test_every_operation_can_be_priced() -> None:
+    """A policy may set the cost of each method of StockService, and of the operators' as one."""
+    stock = stock_service_pb2.DESCRIPTOR.services_by_name["StockService"]
 
-    assert decided == COST_METHODS
+    assert {method.name for method in stock.methods} - {"Exchange"} | {"Admin"} == COST_METHODS

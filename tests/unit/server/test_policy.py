@@ -44,7 +44,10 @@ def test_a_whole_policy_reaches_the_node(tmp_path: Path) -> None:
     assert admission["lanes"]["settlement"] == {"calls_in_flight_max": 16384}
     assert admission["callers"]["default"] == {"rate_per_second": 5, "burst": 2}
     assert admission["callers"]["order-service"] == {"rate_per_second": 50, "burst": 20}
-    assert admission["costs"] == {"Reserve": 2.5, "per_line": 0.5}
+    assert admission["costs"]["Reserve"] == 2.5
+    assert admission["costs"]["per_line"] == 0.5
+    assert admission["costs"]["GetReservation"] == 0.05
+    assert admission["costs"]["SettlePayment"] == 0
 
 
 def test_a_lane_without_a_rate_has_no_bucket(tmp_path: Path) -> None:

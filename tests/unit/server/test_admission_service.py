@@ -1,0 +1,93 @@
+"""AdmissionService over a fake node: the policy as it is, the counts as the node has them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from lastunit.admission.v1 import admission_service_pb2 as messages
+from lastunit_server.admission_service import AdmissionService
+from lastunit_server.faults import Refusal
+from lastunit_server.policy import AdmissionPolicy
+
+if TYPE_CHECKING:
+    from lastunit_server._native import Node
+
+LANE = {
+    "admitted_count": 10,
+    "refused_in_flight_count": 1,
+    "refused_lane_rate_count": 2,
+    "refused_caller_rate_count": 3,
+    "in_flight": 4,
+}
+
+
+class CountingNode:
+    """A node that counted what a test says."""
+
+    def metrics_json(self) -> str:
+        """Returns counts of three lanes and three callers."""
+        callers = {name: {"admitted_count": 5, "refused_count": 6} for name in ("b", "a", "c")}
+        lanes = dict.fromkeys(("settlement", "reservation", "read", "control"), LANE)
+        return json.dumps({"admission": {"lanes": lanes, "callers": callers}})
+
+
+@pytest.fixture
+def service() -> AdmissionService:
+    """The service over counts and a policy with a bucket for one caller."""
+    policy: dict[str, Any] = {
+        "version": 1,
+        "callers": {"shop": {"rate_per_second": 7, "burst": 3}},
+        "costs": {"Reserve": 2},
+    }
+    node = cast("Node", CountingNode())
+    return AdmissionService(node, AdmissionPolicy.model_validate(policy))
+
+
+def test_the_policy_is_shown_as_it_is(service: AdmissionService) -> None:
+    """Lanes in the order of service, each caller's bucket, each price."""
+    shown = messages.GetPolicyResponse.FromString(cast("bytes", service.get_policy(b"")))
+
+    assert shown.version == 1
+    assert [lane.lane for lane in shown.lanes] == [1, 2, 3]
+    assert not shown.lanes[0].HasField("bucket")
+    assert shown.lanes[1].bucket.rate_per_second == 50_000
+    assert [(c.caller, c.bucket.burst) for c in shown.callers] == [("shop", 3)]
+    assert {cost.method: cost.tokens for cost in shown.costs}["Reserve"] == 2
+
+
+def test_offered_is_admitted_and_refused(service: AdmissionService) -> None:
+    """Each lane's sum holds, and callers come page by page in the order of their names."""
+    request = messages.GetAdmissionStatsRequest(page_size=2)
+    first = messages.GetAdmissionStatsResponse.FromString(
+        cast("bytes", service.get_admission_stats(request.SerializeToString()))
+    )
+    request.page_token = first.next_page_token
+    second = messages.GetAdmissionStatsResponse.FromString(
+        cast("bytes", service.get_admission_stats(request.SerializeToString()))
+    )
+
+    for lane in first.lanes:
+        assert (lane.offered_count, lane.admitted_count, lane.refused_count) == (16, 10, 6)
+        assert lane.in_flight_count == 4
+    assert [row.caller for row in first.callers] == ["a", "b"]
+    assert [row.caller for row in second.callers] == ["c"]
+    assert second.next_page_token == ""
+
+
+@pytest.mark.parametrize("page_size", [0, 1001])
+def test_a_page_size_past_its_limits_is_refused(service: AdmissionService, page_size: int) -> None:
+    """The rule in the proto is enforced, and its field named."""
+    request = messages.GetAdmissionStatsRequest(page_size=page_size)
+
+    refusal = service.get_admission_stats(request.SerializeToString())
+
+    assert isinstance(refusal, Refusal)
+    assert "page_size" in refusal.message
+
+
+def test_bytes_that_are_no_message_are_refused(service: AdmissionService) -> None:
+    """What can't be decoded is INVALID_ARGUMENT, not a bug."""
+    assert isinstance(service.get_policy(b"\xff\xff"), Refusal)
