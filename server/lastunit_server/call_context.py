@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import grpc
 
-from lastunit_server.faults import Refusal, fault
+from lastunit_server.faults import Refusal, Violation, fault
 
 __all__ = [
     "ANONYMOUS",
@@ -86,10 +86,10 @@ def _number(value: str | bytes) -> int | None:
 def _wrong(key: str, allowed: str) -> Refusal:
     return fault(
         grpc.StatusCode.INVALID_ARGUMENT,
-        "INVALID_METADATA",
-        f"metadata {key} has a wrong value, allowed is {allowed}",
+        "CALLER_INVALID" if key == CALLER_KEY else "METADATA_INVALID",
+        f"metadata {key} must be {allowed}; correct it",
         metadata={"key": key},
-        violations=((key, f"must be {allowed}"),),
+        violations=(Violation(key, "metadata.form", f"must be {allowed}"),),
     )
 
 

@@ -10,11 +10,9 @@ import grpc
 import protovalidate
 from google.protobuf.message import DecodeError, Message
 
-from lastunit_server.faults import Refusal, fault
+from lastunit_server.faults import Refusal, Violation, fault
 
 __all__ = ["checked"]
-
-_REASON = "INVALID_REQUEST"
 
 Request = TypeVar("Request", bound=Message)
 
@@ -31,23 +29,25 @@ def checked(kind: type[Request], request: bytes) -> Request | Refusal:
     """
     try:
         message = kind.FromString(request)
-    except DecodeError:
-        name = kind.DESCRIPTOR.name
+    except DecodeError as error:
         return fault(
             grpc.StatusCode.INVALID_ARGUMENT,
-            _REASON,
-            f"the message is not a {name}, encode it with the published protos",
+            "MALFORMED_REQUEST",
+            f"the request does not decode ({error}); send what the contract says",
+            metadata={"detail": str(error)},
         )
     violations = tuple(
-        (_field_path(violation), violation.proto.message)
-        for violation in protovalidate.collect_violations(message)
+        Violation(_field_path(found), found.proto.rule_id, found.proto.message)
+        for found in protovalidate.collect_violations(message)
     )
     if violations:
-        text = "; ".join(f"{field}: {description}" for field, description in violations)
+        first = violations[0]
+        more = f" and {len(violations) - 1} more" if len(violations) > 1 else ""
         return fault(
             grpc.StatusCode.INVALID_ARGUMENT,
-            _REASON,
-            f"the request breaks its declared rules, correct {text}",
+            "INVALID_FIELD",
+            f"field {first.field} {first.description}{more}; correct the request",
+            metadata={"field": first.field, "rule": first.rule},
             violations=violations,
         )
     return message

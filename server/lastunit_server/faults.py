@@ -19,6 +19,7 @@ __all__ = [
     "DOMAIN",
     "PUSHBACK_KEY",
     "Refusal",
+    "Violation",
     "bug",
     "draining",
     "fault",
@@ -52,6 +53,20 @@ class Refusal(NamedTuple):
     trailers: tuple[tuple[str, str | bytes], ...]
 
 
+class Violation(NamedTuple):
+    """One field that broke a rule.
+
+    Attributes:
+        field: Its path from the request, or a metadata key.
+        rule: The rule's name, for example `int64.gte`.
+        description: What the rule demands.
+    """
+
+    field: str
+    rule: str
+    description: str
+
+
 def refusal_from(code: int, status_bytes: bytes) -> Refusal:
     """Unpacks a fault of the node.
 
@@ -79,7 +94,7 @@ def fault(
     message: str,
     *,
     metadata: dict[str, str] | None = None,
-    violations: tuple[tuple[str, str], ...] = (),
+    violations: "tuple[Violation, ...]" = (),
 ) -> Refusal:
     """Makes a fault that only a front can see.
 
@@ -88,7 +103,7 @@ def fault(
         reason: The stable machine name.
         message: Lowercase, what happened then what to do.
         metadata: Whatever the text says, for machines.
-        violations: Pairs of field and description for a `BadRequest`.
+        violations: The fields that broke a rule.
 
     Returns:
         The refusal with all its details packed.
@@ -98,8 +113,12 @@ def fault(
     status.details.append(_packed(info))
     if violations:
         bad_request = error_details_pb2.BadRequest()
-        for field, description in violations:
-            bad_request.field_violations.add(field=field, description=description)
+        for found in violations:
+            # The status wants a reason in UPPER_SNAKE_CASE: `int64.gte` is told as INT64_GTE.
+            reason = found.rule.replace(".", "_").upper()
+            bad_request.field_violations.add(
+                field=found.field, reason=reason, description=found.description
+            )
         status.details.append(_packed(bad_request))
     return Refusal(code, message, ((DETAILS_KEY, status.SerializeToString()),))
 

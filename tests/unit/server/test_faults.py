@@ -66,7 +66,7 @@ def test_a_fault_of_ours_carries_reason_metadata_and_fields() -> None:
         "SOME_REASON",
         "wrong, do right",
         metadata={"key": "value"},
-        violations=(("lines[0].units", "must be 1 or more"),),
+        violations=(faults.Violation("lines[0].units", "int64.gte", "must be 1 or more"),),
     )
 
     status = status_pb2.Status.FromString(details_of(refusal))
@@ -80,6 +80,7 @@ def test_a_fault_of_ours_carries_reason_metadata_and_fields() -> None:
         {"key": "value"},
     )
     assert bad_request.field_violations[0].field == "lines[0].units"
+    assert bad_request.field_violations[0].reason == "INT64_GTE"
 
 
 def test_a_bug_shows_an_id_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
