@@ -44,9 +44,9 @@ def server_flags(folder: Path) -> list[str]:
     return [
         "--data-directory",
         str(folder / "data"),
-        "--data-listener",
+        "--data-address",
         "127.0.0.1:0",
-        "--settlement-listener",
+        "--settlement-address",
         "127.0.0.1:0",
     ]
 
