@@ -1,1 +1,56 @@
-//! Placeholder until the crate's owner publishes it.
+//! Owns the way from bytes of the contract to the engine's words and back.
+//!
+//! Must not decide anything, read a clock or touch a file. Every input is hostile: nothing here
+//! panics, whatever the bytes. Read next: `decode.rs` for the way in, `reply.rs` for the way out,
+//! `event.rs` for the journal.
+
+mod check;
+mod command;
+mod decode;
+mod enums;
+mod event;
+mod event_in;
+mod event_out;
+mod exchange;
+mod fault;
+mod method;
+mod query;
+mod record;
+mod reply;
+mod status;
+mod time;
+mod view;
+
+pub use check::{VIOLATION_COUNT_MAX, Violation};
+pub use decode::{MESSAGE_BYTES_MAX, Query, Request, decode};
+pub use event::{EventError, event_from_proto, event_to_proto};
+pub use exchange::{Batch, Operation, encode_exchange};
+pub use fault::{Code, DOMAIN, Fault};
+pub use method::{Lane, Method};
+pub use record::{decode_record, encode_events, encode_record, encode_record_events};
+pub use reply::{Durability, Place, encode_reply};
+pub use view::{
+    Transition, encode_audit, encode_availabilities, encode_clock, encode_reservation,
+    encode_reservations, encode_transitions,
+};
+
+#[expect(
+    clippy::all,
+    clippy::pedantic,
+    reason = "written by build/emit.rs, which prefers being simple to being pretty"
+)]
+mod checks {
+    use crate::check::{At, Check, Items, Pattern, Violations};
+    use crate::contract;
+
+    include!(concat!(env!("OUT_DIR"), "/checks.rs"));
+}
+/// The messages of `lastunit.stock.v1`, as prost makes them of the protos.
+#[expect(
+    missing_docs,
+    clippy::pedantic,
+    reason = "made from the protos, which are documented"
+)]
+pub mod contract {
+    include!(concat!(env!("OUT_DIR"), "/lastunit.stock.v1.rs"));
+}

@@ -86,7 +86,7 @@ class Availability(_message.Message):
 
     @_builtins.property
     def pools(self) -> _containers.RepeatedCompositeFieldContainer[Global___PoolAvailability]:
-        """Lists the pools in the order in which lines draw on them; 1 to 256."""
+        """Lists the pools in the order in which lines draw on them; 1 to 64."""
 
     @_builtins.property
     def earliest_expire_time(self) -> _timestamp_pb2.Timestamp:

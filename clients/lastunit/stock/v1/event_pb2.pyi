@@ -622,7 +622,7 @@ class PaymentBegun(_message.Message):
     retaken: _builtins.bool
     """Is true when the units had gone back and were taken again."""
     attempt_count: _builtins.int
-    """Counts the attempts of the reservation, this one among them; 1 to 64."""
+    """Counts the attempts of the reservation, this one among them; 1 to 16."""
     @_builtins.property
     def settle_by_time(self) -> _timestamp_pb2.Timestamp:
         """Says when the payment counts as OVERDUE."""
@@ -976,6 +976,7 @@ class Returned(_message.Message):
     GIVE_LIMIT_BACK_FIELD_NUMBER: _builtins.int
     TAKEN_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    IS_LIMIT_GIVEN_BACK_FIELD_NUMBER: _builtins.int
     sku: _builtins.str
     """Names the sku."""
     pool: _builtins.str
@@ -985,9 +986,11 @@ class Returned(_message.Message):
     disposition: _reservation_pb2.Disposition.ValueType
     """Says what becomes of them."""
     give_limit_back: _builtins.bool
-    """Is true when the person may buy as many again."""
+    """Says what was asked for the person's limit; unset if the request left it to the policy."""
     state: _reservation_pb2.State.ValueType
     """States where the reservation is afterwards."""
+    is_limit_given_back: _builtins.bool
+    """Is true when the person may buy as many again."""
     @_builtins.property
     def taken(self) -> _containers.RepeatedCompositeFieldContainer[_reservation_pb2.Taken]:
         """Lists the pools they go to."""
@@ -999,15 +1002,18 @@ class Returned(_message.Message):
         pool: _builtins.str = ...,
         units: _builtins.int = ...,
         disposition: _reservation_pb2.Disposition.ValueType = ...,
-        give_limit_back: _builtins.bool = ...,
+        give_limit_back: _builtins.bool | None = ...,
         taken: _abc.Iterable[_reservation_pb2.Taken] | None = ...,
         state: _reservation_pb2.State.ValueType = ...,
+        is_limit_given_back: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_give_limit_back", b"_give_limit_back", "give_limit_back", b"give_limit_back"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disposition", b"disposition", "give_limit_back", b"give_limit_back", "pool", b"pool", "sku", b"sku", "state", b"state", "taken", b"taken", "units", b"units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_give_limit_back", b"_give_limit_back", "disposition", b"disposition", "give_limit_back", b"give_limit_back", "is_limit_given_back", b"is_limit_given_back", "pool", b"pool", "sku", b"sku", "state", b"state", "taken", b"taken", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__give_limit_back: _TypeAlias = _typing.Literal["give_limit_back"]  # noqa: Y015
+    _WhichOneofArgType__give_limit_back: _TypeAlias = _typing.Literal["_give_limit_back", b"_give_limit_back"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__give_limit_back) -> _WhichOneofReturnType__give_limit_back | None: ...
 
 Global___Returned: _TypeAlias = Returned  # noqa: Y015
 

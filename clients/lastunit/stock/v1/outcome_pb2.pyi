@@ -137,7 +137,7 @@ class Result(_message.Message):
     unspecified when no reservation is concerned or known.
     """
     sku: _builtins.str
-    """Names the sku that refused, if one did; of an accepted Reserve the first line's."""
+    """Names the sku that refused, if one did."""
     level: _availability_pb2.Level.ValueType
     """States what buyers are told of `sku`; unspecified if that says nothing here."""
     level_epoch: _builtins.int

@@ -276,7 +276,7 @@ class Reservation(_message.Message):
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
-        """Lists the attempts to pay, oldest first; 0 to 64."""
+        """Lists the attempts to pay, oldest first; 0 to 16."""
 
     def __init__(
         self,

@@ -93,7 +93,7 @@ class SalePolicy(_message.Message):
     once; 0 to 1,000,000, 0 means no limit, default 1.
     """
     attempts_per_reservation_max: _builtins.int
-    """Bounds the attempts to pay for one reservation; 1 to 64, default 4."""
+    """Bounds the attempts to pay for one reservation; 1 to 16, default 4."""
     low_level_percent: _builtins.int
     """Says at or under which share of the supplied units the level is LOW; percent, 0 to 100,
     default 10.

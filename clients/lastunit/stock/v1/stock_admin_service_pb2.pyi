@@ -430,7 +430,6 @@ class PutPoolResponse(_message.Message):
 
     PLACE_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
-    COUNTERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def place(self) -> _place_pb2.Place:
         """States where the reply stands in the ledger's history."""
@@ -439,20 +438,15 @@ class PutPoolResponse(_message.Message):
     def result(self) -> _outcome_pb2.Result:
         """Says what came of it."""
 
-    @_builtins.property
-    def counters(self) -> _availability_pb2.Counters:
-        """States where the pool's units stand; unset if refused."""
-
     def __init__(
         self,
         *,
         place: _place_pb2.Place | None = ...,
         result: _outcome_pb2.Result | None = ...,
-        counters: _availability_pb2.Counters | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "place", b"place", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "place", b"place", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -518,7 +512,6 @@ class SupplyStockResponse(_message.Message):
 
     PLACE_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
-    COUNTERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def place(self) -> _place_pb2.Place:
         """States where the reply stands in the ledger's history."""
@@ -527,20 +520,15 @@ class SupplyStockResponse(_message.Message):
     def result(self) -> _outcome_pb2.Result:
         """Says what came of it."""
 
-    @_builtins.property
-    def counters(self) -> _availability_pb2.Counters:
-        """States where the pool's units stand; unset if refused."""
-
     def __init__(
         self,
         *,
         place: _place_pb2.Place | None = ...,
         result: _outcome_pb2.Result | None = ...,
-        counters: _availability_pb2.Counters | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "place", b"place", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "place", b"place", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -606,7 +594,6 @@ class WithdrawStockResponse(_message.Message):
 
     PLACE_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
-    COUNTERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def place(self) -> _place_pb2.Place:
         """States where the reply stands in the ledger's history."""
@@ -615,20 +602,15 @@ class WithdrawStockResponse(_message.Message):
     def result(self) -> _outcome_pb2.Result:
         """Says what came of it."""
 
-    @_builtins.property
-    def counters(self) -> _availability_pb2.Counters:
-        """States where the pool's units stand; unset if refused."""
-
     def __init__(
         self,
         *,
         place: _place_pb2.Place | None = ...,
         result: _outcome_pb2.Result | None = ...,
-        counters: _availability_pb2.Counters | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "place", b"place", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "place", b"place", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -696,7 +678,6 @@ class AdjustStockResponse(_message.Message):
 
     PLACE_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
-    COUNTERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def place(self) -> _place_pb2.Place:
         """States where the reply stands in the ledger's history."""
@@ -705,20 +686,15 @@ class AdjustStockResponse(_message.Message):
     def result(self) -> _outcome_pb2.Result:
         """Says what came of it."""
 
-    @_builtins.property
-    def counters(self) -> _availability_pb2.Counters:
-        """States where the pool's units stand; unset if refused."""
-
     def __init__(
         self,
         *,
         place: _place_pb2.Place | None = ...,
         result: _outcome_pb2.Result | None = ...,
-        counters: _availability_pb2.Counters | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "place", b"place", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "place", b"place", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -786,7 +762,6 @@ class MoveStockResponse(_message.Message):
 
     PLACE_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
-    COUNTERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def place(self) -> _place_pb2.Place:
         """States where the reply stands in the ledger's history."""
@@ -795,20 +770,15 @@ class MoveStockResponse(_message.Message):
     def result(self) -> _outcome_pb2.Result:
         """Says what came of it."""
 
-    @_builtins.property
-    def counters(self) -> _availability_pb2.Counters:
-        """States where the target pool's units stand; unset if refused."""
-
     def __init__(
         self,
         *,
         place: _place_pb2.Place | None = ...,
         result: _outcome_pb2.Result | None = ...,
-        counters: _availability_pb2.Counters | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "place", b"place", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "place", b"place", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -870,7 +840,6 @@ class PourBufferResponse(_message.Message):
 
     PLACE_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
-    COUNTERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def place(self) -> _place_pb2.Place:
         """States where the reply stands in the ledger's history."""
@@ -879,20 +848,15 @@ class PourBufferResponse(_message.Message):
     def result(self) -> _outcome_pb2.Result:
         """Says what came of it."""
 
-    @_builtins.property
-    def counters(self) -> _availability_pb2.Counters:
-        """States where the pool's units stand; unset if refused."""
-
     def __init__(
         self,
         *,
         place: _place_pb2.Place | None = ...,
         result: _outcome_pb2.Result | None = ...,
-        counters: _availability_pb2.Counters | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "place", b"place", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "place", b"place", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -131,7 +131,7 @@ class StockAdminServiceServicer:
 
     def PutPool(self, request, context):
         """Makes a pool or changes it; its units stay. Idempotent by `request_id`. Refused as CONFLICT,
-        UNKNOWN_SALE, SALE_CLOSED or NOT_ALLOWED (256 pools a sku, 1,000 skus a sale).
+        UNKNOWN_SALE, SALE_CLOSED or NOT_ALLOWED (64 pools a sku, 1,000 skus a sale).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

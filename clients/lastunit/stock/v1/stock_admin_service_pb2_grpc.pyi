@@ -48,7 +48,7 @@ class StockAdminServiceStub:
     """
     PutPool: _grpc.UnaryUnaryMultiCallable[_stock_admin_service_pb2.PutPoolRequest, _stock_admin_service_pb2.PutPoolResponse]
     """Makes a pool or changes it; its units stay. Idempotent by `request_id`. Refused as CONFLICT,
-    UNKNOWN_SALE, SALE_CLOSED or NOT_ALLOWED (256 pools a sku, 1,000 skus a sale).
+    UNKNOWN_SALE, SALE_CLOSED or NOT_ALLOWED (64 pools a sku, 1,000 skus a sale).
     """
     SupplyStock: _grpc.UnaryUnaryMultiCallable[_stock_admin_service_pb2.SupplyStockRequest, _stock_admin_service_pb2.SupplyStockResponse]
     """Adds units to a pool. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE,
@@ -114,7 +114,7 @@ class StockAdminServiceAsyncStub(StockAdminServiceStub):
     """
     PutPool: _aio.UnaryUnaryMultiCallable[_stock_admin_service_pb2.PutPoolRequest, _stock_admin_service_pb2.PutPoolResponse]  # type: ignore[assignment]
     """Makes a pool or changes it; its units stay. Idempotent by `request_id`. Refused as CONFLICT,
-    UNKNOWN_SALE, SALE_CLOSED or NOT_ALLOWED (256 pools a sku, 1,000 skus a sale).
+    UNKNOWN_SALE, SALE_CLOSED or NOT_ALLOWED (64 pools a sku, 1,000 skus a sale).
     """
     SupplyStock: _aio.UnaryUnaryMultiCallable[_stock_admin_service_pb2.SupplyStockRequest, _stock_admin_service_pb2.SupplyStockResponse]  # type: ignore[assignment]
     """Adds units to a pool. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE,
@@ -195,7 +195,7 @@ class StockAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_stock_admin_service_pb2.PutPoolResponse, _abc.Awaitable[_stock_admin_service_pb2.PutPoolResponse]]:
         """Makes a pool or changes it; its units stay. Idempotent by `request_id`. Refused as CONFLICT,
-        UNKNOWN_SALE, SALE_CLOSED or NOT_ALLOWED (256 pools a sku, 1,000 skus a sale).
+        UNKNOWN_SALE, SALE_CLOSED or NOT_ALLOWED (64 pools a sku, 1,000 skus a sale).
         """
 
     @_abc_1.abstractmethod

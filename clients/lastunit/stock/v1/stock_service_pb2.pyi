@@ -51,8 +51,8 @@ class ReserveRequest(_message.Message):
 
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """Says how long to hold; 1 ms to 30 days, at most the sale's `reservation_ttl` (otherwise outcome
-        NOT_ALLOWED), which is also what unset means.
+        """Says how long to hold; 1 ms to 30 days, cut to the sale's `reservation_ttl`, which is also
+        what unset means.
         """
 
     @_builtins.property
@@ -177,7 +177,7 @@ class BeginPaymentResponse(_message.Message):
     retaken: _builtins.bool
     """Is true when the units had gone back and were taken again."""
     attempt_count: _builtins.int
-    """Counts the attempts of the reservation, this one among them; 1 to 64, 0 if refused."""
+    """Counts the attempts of the reservation, this one among them; 1 to 16, 0 if refused."""
     @_builtins.property
     def place(self) -> _place_pb2.Place:
         """States where the reply stands in the ledger's history."""

@@ -121,7 +121,7 @@ class StockServiceServicer:
     def Reserve(self, request, context):
         """Holds units for a person: none to HELD, all lines or nothing. Idempotent by `reservation_id`.
         Refused as CONFLICT, UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL, TOO_LATE, SALE_NOT_OPEN,
-        SALE_CLOSED, NOT_ALLOWED, LIMIT_REACHED or SOLD_OUT. Lane: reservation.
+        SALE_CLOSED, LIMIT_REACHED or SOLD_OUT. Lane: reservation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,7 @@ class StockServiceStub:
     Reserve: _grpc.UnaryUnaryMultiCallable[_stock_service_pb2.ReserveRequest, _stock_service_pb2.ReserveResponse]
     """Holds units for a person: none to HELD, all lines or nothing. Idempotent by `reservation_id`.
     Refused as CONFLICT, UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL, TOO_LATE, SALE_NOT_OPEN,
-    SALE_CLOSED, NOT_ALLOWED, LIMIT_REACHED or SOLD_OUT. Lane: reservation.
+    SALE_CLOSED, LIMIT_REACHED or SOLD_OUT. Lane: reservation.
     """
     BeginPayment: _grpc.UnaryUnaryMultiCallable[_stock_service_pb2.BeginPaymentRequest, _stock_service_pb2.BeginPaymentResponse]
     """Opens an attempt to pay: HELD to PAYING, PAYING to PAYING (a second method), or
@@ -117,7 +117,7 @@ class StockServiceAsyncStub(StockServiceStub):
     Reserve: _aio.UnaryUnaryMultiCallable[_stock_service_pb2.ReserveRequest, _stock_service_pb2.ReserveResponse]  # type: ignore[assignment]
     """Holds units for a person: none to HELD, all lines or nothing. Idempotent by `reservation_id`.
     Refused as CONFLICT, UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL, TOO_LATE, SALE_NOT_OPEN,
-    SALE_CLOSED, NOT_ALLOWED, LIMIT_REACHED or SOLD_OUT. Lane: reservation.
+    SALE_CLOSED, LIMIT_REACHED or SOLD_OUT. Lane: reservation.
     """
     BeginPayment: _aio.UnaryUnaryMultiCallable[_stock_service_pb2.BeginPaymentRequest, _stock_service_pb2.BeginPaymentResponse]  # type: ignore[assignment]
     """Opens an attempt to pay: HELD to PAYING, PAYING to PAYING (a second method), or
@@ -194,7 +194,7 @@ class StockServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_stock_service_pb2.ReserveResponse, _abc.Awaitable[_stock_service_pb2.ReserveResponse]]:
         """Holds units for a person: none to HELD, all lines or nothing. Idempotent by `reservation_id`.
         Refused as CONFLICT, UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL, TOO_LATE, SALE_NOT_OPEN,
-        SALE_CLOSED, NOT_ALLOWED, LIMIT_REACHED or SOLD_OUT. Lane: reservation.
+        SALE_CLOSED, LIMIT_REACHED or SOLD_OUT. Lane: reservation.
         """
 
     @_abc_1.abstractmethod

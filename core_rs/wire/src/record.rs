@@ -1,0 +1,115 @@
+//! Owns the body of a journal record: the events of one command, each with its length before it.
+//!
+//! Must give the same bytes for the same events, always. A reader of the stream is served from these
+//! bytes as they are, without taking the events apart. Next: `event.rs`.
+
+use lastunit_engine::{Event, Sequence};
+use prost::Message;
+
+use crate::contract;
+use crate::event::{EventError, event_from_proto, event_to_proto};
+use crate::exchange::put;
+
+/// Encodes the events of one command as the body of one journal record.
+#[must_use]
+pub fn encode_record(events: &[Event]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for event in events {
+        let event = event_to_proto(event);
+        // Writing to a vector fails only when memory ends, which aborts the process anyway.
+        let _ = event.encode_length_delimited(&mut body);
+    }
+    body
+}
+
+/// Decodes the body of one journal record.
+///
+/// # Errors
+///
+/// [`EventError`] if the bytes are not whole events, or an event lacks what its effect needs.
+pub fn decode_record(body: &[u8]) -> Result<Vec<Event>, EventError> {
+    split(body)
+        .map(|bytes| {
+            let event = contract::Event::decode(bytes?).map_err(|error| malformed(&error))?;
+            event_from_proto(event)
+        })
+        .collect()
+}
+
+/// Encodes `ReadEventsResponse` from events.
+#[must_use]
+pub fn encode_events(events: &[Event], durable_sequence: Sequence, epoch: i64) -> Vec<u8> {
+    contract::ReadEventsResponse {
+        events: events.iter().map(event_to_proto).collect(),
+        durable_sequence,
+        epoch,
+    }
+    .encode_to_vec()
+}
+
+/// Encodes `ReadEventsResponse` from the bodies of journal records, leaving out the events up to
+/// `after_sequence`. Gives the bytes and the last sequence in them, 0 if there is none.
+///
+/// # Errors
+///
+/// [`EventError::Malformed`] if a body is not a row of events.
+pub fn encode_record_events<'a>(
+    bodies: impl IntoIterator<Item = &'a [u8]>,
+    after_sequence: Sequence,
+    durable_sequence: Sequence,
+    epoch: i64,
+) -> Result<(Vec<u8>, Sequence), EventError> {
+    let mut response = Vec::new();
+    let mut last_sequence = 0;
+    for body in bodies {
+        for event in split(body) {
+            let event = event?;
+            let Place { sequence } = Place::decode(event).map_err(|error| malformed(&error))?;
+            if sequence > after_sequence {
+                put(&mut response, 1, event);
+                last_sequence = sequence;
+            }
+        }
+    }
+    let tail = contract::ReadEventsResponse {
+        events: Vec::new(),
+        durable_sequence,
+        epoch,
+    };
+    response.extend_from_slice(&tail.encode_to_vec());
+    Ok((response, last_sequence))
+}
+
+/// `Event` with nothing but its position; the rest is skipped as unknown fields.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Place {
+    #[prost(int64, tag = "1")]
+    sequence: i64,
+}
+
+fn malformed(error: &prost::DecodeError) -> EventError {
+    EventError::Malformed {
+        detail: error.to_string(),
+    }
+}
+
+/// Splits a body into the bytes of its events; ends after the first error.
+fn split(body: &[u8]) -> impl Iterator<Item = Result<&[u8], EventError>> {
+    let mut rest = body;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let next = split_first(rest);
+        rest = next.as_ref().map_or(&[][..], |(_, rest)| rest);
+        Some(next.map(|(event, _)| event))
+    })
+}
+
+fn split_first(mut rest: &[u8]) -> Result<(&[u8], &[u8]), EventError> {
+    let length = prost::decode_length_delimiter(&mut rest).map_err(|error| malformed(&error))?;
+    rest.split_at_checked(length)
+        .ok_or_else(|| EventError::Malformed {
+            detail: format!("an event of {length} bytes in {} bytes", rest.len()),
+        })
+}
