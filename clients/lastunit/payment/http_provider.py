@@ -1,0 +1,160 @@
+"""The provider port over HTTP, as the sandbox speaks it.
+
+Owns the calls and the reading of answers. Must not retry or decide: the reconciler does.
+Next: `lastunit.payment.sandbox.app` (the other side).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import httpx
+
+from lastunit.payment.provider import (
+    CloseAnswer,
+    CloseStatus,
+    CreateOrder,
+    ProviderAttempt,
+    ProviderRefusedError,
+    ProviderStatus,
+    ProviderUnavailableError,
+    RefundAnswer,
+    RefundStatus,
+)
+
+__all__ = ["HttpProvider"]
+
+# After so long an answer is not worth waiting for; the attempt is UNKNOWN and asked for.
+TIMEOUT_SECONDS: Final = 3.0
+
+CONNECTIONS_MAX: Final = 64
+
+_NOT_FOUND: Final = 404
+_CONFLICT: Final = 409
+_OK: Final = 200
+
+
+class HttpProvider:
+    """Calls a provider over HTTP.
+
+    Args:
+        base_url: Such as `http://127.0.0.1:7500`.
+        name: Name of the provider in attempts and callbacks.
+        timeout_seconds: For each call, more than 0.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        name: str = "sandbox",
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> None:
+        self._name = name
+        limits = httpx.Limits(
+            max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX
+        )
+        # Proxies of the environment are for the world outside, not for a provider next door.
+        self._client = httpx.AsyncClient(
+            base_url=base_url, timeout=timeout_seconds, limits=limits, trust_env=False
+        )
+
+    @property
+    def name(self) -> str:
+        """The provider's name."""
+        return self._name
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._client.aclose()
+
+    async def create(self, order: CreateOrder) -> ProviderAttempt:
+        """Makes an attempt payable; see `Provider.create`."""
+        body = {
+            "merchant_no": order.merchant_no,
+            "method": order.method,
+            "amount_minor": order.amount_minor,
+            "currency": order.currency,
+            "expire_ms": order.expire_ms,
+        }
+        status, answer = await self._call("POST", "/v1/attempts", body)
+        if status == _CONFLICT:
+            code = str(answer.get("code", "REFUSED"))
+            raise ProviderRefusedError(str(answer.get("message", code)), code=code)
+        return _attempt(_expect(status, answer))
+
+    async def query(self, merchant_no: str) -> ProviderAttempt | None:
+        """Returns the attempt as it stands; see `Provider.query`."""
+        status, answer = await self._call("GET", f"/v1/attempts/{merchant_no}", None)
+        if status == _NOT_FOUND:
+            return None
+        return _attempt(_expect(status, answer))
+
+    async def close(self, merchant_no: str) -> CloseAnswer:
+        """Asks to shut the attempt; see `Provider.close`."""
+        status, answer = await self._call("POST", f"/v1/attempts/{merchant_no}/close", {})
+        body = _expect(status, answer)
+        try:
+            return CloseAnswer(
+                status=CloseStatus(body["status"]),
+                attempt=_attempt(body["attempt"]),
+                detail=str(body.get("detail", "")),
+            )
+        except (KeyError, ValueError) as error:
+            raise _unreadable(error) from error
+
+    async def refund(
+        self, merchant_no: str, *, amount_minor: int, currency: str, refund_key: str
+    ) -> RefundAnswer:
+        """Gives money back; see `Provider.refund`."""
+        wanted = {"amount_minor": amount_minor, "currency": currency, "refund_key": refund_key}
+        status, answer = await self._call("POST", f"/v1/attempts/{merchant_no}/refunds", wanted)
+        body = _expect(status, answer)
+        try:
+            return RefundAnswer(
+                status=RefundStatus(body["status"]),
+                refund_no=str(body["refund_no"]),
+                detail=str(body.get("detail", "")),
+            )
+        except (KeyError, ValueError) as error:
+            raise _unreadable(error) from error
+
+    async def _call(
+        self, method: str, path: str, body: dict[str, object] | None
+    ) -> tuple[int, dict[str, Any]]:
+        try:
+            response = await self._client.request(method, path, json=body)
+            answer = response.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise ProviderUnavailableError(f"{self._name} did not answer: {error!r}") from error
+        if not isinstance(answer, dict):
+            raise ProviderUnavailableError(f"{self._name} answered something that is no object")
+        return response.status_code, answer
+
+
+def _expect(status: int, answer: dict[str, Any]) -> dict[str, Any]:
+    if status != _OK:
+        raise ProviderUnavailableError(f"the provider answered {status}: {answer}")
+    return answer
+
+
+def _attempt(body: dict[str, Any]) -> ProviderAttempt:
+    """Reads an attempt; what cannot be read is no answer, never a guess."""
+    try:
+        return ProviderAttempt(
+            merchant_no=str(body["merchant_no"]),
+            provider_no=str(body["provider_no"]),
+            status=ProviderStatus(body["status"]),
+            amount_minor=int(body["amount_minor"]),
+            currency=str(body["currency"]),
+            pay_url=str(body["pay_url"]),
+            occurred_ms=int(body["occurred_ms"]),
+            state_version=int(body["state_version"]),
+            failure_code=str(body.get("failure_code", "")),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> ProviderUnavailableError:
+    return ProviderUnavailableError(f"the provider's answer cannot be read: {error!r}")
