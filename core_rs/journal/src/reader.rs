@@ -12,7 +12,7 @@ use crate::names;
 use crate::position::Position;
 use crate::record::Record;
 use crate::segment::damaged;
-use crate::shared::{Mark, Shared};
+use crate::shared::Shared;
 use crate::slot::{Kind, RecordHeader};
 use crate::window::{Slot, Window};
 
@@ -132,45 +132,31 @@ impl Reader {
     /// Returns a record at or before the one that holds `sequence`, as near as the index knows.
     fn find(&self, sequence: i64, end: Position) -> Result<Position, JournalError> {
         for number in (1..=end.segment).rev() {
-            let first = self.first_mark(number, end)?;
-            if first.is_some_and(|mark| mark.first_sequence <= sequence) {
-                let index = self.shared.index();
-                let marks = &index.segments[&number].marks;
-                let behind = marks.partition_point(|mark| mark.first_sequence <= sequence);
-                let offset = marks[behind.max(1) - 1].offset;
-                return Ok(Position::new(number, offset));
+            let known = self.shared.index().nearest(number, sequence);
+            if let Some(place) = known {
+                return Ok(place);
+            }
+            if self.learn_start(number, end)? <= sequence {
+                return Ok(Position::new(number, HEADER_BYTES));
             }
         }
-        Err(damaged(
-            &names::segment(1),
-            0,
-            "the journal does not start with the first event",
-        ))
+        let problem = "the journal does not start with the first event";
+        Err(damaged(&names::segment(1), 0, problem))
     }
 
-    /// Returns the first record of a segment, read now if no walk has come by; `None` if it has none.
-    fn first_mark(&self, number: u32, end: Position) -> Result<Option<Mark>, JournalError> {
+    /// Returns the sequence that a segment starts with, read if need be; the last there is if it is empty.
+    fn learn_start(&self, number: u32, end: Position) -> Result<i64, JournalError> {
         let place = Position::new(number, HEADER_BYTES);
-        if place >= end {
-            return Ok(None);
+        let known = self.shared.index().start_sequence(number);
+        if let Some(sequence) = known {
+            return Ok(sequence);
         }
-        let known = {
-            let index = self.shared.index();
-            index
-                .segments
-                .get(&number)
-                .and_then(|entry| entry.marks.first().copied())
-        };
-        if known.is_some() {
-            return Ok(known);
+        if place >= end {
+            return Ok(i64::MAX);
         }
         let (header, _) = read_record(&mut self.window(number)?, place, None)?;
-        let mark = Mark {
-            first_sequence: header.first_sequence,
-            offset: place.offset,
-        };
-        self.shared.index_mut().mark(place, mark.first_sequence);
-        Ok(Some(mark))
+        self.shared.index_mut().mark(place, header.first_sequence);
+        Ok(header.first_sequence)
     }
 }
 
@@ -230,6 +216,12 @@ impl Records {
             after,
             until,
         }
+    }
+}
+
+impl Records {
+    pub(crate) fn reader(&self) -> Reader {
+        self.reader.clone()
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::JournalError;
 use crate::position::Position;
-use crate::reader::Records;
+use crate::reader::{Reader, Records};
 use crate::recovery;
 use crate::storage::Storage;
 
@@ -44,6 +44,15 @@ pub struct Recovered {
     /// What an operator should know: a damaged snapshot that was passed over, files that do not belong,
     /// a disk too full to prepare a segment.
     pub notes: Vec<String>,
+}
+
+impl Recovered {
+    /// Returns a reader of the whole journal, records before the snapshot included. From `Journal::open`
+    /// it is the same as `Journal::reader`; from `inspect` it ends where the journal ended then.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        self.records.reader()
+    }
 }
 
 /// Looks at a directory as recovery would, without owning it and without writing a byte.

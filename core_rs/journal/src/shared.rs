@@ -19,11 +19,17 @@ pub(crate) struct Mark {
     pub(crate) offset: u32,
 }
 
-/// Length of a segment and the marks in it, in rising order; the first one is its first record.
+/// Length of a segment and the marks in it, in rising order.
 #[derive(Debug)]
 pub(crate) struct IndexEntry {
     pub(crate) segment_bytes: u32,
     pub(crate) marks: Vec<Mark>,
+}
+
+impl IndexEntry {
+    fn marks_up_to(&self, offset: u32) -> usize {
+        self.marks.partition_point(|mark| mark.offset <= offset)
+    }
 }
 
 /// Which sequence stands where, and how far it is durable.
@@ -47,30 +53,44 @@ impl Index {
         index
     }
 
-    /// Notes a record, unless the walk from the mark before it is short anyway. Marks of a segment count
-    /// only from its first record on: a look-up relies on that.
+    /// Notes a record, unless the walk from the mark before it is short anyway.
     pub(crate) fn mark(&mut self, position: Position, first_sequence: i64) {
         if !self.is_mark_due(position) {
             return;
         }
         if let Some(entry) = self.segments.get_mut(&position.segment) {
-            entry.marks.push(Mark {
+            let at = entry.marks_up_to(position.offset);
+            let mark = Mark {
                 first_sequence,
                 offset: position.offset,
-            });
+            };
+            entry.marks.insert(at, mark);
         }
     }
 
     pub(crate) fn is_mark_due(&self, position: Position) -> bool {
-        let last = self
-            .segments
-            .get(&position.segment)
-            .map(|entry| entry.marks.last());
-        match last {
-            None => false,
-            Some(None) => position.offset == HEADER_BYTES,
-            Some(Some(last)) => position.offset >= last.offset.saturating_add(MARK_BYTES),
-        }
+        let Some(entry) = self.segments.get(&position.segment) else {
+            return false;
+        };
+        let before = entry.marks_up_to(position.offset).checked_sub(1);
+        before.map_or_else(
+            || entry.marks.is_empty() || position.offset == HEADER_BYTES,
+            |before| position.offset - entry.marks[before].offset >= MARK_BYTES,
+        )
+    }
+
+    /// Returns the last known record of the segment that starts at or before the sequence.
+    pub(crate) fn nearest(&self, number: u32, sequence: i64) -> Option<Position> {
+        let marks = &self.segments.get(&number)?.marks;
+        let behind = marks.partition_point(|mark| mark.first_sequence <= sequence);
+        let mark = marks[..behind].last()?;
+        Some(Position::new(number, mark.offset))
+    }
+
+    /// Returns the sequence that the segment starts with, if it is known.
+    pub(crate) fn start_sequence(&self, number: u32) -> Option<i64> {
+        let mark = self.segments.get(&number)?.marks.first()?;
+        (mark.offset == HEADER_BYTES).then_some(mark.first_sequence)
     }
 
     /// Length of the segment, and how much of it a reader may look at.

@@ -45,6 +45,11 @@ impl Content {
         }
     }
 
+    pub(crate) fn corrupt(&mut self, change: impl FnOnce(&mut [u8])) {
+        change(&mut self.live);
+        self.durable.clone_from(&self.live);
+    }
+
     pub(crate) fn sync(&mut self) {
         self.durable.resize(self.live.len(), 0);
         for sector in std::mem::take(&mut self.dirty) {

@@ -88,6 +88,16 @@ impl MemoryStorage {
             .collect()
     }
 
+    /// Changes the bytes of a file behind the journal's back, as a failing disk does; their number stays.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn corrupt(&self, name: &str, change: impl FnOnce(&mut [u8])) {
+        let mut disk = self.disk();
+        let file = disk.file(name).expect("a file that is there");
+        disk.contents[file].corrupt(change);
+    }
+
     /// Returns how many writes, syncs, renames, removals and directory syncs were asked for so far.
     #[must_use]
     pub fn change_count(&self) -> u64 {

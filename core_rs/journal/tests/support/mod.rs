@@ -118,6 +118,9 @@ pub(crate) fn image_of(segment_bytes: u32, groups: i64, per_group: i64, is_seale
     if is_sealed {
         assert!(journal.seal(i64::MAX / 2).expect("the disk works"));
     }
+    journal
+        .prepare_segment()
+        .expect("a segment can be prepared");
     drop(journal);
     storage.image()
 }
