@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Millis, Sequence, Text, Units};
+use crate::ids::{Millis, Text, Units};
 use crate::outcome::{Disposition, PaymentResult, ReleaseReason, SaleState};
 
 /// One command with who asks and why.
@@ -210,9 +210,10 @@ pub struct Reserve {
     pub person_id: Text,
     /// What, 1 to 32 lines, all or nothing.
     pub lines: Vec<Line>,
-    /// How long to hold; none is the sale's `reservation_ttl`, more than that is NOT_ALLOWED.
+    /// How long to hold; none is the sale's `reservation_ttl`, and more than that is cut to it.
     pub ttl: Option<Millis>,
-    /// After this instant the command has no effect: TOO_LATE.
+    /// After this instant the command has no effect: TOO_LATE. Not compared on a repeat, because
+    /// a retry carries an instant of its own.
     pub not_after: Option<Millis>,
 }
 
@@ -253,14 +254,15 @@ pub struct Return {
     pub reservation_id: Text,
     /// What came back.
     pub sku: Text,
-    /// Only units sold from this pool; none is any.
+    /// Only units sold from this pool; none is any, those taken last first.
     pub pool: Option<Text>,
     /// How many, 1 to 1,000,000.
     pub units: Units,
     /// What happens to them.
     pub disposition: Disposition,
-    /// Whether the person may buy as many again; NOT_ALLOWED unless the policy says so too.
-    pub give_limit_back: bool,
+    /// Whether the person may buy as many again; none is as the policy says, and `true` against
+    /// the policy is NOT_ALLOWED.
+    pub give_limit_back: Option<bool>,
 }
 
 /// See [`Action::PutSale`].
@@ -327,7 +329,7 @@ pub struct SalePolicy {
     pub units_per_person_max: Units,
     /// Most reservations of one person that are not paid yet, at once; 0 is no limit.
     pub unpaid_reservations_per_person_max: u32,
-    /// Most attempts to pay for one reservation, 1 to 64.
+    /// Most attempts to pay for one reservation, 1 to 16.
     pub attempts_per_reservation_max: u32,
     /// At or under this share of its units a sku is LOW, 0 to 100.
     pub low_level_percent: u32,
@@ -357,6 +359,3 @@ impl Default for SalePolicy {
         }
     }
 }
-
-/// A sequence or a revision that a compare-and-set names; kept as a word of its own in signatures.
-pub type Revision = Sequence;

@@ -314,9 +314,11 @@ pub struct Returned {
     pub units: Units,
     /// What happens to them.
     pub disposition: Disposition,
+    /// What was asked for the person's limit.
+    pub give_limit_back: Option<bool>,
     /// Whether the person may buy as many again.
-    pub give_limit_back: bool,
-    /// Which pools they go back to, in order of line.
+    pub is_limit_given_back: bool,
+    /// Which pools they go back to, those taken last first.
     pub taken: Vec<Taken>,
     /// Where the reservation is now.
     pub state: State,
@@ -330,12 +332,11 @@ impl EventBody {
     #[must_use]
     pub fn state_after(&self) -> Option<State> {
         match self {
-            Self::Reserved(_) => Some(State::Held),
+            Self::Reserved(_) | Self::Extended { .. } => Some(State::Held),
             Self::PaymentBegun(_) => Some(State::Paying),
             Self::PaymentSettled(settled) => Some(settled.state),
             Self::Confirmed => Some(State::Confirmed),
             Self::Released { .. } => Some(State::Released),
-            Self::Extended { .. } => Some(State::Held),
             Self::BecameOverdue => Some(State::Overdue),
             Self::RefundRecorded { state, .. } => Some(*state),
             Self::Returned(returned) => Some(returned.state),

@@ -1,108 +1,79 @@
-//! The stock ledger of lastunit as a pure state machine.
+//! The stock ledger of lastunit as a pure state machine: it sells the last unit exactly once.
+//!
+//! Owns every rule of the reservation's life. `decide` takes the state, a [`Command`] and the time,
+//! and gives a [`Reply`] and [`Event`]s; `apply` folds events into the state. It reads no clock, does
+//! no I/O, draws no random number, and no order of a hash map shows, so the same events make the same
+//! state on every machine.
+//!
+//! ```
+//! use lastunit_engine::{Action, Command, Ledger, Outcome};
+//!
+//! let mut ledger = Ledger::new();
+//! let expire = Command::internal(Action::Expire { reservation_id: "order-1".into() });
+//! let decision = ledger.decide(&expire, 1_000);
+//! for event in &decision.events {
+//!     ledger.apply(event);
+//! }
+//! assert_eq!(Outcome::UnknownReservation, decision.reply.outcome);
+//! ```
+//!
+//! Where to read next: `command.rs`, `event.rs` and `reply.rs` are the vocabulary; `state.rs` is what
+//! is remembered; `apply.rs` has the two doors; each rule is in the module of its command
+//! (`reserve.rs`, `payment.rs`, `settle.rs`, `release.rs`, `returns.rs`, `stock.rs`, `sale.rs`,
+//! `person.rs`, `brake.rs`); `book.rs` keeps the numbers; `audit.rs` checks them.
+
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod apply;
+mod arena;
+mod audit;
+mod book;
+mod brake;
+mod check;
 mod command;
+mod draft;
 mod event;
 mod ids;
+mod level;
 pub mod limits;
+mod memory;
 mod outcome;
+mod payment;
+mod person;
+mod pools;
+mod query;
+mod release;
 mod reply;
+mod reserve;
+mod returns;
+mod sale;
+mod settle;
+mod snapshot;
+mod state;
+mod stock;
+mod table;
+mod timers;
 mod view;
 
-pub use command::*;
-pub use event::*;
-pub use ids::*;
-pub use outcome::*;
-pub use reply::*;
-pub use view::*;
-
-use alloc::vec::Vec;
-
-/// The ledger. (Skeleton: the signatures are final, the bodies follow.)
-#[derive(Debug, Default)]
-pub struct Ledger {
-    sequence: Sequence,
-    time: Millis,
-}
-
-/// A snapshot that can't be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SnapshotError {
-    /// The bytes are not a snapshot.
-    Malformed,
-    /// Another version wrote it.
-    Version {
-        /// The version found.
-        found: u32,
-    },
-    /// It reads, but breaks an invariant.
-    Inconsistent,
-}
-
-#[expect(missing_docs, clippy::missing_errors_doc, reason = "skeleton")]
-#[expect(
-    clippy::todo,
-    unused_variables,
-    clippy::must_use_candidate,
-    reason = "skeleton"
-)]
-impl Ledger {
-    pub fn new() -> Self {
-        Self::default()
-    }
-    pub fn decide(&self, command: &Command, now: Millis) -> Decision {
-        todo!()
-    }
-    pub fn apply(&mut self, event: &Event) {
-        todo!()
-    }
-    pub fn sequence(&self) -> Sequence {
-        self.sequence
-    }
-    pub fn time(&self) -> Millis {
-        self.time
-    }
-    pub fn next_due(&self) -> Option<Millis> {
-        todo!()
-    }
-    pub fn due(&self, now: Millis, limit: usize) -> Vec<Command> {
-        todo!()
-    }
-    pub fn reservation(&self, reservation_id: &str) -> Option<ReservationView> {
-        todo!()
-    }
-    pub fn reservations(
-        &self,
-        filter: &ReservationFilter,
-        after: u64,
-        limit: usize,
-    ) -> Option<ReservationPage> {
-        todo!()
-    }
-    pub fn availability(&self, sale_id: &str, sku: &str) -> Option<AvailabilityView> {
-        todo!()
-    }
-    /// Names of a sale's skus in order; `None` if there is no such sale.
-    pub fn skus(&self, sale_id: &str) -> Option<Vec<Text>> {
-        todo!()
-    }
-    pub fn sale(&self, sale_id: &str, now: Millis) -> Option<SaleView> {
-        todo!()
-    }
-    pub fn audit(&self) -> Audit {
-        todo!()
-    }
-    pub fn sizes(&self) -> Sizes {
-        todo!()
-    }
-    pub fn to_snapshot(&self) -> Vec<u8> {
-        todo!()
-    }
-    pub fn from_snapshot(bytes: &[u8]) -> Result<Self, SnapshotError> {
-        todo!()
-    }
-}
+pub use command::{
+    Action, BeginPayment, Command, Line, PutPool, PutSale, Reserve, Return, SalePolicy,
+    SettlePayment, StockChange,
+};
+pub use event::{
+    Event, EventBody, PaymentBegun, PaymentSettled, PoolDefined, Reserved, Returned, SaleDefined,
+    StockBooked, Taken,
+};
+pub use ids::{Millis, Sequence, Text, Units, is_id};
+pub use outcome::{
+    AttemptState, Disposition, Level, Outcome, PaymentResult, ReleaseReason, SaleState, State,
+};
+pub use reply::{Answer, Decision, Reply, SaleView};
+pub use snapshot::SnapshotError;
+pub use state::Ledger;
+pub use view::{
+    AttemptView, Audit, AvailabilityView, Counters, Finding, PoolAudit, PoolView,
+    ReservationFilter, ReservationPage, ReservationView, Sizes, TakenView,
+};

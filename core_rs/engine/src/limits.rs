@@ -20,7 +20,7 @@ pub const LABEL_COUNT_MAX: usize = 16;
 /// Bytes in a label's key or value; the same as an id.
 pub const LABEL_BYTES_MAX: usize = 64;
 /// Pools of one sku in one sale. A line without a pool walks them in order under the lock.
-pub const POOL_COUNT_MAX: usize = 256;
+pub const POOL_COUNT_MAX: usize = 64;
 /// Skus of one sale. The answer to "all availabilities" fits one message.
 pub const SKU_COUNT_MAX: usize = 1_000;
 /// Sales in one ledger. Each is looked at when the next due timer is asked for.
@@ -30,10 +30,13 @@ pub const SPAN_MAX: Millis = 30 * 24 * 3_600_000;
 /// Latest instant accepted: the year 9999, the end of a protobuf timestamp.
 pub const INSTANT_MAX: Millis = 253_402_300_799_999;
 /// Most attempts a policy may allow for one reservation. Each may keep units from others.
-pub const ATTEMPT_COUNT_MAX: u32 = 64;
+pub const ATTEMPT_COUNT_MAX: u32 = 16;
 /// Reservations in one page of a listing.
 pub const PAGE_SIZE_MAX: usize = 1_000;
 /// Reservations looked at for one page, so that a rare filter can't hold the lock for long.
 pub const PAGE_SCAN_MAX: usize = 65_536;
 /// How long one late settlement holds expiry back: a minute without further news ends it.
 pub const BRAKE_HOLD: Millis = 60_000;
+/// Reservations one ledger keeps. Slots are 32 bits and the last is a mark for "none"; the node's
+/// bound on memory refuses long before.
+pub const RESERVATION_COUNT_MAX: usize = 1 << 31;

@@ -8,7 +8,6 @@ use crate::command::SalePolicy;
 use crate::event::{Event, Taken};
 use crate::ids::{Millis, Sequence, Text, Units};
 use crate::outcome::{AttemptState, Level, Outcome, SaleState, State};
-use crate::view::Counters;
 
 /// What `decide` found: the answer, and the events that make it true.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +29,7 @@ pub struct Reply {
     pub conflict_field: Option<Text>,
     /// The reservation's state, as left by this command or as found (also on a repeat).
     pub state: Option<State>,
-    /// The sku that refused; of an accepted Reserve, the first line's.
+    /// The sku that refused.
     pub sku: Option<Text>,
     /// The level of that sku.
     pub level: Option<Level>,
@@ -99,11 +98,6 @@ pub enum Answer {
     },
     /// To PutSale, SetSaleState, OpenSale and CloseSale.
     Sale(SaleView),
-    /// To PutPool and to every command on stock: the pool (of MoveStock: the target).
-    Pool {
-        /// Where its units stand after the command.
-        counters: Counters,
-    },
 }
 
 /// A sale as its operator sees it.

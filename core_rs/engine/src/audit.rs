@@ -1,0 +1,484 @@
+//! Owns the audit: every invariant that the state alone can show, counted from scratch.
+//!
+//! Must not trust a counter, an index or a list: it walks the entities and compares. Written to be
+//! run on a live ledger, after a recovery and after every step of a model test. Next: `README.md`.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::arena::{NONE, Slot};
+use crate::book::{is_counted, is_open, is_unpaid, place_of};
+use crate::ids::Text;
+use crate::outcome::{AttemptState, State};
+use crate::state::{Ledger, Reservation, Scope, Usage, UsageKey};
+use crate::view::{Audit, Counters, Finding, PoolAudit};
+
+/// What was found so far, and what was counted on the way.
+struct Auditor<'a> {
+    ledger: &'a Ledger,
+    findings: Vec<Finding>,
+    /// Standing units by pool, counted from the reservations.
+    standing: Vec<Counters>,
+    usages: BTreeMap<UsageKey, Usage>,
+    /// Held pieces by rack and end.
+    expiries: BTreeMap<(Slot, i64), u32>,
+}
+
+impl Ledger {
+    /// Checks every invariant that the state alone can show.
+    #[must_use]
+    pub fn audit(&self) -> Audit {
+        let mut auditor = Auditor {
+            ledger: self,
+            findings: Vec::new(),
+            standing: vec![Counters::default(); self.pools.len()],
+            usages: BTreeMap::new(),
+            expiries: BTreeMap::new(),
+        };
+        let reservation_counts = auditor.check_reservations();
+        auditor.check_attempts();
+        auditor.check_pools();
+        auditor.check_usages();
+        auditor.check_sales();
+        auditor.check_racks();
+        auditor.check_persons();
+        auditor.check_requests();
+        Audit {
+            findings: auditor.findings,
+            pools: self.pool_audits(),
+            reservation_counts,
+            as_of_sequence: self.sequence,
+        }
+    }
+
+    fn pool_audits(&self) -> Vec<PoolAudit> {
+        let mut audits = Vec::with_capacity(self.pools.len());
+        for (sale_id, sale) in &self.sale_index {
+            for (sku, rack) in &self.sale_at(*sale).racks {
+                for pool in &self.rack_at(*rack).pools {
+                    let pool = self.pool_at(*pool);
+                    audits.push(PoolAudit {
+                        sale_id: sale_id.clone(),
+                        sku: sku.clone(),
+                        pool: pool.pool.clone(),
+                        counters: pool.counters,
+                    });
+                }
+            }
+        }
+        audits
+    }
+
+    /// Says whether every slot that a snapshot names exists, so that an audit can walk it.
+    pub(crate) fn has_sound_slots(&self) -> bool {
+        let counts = [self.sales.len(), self.racks.len(), self.pools.len()];
+        let [sales, racks, pools] = counts.map(|count| move |slot: Slot| (slot as usize) < count);
+        let reservations = |slot: Slot| slot == NONE || (slot as usize) < self.reservations.len();
+        let attempts = |slot: Slot| slot == NONE || (slot as usize) < self.attempts.len();
+        let persons = |slot: Slot| (slot as usize) < self.persons.len();
+        let sound_sale = |slot: Slot| slot == NONE || sales(slot);
+        self.sales
+            .iter()
+            .all(|sale| reservations(sale.open_first) && reservations(sale.open_last))
+            && self
+                .racks
+                .iter()
+                .all(|rack| sales(rack.sale) && rack.pools.iter().all(|pool| pools(*pool)))
+            && self.pools.iter().all(|pool| racks(pool.rack))
+            && self.persons.iter().all(|person| {
+                persons(person.root)
+                    && persons(person.ring_next)
+                    && reservations(person.first_reservation)
+            })
+            && self.attempts.iter().all(|attempt| {
+                attempt.reservation != NONE
+                    && reservations(attempt.reservation)
+                    && attempts(attempt.next)
+            })
+            && self
+                .requests
+                .iter()
+                .all(|request| sound_sale(request.sale) && reservations(request.reservation))
+            && self.reservations.iter().all(|reservation| {
+                sales(reservation.sale)
+                    && persons(reservation.person)
+                    && attempts(reservation.first_attempt)
+                    && reservations(reservation.open_previous)
+                    && reservations(reservation.open_next)
+                    && reservations(reservation.person_next)
+                    && !reservation.pieces.as_slice().is_empty()
+                    && reservation.pieces.as_slice().iter().all(|piece| {
+                        pools(piece.pool)
+                            && piece.given_back <= piece.returned
+                            && piece.returned <= piece.units
+                    })
+            })
+    }
+}
+
+impl Auditor<'_> {
+    fn find(&mut self, invariant: &'static str, subject: impl Into<Text>, detail: String) {
+        if self.findings.len() < Audit::FINDING_COUNT_MAX {
+            self.findings.push(Finding {
+                invariant,
+                subject: subject.into(),
+                detail,
+            });
+        }
+    }
+
+    fn check_reservations(&mut self) -> Vec<(State, u64)> {
+        let mut counts: Vec<(State, u64)> = State::ALL.iter().map(|state| (*state, 0)).collect();
+        let ledger = self.ledger;
+        for (slot, reservation) in ledger.reservations.entries() {
+            counts[reservation.state as usize].1 += 1;
+            self.count_reservation(reservation);
+            if ledger.find_reservation(&reservation.reservation_id) != Some(slot) {
+                let detail = format!("slot {slot} is not found by its id");
+                self.find("index", reservation.reservation_id.clone(), detail);
+            }
+            self.check_reservation(reservation);
+            self.check_money_of(slot, reservation);
+        }
+        let live: u64 = counts
+            .iter()
+            .filter(|(state, _)| is_unpaid(*state))
+            .map(|pair| pair.1)
+            .sum();
+        if live != ledger.live_count as u64 {
+            let detail = format!("{live} are live, {} are counted", ledger.live_count);
+            self.find("agreement", "reservations", detail);
+        }
+        counts
+    }
+
+    fn count_reservation(&mut self, reservation: &Reservation) {
+        let state = reservation.state;
+        let person = self.ledger.root_of(reservation.person);
+        let sale_key = UsageKey {
+            person,
+            scope: Scope::Sale(reservation.sale),
+        };
+        for piece in reservation.pieces.as_slice() {
+            let rack = self.ledger.pool_at(piece.pool).rack;
+            if let Some(place) = place_of(&mut self.standing[piece.pool as usize], state) {
+                *place += piece.standing();
+            }
+            if is_counted(state) {
+                let rack_key = UsageKey {
+                    person,
+                    scope: Scope::Rack(rack),
+                };
+                self.usages.entry(rack_key).or_default().units += piece.counted();
+                self.usages.entry(sale_key).or_default().units += piece.counted();
+            }
+            if state == State::Held {
+                *self
+                    .expiries
+                    .entry((rack, reservation.expires_at))
+                    .or_default() += 1;
+            }
+        }
+        if is_unpaid(state) {
+            self.usages.entry(sale_key).or_default().unpaid_count += 1;
+        }
+    }
+
+    fn check_reservation(&mut self, reservation: &Reservation) {
+        let subject = &reservation.reservation_id;
+        let state = reservation.state;
+        let pieces = reservation.pieces.as_slice();
+        let standing: i64 = pieces.iter().map(crate::state::Piece::standing).sum();
+        let returned: u32 = pieces.iter().map(|piece| piece.returned).sum();
+        if (state == State::Returned) != (standing == 0) {
+            let detail = format!("{} with {standing} units not returned", state.name());
+            self.find("agreement", subject.clone(), detail);
+        }
+        if returned > 0 && !matches!(state, State::Confirmed | State::Returned) {
+            let detail = format!("{} with {returned} units returned", state.name());
+            self.find("agreement", subject.clone(), detail);
+        }
+        if state == State::Held && reservation.expires_at > reservation.max_life_at {
+            self.find(
+                "timers",
+                subject.clone(),
+                String::from("held past its longest life"),
+            );
+        }
+        let has_reason = reservation.release_reason.is_some();
+        let needs_reason = state == State::Released;
+        if (needs_reason && !has_reason) || (has_reason && (is_unpaid(state) || is_sold(state))) {
+            let detail = format!(
+                "{} with reason {:?}",
+                state.name(),
+                reservation.release_reason
+            );
+            self.find("agreement", subject.clone(), detail);
+        }
+    }
+
+    /// No lost money: an open payment keeps its units, and money that came is where it belongs.
+    fn check_money_of(&mut self, slot: Slot, reservation: &Reservation) {
+        let mut counts = [0_u32; AttemptState::ALL.len()];
+        let mut total = 0;
+        for attempt in self.ledger.attempts_of(slot) {
+            counts[attempt.state as usize] += 1;
+            total += 1;
+            if attempt.reservation != slot || total > self.ledger.attempts.len() {
+                let detail = format!("attempt {} is in another's list", attempt.attempt_id);
+                self.find("money", reservation.reservation_id.clone(), detail);
+                return;
+            }
+        }
+        let of = |state: AttemptState| counts[state as usize];
+        let (open, applied) = (of(AttemptState::Open), of(AttemptState::Applied));
+        let (due, refunded) = (of(AttemptState::RefundDue), of(AttemptState::Refunded));
+        let state = reservation.state;
+        let holds = of(AttemptState::Succeeded) == 0
+            && match state {
+                State::Held => open + applied + due + refunded == 0,
+                State::Paying | State::Overdue => open > 0 && applied + due + refunded == 0,
+                State::Released => applied + due + refunded == 0,
+                State::Confirmed | State::Returned => applied <= 1,
+                State::RefundDue => applied == 0 && due > 0,
+                State::Refunded => applied == 0 && refunded > 0,
+            };
+        if !holds {
+            let detail = format!(
+                "{} with {open} attempts open, {applied} applied, {due} due, {refunded} refunded",
+                state.name()
+            );
+            self.find("money", reservation.reservation_id.clone(), detail);
+        }
+    }
+
+    fn check_attempts(&mut self) {
+        let ledger = self.ledger;
+        for (slot, attempt) in ledger.attempts.entries() {
+            if ledger.find_attempt(&attempt.attempt_id) != Some(slot) {
+                let detail = format!("slot {slot} is not found by its id");
+                self.find("index", attempt.attempt_id.clone(), detail);
+            }
+        }
+        // A list that runs in a circle must not keep the audit for ever.
+        let bound = ledger.attempts.len() + 1;
+        let count_of = |slot: Slot| ledger.attempts_of(slot).take(bound).count();
+        let listed: usize = ledger
+            .reservations
+            .entries()
+            .map(|(slot, _)| count_of(slot))
+            .sum();
+        if listed != ledger.attempts.len() {
+            let detail = format!("{listed} are listed, {} are kept", ledger.attempts.len());
+            self.find("money", "attempts", detail);
+        }
+    }
+
+    fn check_pools(&mut self) {
+        let ledger = self.ledger;
+        for (slot, pool) in (0..).zip(&ledger.pools) {
+            let rack = ledger.rack_at(pool.rack);
+            let sale = ledger.sale_at(rack.sale);
+            let subject = Text::from(format!("{}/{}/{}", sale.sale_id, rack.sku, pool.pool));
+            let counters = &pool.counters;
+            if counters.present() != counters.placed() || counters.has_negative() {
+                self.find("conservation", subject.clone(), format!("{counters:?}"));
+            }
+            let counted = &self.standing[slot as usize];
+            let places = |of: &Counters| (of.held, of.paying, of.overdue, of.sold);
+            if places(counters) != places(counted) {
+                let detail = format!(
+                    "held, paying, overdue, sold are {:?}, the reservations have {:?}",
+                    places(counters),
+                    places(counted)
+                );
+                self.find("agreement", subject.clone(), detail);
+            }
+            if rack.pools.iter().filter(|other| **other == slot).count() != 1 {
+                self.find(
+                    "index",
+                    subject,
+                    String::from("not once in its sku's pools"),
+                );
+            }
+        }
+    }
+
+    fn check_usages(&mut self) {
+        let is_empty = |usage: &Usage| *usage == Usage::default();
+        let mut there: Vec<(UsageKey, Usage)> = self
+            .ledger
+            .usages
+            .iter()
+            .map(|(key, usage)| (*key, *usage))
+            .collect();
+        there.retain(|(_, usage)| !is_empty(usage));
+        // The order of a hash map must not show, not even in findings.
+        there.sort_unstable_by_key(|(key, _)| *key);
+        let mut counted = core::mem::take(&mut self.usages);
+        counted.retain(|_, usage| !is_empty(usage));
+        let counted: Vec<(UsageKey, Usage)> = counted.into_iter().collect();
+        if there.len() != counted.len() {
+            let detail = format!(
+                "{} usages are kept, {} are counted",
+                there.len(),
+                counted.len()
+            );
+            self.find("limits", "persons", detail);
+        }
+        for (kept, counted) in there
+            .iter()
+            .zip(&counted)
+            .filter(|(kept, counted)| kept != counted)
+        {
+            let subject = self.ledger.persons[counted.0.person].person_id.clone();
+            self.find(
+                "limits",
+                subject,
+                format!("{kept:?} is kept, {counted:?} is counted"),
+            );
+        }
+    }
+
+    /// Timers and the list of a sale's open reservations hold exactly those they should.
+    fn check_sales(&mut self) {
+        let ledger = self.ledger;
+        let mut expected = vec![(0_usize, 0_usize, 0_usize); ledger.sales.len()];
+        for (slot, reservation) in ledger.reservations.entries() {
+            let sale = &ledger.sales[reservation.sale as usize];
+            let counts = &mut expected[reservation.sale as usize];
+            let has_timer = match reservation.state {
+                State::Held => {
+                    counts.0 += 1;
+                    sale.expiries.contains(&(reservation.expires_at, slot))
+                }
+                State::Paying => {
+                    counts.1 += 1;
+                    sale.settlings.contains(&(reservation.settle_by, slot))
+                }
+                _ => true,
+            };
+            if is_open(reservation) {
+                counts.2 += 1;
+            }
+            if !has_timer {
+                let subject = reservation.reservation_id.clone();
+                self.find("timers", subject, String::from("has no timer"));
+            }
+        }
+        for (sale, expected) in ledger.sales.iter().zip(expected) {
+            // A list that runs in a circle must not keep the audit for ever.
+            let bound = ledger.reservations.len() + 1;
+            let listed = ledger.open_of(sale).take(bound).filter(|slot| {
+                let reservation = &ledger.reservations[*slot];
+                is_open(reservation) && ledger.sale_at(reservation.sale).sale_id == sale.sale_id
+            });
+            let there = (sale.expiries.len(), sale.settlings.len(), listed.count());
+            if there != expected {
+                let detail = format!(
+                    "timers of held and paying and the open list have {there:?}, not {expected:?}"
+                );
+                self.find("timers", sale.sale_id.clone(), detail);
+            }
+        }
+    }
+
+    fn check_racks(&mut self) {
+        let ledger = self.ledger;
+        let mut kept = BTreeMap::new();
+        for (slot, rack) in (0..).zip(&ledger.racks) {
+            kept.extend(
+                rack.expiries
+                    .iter()
+                    .map(|(time, count)| ((slot, *time), *count)),
+            );
+            if rack.is_open != (ledger.offered_units(slot) > 0) {
+                let detail = format!("is_open is {}", rack.is_open);
+                self.find("agreement", rack.sku.clone(), detail);
+            }
+            if ledger.find_rack(rack.sale, &rack.sku) != Some(slot) {
+                self.find(
+                    "index",
+                    rack.sku.clone(),
+                    format!("slot {slot} is not found"),
+                );
+            }
+        }
+        if kept != self.expiries {
+            let detail = format!(
+                "{} ends are kept, {} counted",
+                kept.len(),
+                self.expiries.len()
+            );
+            self.find("timers", "skus", detail);
+        }
+    }
+
+    fn check_persons(&mut self) {
+        let ledger = self.ledger;
+        let mut listed = 0;
+        for (slot, person) in ledger.persons.entries() {
+            let subject = &person.person_id;
+            let is_found = ledger.find_person(subject) == Some(slot);
+            let root = &ledger.persons[person.root];
+            let is_flat = root.root == person.root;
+            let is_ringed = ledger.persons[person.ring_next].root == person.root;
+            if !(is_found && is_flat && is_ringed) {
+                let detail = format!("found {is_found}, flat {is_flat}, ringed {is_ringed}");
+                self.find("persons", subject.clone(), detail);
+            }
+            let bound = ledger.reservations.len() + 1;
+            for reservation in ledger.chain(slot).take(bound) {
+                listed += 1;
+                if ledger.root_of(ledger.reservations[reservation].person) != slot {
+                    let detail = format!("lists slot {reservation} of another person");
+                    self.find("persons", subject.clone(), detail);
+                }
+            }
+        }
+        if listed != ledger.reservations.len() {
+            let detail = format!(
+                "{listed} are listed, {} are kept",
+                ledger.reservations.len()
+            );
+            self.find("persons", "reservations", detail);
+        }
+    }
+
+    fn check_requests(&mut self) {
+        let ledger = self.ledger;
+        for (slot, request) in ledger.requests.entries() {
+            let is_found = ledger.find_request(&request.request_id) == Some(slot);
+            if !is_found || request.sequence > ledger.sequence {
+                let detail = format!("slot {slot}, sequence {}", request.sequence);
+                self.find("index", request.request_id.clone(), detail);
+            }
+        }
+    }
+}
+
+fn is_sold(state: State) -> bool {
+    matches!(state, State::Confirmed | State::Returned)
+}
+
+impl Counters {
+    fn has_negative(&self) -> bool {
+        [
+            self.supplied,
+            self.withdrawn,
+            self.written_off,
+            self.available,
+            self.buffer,
+            self.held,
+            self.paying,
+            self.overdue,
+            self.sold,
+            self.quarantine,
+        ]
+        .iter()
+        .any(|units| *units < 0)
+    }
+}

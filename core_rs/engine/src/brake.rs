@@ -1,0 +1,69 @@
+//! Owns the two guards on expiry: the brake and the outage credit; and the node's own notes.
+//!
+//! The brake is on while an operator says so, or for a minute after a settlement that came later
+//! than the sale's `expiry_brake_lag`: then buyers who have paid may be waiting in the same queue.
+//! Must not hold back anything but EXPIRE. Next: `timers.rs`.
+
+use crate::arena::Slot;
+use crate::command::Command;
+use crate::draft::{Draft, Refusal, Verdict};
+use crate::event::EventBody;
+use crate::ids::Millis;
+use crate::limits::BRAKE_HOLD;
+use crate::outcome::Outcome;
+use crate::reply::{Answer, Decision};
+use crate::state::Ledger;
+
+impl Ledger {
+    /// The first instant at which a sale's reservations may expire; `Millis::MAX` if it isn't known.
+    pub(crate) fn brake_end(&self, sale: Slot) -> Millis {
+        let explicit = match (self.brake.is_on, self.brake.until) {
+            (false, _) => Millis::MIN,
+            (true, None) => Millis::MAX,
+            (true, Some(until)) => until,
+        };
+        let is_late = self.brake.last_lag > self.sale_at(sale).policy.expiry_brake_lag;
+        let automatic = match self.brake.last_lag_at {
+            Some(noted_at) if is_late => noted_at + BRAKE_HOLD,
+            _ => Millis::MIN,
+        };
+        explicit.max(automatic)
+    }
+
+    pub(crate) fn decide_set_expiry_brake(
+        &self,
+        command: &Command,
+        is_on: bool,
+        until: Option<Millis>,
+        now: Millis,
+    ) -> Verdict {
+        if let Some(decision) = self.recall(command)? {
+            return Ok(decision);
+        }
+        let body = EventBody::ExpiryBrakeSet { is_on, until };
+        Ok(Draft::new(self, command, now).accept_one(body, None, Answer::None))
+    }
+
+    pub(crate) fn decide_credit_outage(
+        &self,
+        command: &Command,
+        outage: Millis,
+        now: Millis,
+    ) -> Decision {
+        let body = EventBody::OutageCredited { outage };
+        Draft::new(self, command, now).accept_one(body, None, Answer::None)
+    }
+
+    pub(crate) fn decide_note_node_opened(
+        &self,
+        command: &Command,
+        epoch: i64,
+        now: Millis,
+    ) -> Verdict {
+        if epoch <= self.epoch {
+            return Err(Refusal::of(Outcome::CounterMismatch).by_limit("epoch"));
+        }
+        let body = EventBody::NodeOpened { epoch };
+        Ok(Draft::new(self, command, now).accept_one(body, None, Answer::None))
+    }
+}

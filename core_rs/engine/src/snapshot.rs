@@ -1,0 +1,136 @@
+//! Owns the bytes of a snapshot: a version, then the state as postcard writes it.
+//!
+//! Equal states have equal bytes, so that two machines can compare them. What follows from other
+//! fields is not written but built again, and then everything is audited. Must not check damage of
+//! the bytes themselves; the journal's checksum does. Next: `audit.rs`.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::arena::Slot;
+use crate::book::{is_counted, is_unpaid};
+use crate::state::Ledger;
+
+/// Rises with every change of the layout.
+const VERSION: u32 = 1;
+
+/// Says whose bytes these are; four letters and the version begin every snapshot.
+const MARK: [u8; 4] = *b"LUSN";
+
+/// Why bytes are not a snapshot of this ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// The bytes are not a snapshot, or are cut short.
+    Malformed,
+    /// Another version of the software wrote it.
+    Version {
+        /// The version found.
+        found: u32,
+    },
+    /// It reads, but an invariant does not hold in it.
+    Inconsistent {
+        /// The first finding of the audit.
+        finding: alloc::string::String,
+    },
+}
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Malformed => formatter.write_str(
+                "the snapshot is malformed; move it away and start again from the journal",
+            ),
+            Self::Version { found } => write!(
+                formatter,
+                "the snapshot has version {found} and this software reads version {VERSION}; start \
+                 with the software that wrote it, or move it away and start from the journal"
+            ),
+            Self::Inconsistent { finding } => write!(
+                formatter,
+                "the snapshot breaks an invariant ({finding}); move it away and start again from \
+                 the journal"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for SnapshotError {}
+
+impl Ledger {
+    /// The state as bytes; equal states give equal bytes.
+    ///
+    /// # Panics
+    /// Never: every field has a form in bytes and memory is the only bound.
+    #[must_use]
+    pub fn to_snapshot(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.reservations.len() * 128 + 4_096);
+        bytes.extend_from_slice(&MARK);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        postcard::to_extend(self, bytes).expect("every field has a form in bytes")
+    }
+
+    /// The state from bytes, audited.
+    ///
+    /// # Errors
+    /// If the bytes are not a snapshot, have another version, or break an invariant.
+    pub fn from_snapshot(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let body = bytes.strip_prefix(&MARK).ok_or(SnapshotError::Malformed)?;
+        let (version, body) = body.split_first_chunk().ok_or(SnapshotError::Malformed)?;
+        let found = u32::from_le_bytes(*version);
+        if found != VERSION {
+            return Err(SnapshotError::Version { found });
+        }
+        let (mut ledger, rest) =
+            postcard::take_from_bytes::<Self>(body).map_err(|_| SnapshotError::Malformed)?;
+        if !rest.is_empty() || !ledger.has_sound_slots() {
+            return Err(SnapshotError::Malformed);
+        }
+        ledger.build_derived();
+        match ledger.audit().findings.first() {
+            None => Ok(ledger),
+            Some(finding) => Err(SnapshotError::Inconsistent {
+                finding: alloc::format!(
+                    "{} of {}: {}",
+                    finding.invariant,
+                    finding.subject,
+                    finding.detail
+                ),
+            }),
+        }
+    }
+
+    /// Builds what follows from the written fields.
+    fn build_derived(&mut self) {
+        for (slot, sale) in (0..).zip(&self.sales) {
+            self.sale_index.insert(sale.sale_id.clone(), slot);
+        }
+        for slot in 0..self.racks.len() {
+            let (sale, sku) = (self.racks[slot].sale, self.racks[slot].sku.clone());
+            let slot = Slot::try_from(slot).expect("limits keep skus far below 2^32");
+            self.sales[sale as usize].racks.insert(sku, slot);
+        }
+        for (slot, attempt) in self.attempts.entries() {
+            self.attempt_index.insert(&attempt.attempt_id, slot);
+        }
+        for (slot, person) in self.persons.entries() {
+            self.person_index.insert(&person.person_id, slot);
+        }
+        for (slot, request) in self.requests.entries() {
+            self.request_index.insert(&request.request_id, slot);
+        }
+        for slot in 0..self.reservations.next_slot() {
+            let reservation = &self.reservations[slot];
+            self.reservation_index
+                .insert(&reservation.reservation_id, slot);
+            let state = reservation.state;
+            self.set_timers(slot);
+            if is_counted(state) {
+                self.count_units(slot, 1);
+            }
+            if is_unpaid(state) {
+                self.count_unpaid(slot, true);
+            }
+        }
+    }
+}

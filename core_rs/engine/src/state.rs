@@ -1,0 +1,393 @@
+//! Owns the shape of the state: what the ledger remembers, and nothing of how it changes.
+//!
+//! Fields marked `serde(skip)` follow from the others and are built again from a snapshot.
+//! Next: `book.rs` for how it changes, `draft.rs` for how decisions are made.
+
+#![expect(
+    clippy::struct_field_names,
+    reason = "an id is called by its kind here as everywhere"
+)]
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+
+use crate::arena::{Arena, Slot};
+use crate::command::SalePolicy;
+use crate::event::EventBody;
+use crate::ids::{Millis, Sequence, Text, Units};
+use crate::outcome::{AttemptState, ReleaseReason, SaleState, State};
+use crate::table::{HASHER, IdTable};
+use crate::view::Counters;
+
+/// The stock ledger: `decide` says what would happen, `apply` makes it so.
+///
+/// A clone is a copy of everything; it lets an audit or a snapshot run beside the live ledger.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ledger {
+    pub(crate) sequence: Sequence,
+    pub(crate) time: Millis,
+    pub(crate) epoch: i64,
+    pub(crate) brake: Brake,
+    pub(crate) sales: Vec<Sale>,
+    pub(crate) racks: Vec<Rack>,
+    pub(crate) pools: Vec<Pool>,
+    pub(crate) reservations: Arena<Reservation>,
+    pub(crate) attempts: Arena<Attempt>,
+    pub(crate) persons: Arena<Person>,
+    pub(crate) requests: Arena<Remembered>,
+    #[serde(skip)]
+    pub(crate) sale_index: BTreeMap<Text, Slot>,
+    #[serde(skip)]
+    pub(crate) reservation_index: IdTable,
+    #[serde(skip)]
+    pub(crate) attempt_index: IdTable,
+    #[serde(skip)]
+    pub(crate) person_index: IdTable,
+    #[serde(skip)]
+    pub(crate) request_index: IdTable,
+    /// What each person has, by sale and by rack; never iterated.
+    #[serde(skip, default = "empty_usages")]
+    pub(crate) usages: HashMap<UsageKey, Usage, FixedState>,
+    #[serde(skip)]
+    pub(crate) live_count: usize,
+}
+
+fn empty_usages() -> HashMap<UsageKey, Usage, FixedState> {
+    HashMap::with_hasher(HASHER)
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            sequence: 0,
+            time: 0,
+            epoch: 0,
+            brake: Brake::default(),
+            sales: Vec::new(),
+            racks: Vec::new(),
+            pools: Vec::new(),
+            reservations: Arena::default(),
+            attempts: Arena::default(),
+            persons: Arena::default(),
+            requests: Arena::default(),
+            sale_index: BTreeMap::new(),
+            reservation_index: IdTable::default(),
+            attempt_index: IdTable::default(),
+            person_index: IdTable::default(),
+            request_index: IdTable::default(),
+            usages: empty_usages(),
+            live_count: 0,
+        }
+    }
+}
+
+/// What holds expiry back.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Brake {
+    pub(crate) is_on: bool,
+    pub(crate) until: Option<Millis>,
+    /// How late the last settlement was, and when it was taken.
+    pub(crate) last_lag: Millis,
+    pub(crate) last_lag_at: Option<Millis>,
+}
+
+/// A sale and its timers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Sale {
+    pub(crate) sale_id: Text,
+    pub(crate) opens_at: Option<Millis>,
+    pub(crate) closes_at: Option<Millis>,
+    pub(crate) policy: SalePolicy,
+    pub(crate) revision: i64,
+    /// As last journaled; ledger time may have it elsewhere, see `state_at`.
+    pub(crate) state: SaleState,
+    /// The list of reservations whose units a cancelled sale has yet to ask back.
+    pub(crate) open_first: Slot,
+    pub(crate) open_last: Slot,
+    /// The last event that changed a rack of it.
+    pub(crate) changed_sequence: Sequence,
+    #[serde(skip)]
+    pub(crate) racks: BTreeMap<Text, Slot>,
+    /// When HELD reservations end.
+    #[serde(skip)]
+    pub(crate) expiries: BTreeSet<(Millis, Slot)>,
+    /// When PAYING reservations become OVERDUE.
+    #[serde(skip)]
+    pub(crate) settlings: BTreeSet<(Millis, Slot)>,
+}
+
+/// A sku in a sale.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Rack {
+    pub(crate) sale: Slot,
+    pub(crate) sku: Text,
+    /// In the order in which lines draw on them.
+    pub(crate) pools: Vec<Slot>,
+    pub(crate) level_epoch: i64,
+    pub(crate) is_open: bool,
+    pub(crate) changed_sequence: Sequence,
+    /// How many held pieces end when.
+    #[serde(skip)]
+    pub(crate) expiries: BTreeMap<Millis, u32>,
+}
+
+/// A share of a rack's units.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Pool {
+    pub(crate) rack: Slot,
+    pub(crate) pool: Text,
+    pub(crate) position: u32,
+    pub(crate) labels: Vec<(Text, Text)>,
+    pub(crate) is_offered: bool,
+    pub(crate) counters: Counters,
+}
+
+/// A claim of one person. Kept small: a busy sale has millions.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Reservation {
+    pub(crate) reservation_id: Text,
+    pub(crate) created_sequence: Sequence,
+    pub(crate) created_at: Millis,
+    pub(crate) expires_at: Millis,
+    pub(crate) max_life_at: Millis,
+    /// 0 before the first attempt.
+    pub(crate) settle_by: Millis,
+    pub(crate) pieces: Pieces,
+    pub(crate) sale: Slot,
+    pub(crate) person: Slot,
+    /// The ttl that was asked for; 0 is none.
+    pub(crate) ttl: u32,
+    /// The first `expires_at`, after `created_at`: the first answer is given again.
+    pub(crate) first_hold: u32,
+    pub(crate) first_attempt: Slot,
+    pub(crate) open_previous: Slot,
+    pub(crate) open_next: Slot,
+    pub(crate) person_next: Slot,
+    pub(crate) state: State,
+    pub(crate) release_reason: Option<ReleaseReason>,
+    pub(crate) is_release_requested: bool,
+    pub(crate) is_retaken: bool,
+}
+
+/// What a reservation took; nearly always one piece.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Pieces {
+    One(Piece),
+    Many(Box<[Piece]>),
+}
+
+impl Pieces {
+    pub(crate) fn from_vec(pieces: Vec<Piece>) -> Self {
+        match <[Piece; 1]>::try_from(pieces) {
+            Ok([piece]) => Self::One(piece),
+            Err(pieces) => Self::Many(pieces.into_boxed_slice()),
+        }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[Piece] {
+        match self {
+            Self::One(piece) => core::slice::from_ref(piece),
+            Self::Many(pieces) => pieces,
+        }
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [Piece] {
+        match self {
+            Self::One(piece) => core::slice::from_mut(piece),
+            Self::Many(pieces) => pieces,
+        }
+    }
+}
+
+/// Units of one line from one pool. `u32` holds them: a line has at most a million.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Piece {
+    pub(crate) pool: Slot,
+    pub(crate) units: u32,
+    /// How many of them came back.
+    pub(crate) returned: u32,
+    /// How many of those no longer count against the person's limits.
+    pub(crate) given_back: u32,
+    pub(crate) line_index: u8,
+    /// Whether the line named its pool.
+    pub(crate) is_named: bool,
+    /// Whether they were drawn from the buffer.
+    pub(crate) is_from_buffer: bool,
+}
+
+impl Piece {
+    /// Units that stand where the reservation's state says.
+    pub(crate) fn standing(&self) -> Units {
+        Units::from(self.units) - Units::from(self.returned)
+    }
+
+    /// Units that count against the person's limits while the reservation counts.
+    pub(crate) fn counted(&self) -> Units {
+        Units::from(self.units) - Units::from(self.given_back)
+    }
+}
+
+/// One try to pay.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Attempt {
+    pub(crate) attempt_id: Text,
+    pub(crate) provider: Option<Text>,
+    pub(crate) amount_minor: Option<i64>,
+    pub(crate) currency: Option<Text>,
+    pub(crate) sequence: Sequence,
+    pub(crate) begun_at: Millis,
+    /// What the first answer said.
+    pub(crate) settle_by: Millis,
+    pub(crate) attempt_count: u32,
+    pub(crate) is_retaken: bool,
+    pub(crate) is_unregistered: bool,
+    pub(crate) state: AttemptState,
+    pub(crate) reservation: Slot,
+    pub(crate) next: Slot,
+}
+
+/// A person; merged persons are a ring, and each knows its root.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Person {
+    pub(crate) person_id: Text,
+    pub(crate) root: Slot,
+    pub(crate) ring_next: Slot,
+    /// Of a root: the newest of the ring's reservations. Of others: none.
+    pub(crate) first_reservation: Slot,
+}
+
+/// A request that was done, so that its repeat gets the first answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Remembered {
+    pub(crate) request_id: Text,
+    pub(crate) sequence: Sequence,
+    pub(crate) sale: Slot,
+    pub(crate) reservation: Slot,
+    pub(crate) signature: Option<Box<Signature>>,
+    pub(crate) body: Box<EventBody>,
+}
+
+/// Who an administrative command was done for, and why.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Signature {
+    pub(crate) actor: Text,
+    pub(crate) reason: Text,
+}
+
+/// Whose usage, of what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct UsageKey {
+    pub(crate) person: Slot,
+    pub(crate) scope: Scope,
+}
+
+/// What a limit is counted over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Scope {
+    Sale(Slot),
+    Rack(Slot),
+}
+
+/// What a person has; the limits are compared with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) units: Units,
+    /// Reservations not paid yet; only counted over a sale.
+    pub(crate) unpaid_count: u32,
+}
+
+impl Ledger {
+    /// An empty ledger.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The last event applied; 0 if none.
+    #[must_use]
+    pub fn sequence(&self) -> Sequence {
+        self.sequence
+    }
+
+    /// The time of the last event applied; 0 if none.
+    #[must_use]
+    pub fn time(&self) -> Millis {
+        self.time
+    }
+
+    /// The highest epoch of the journal that was noted; 0 if none.
+    #[must_use]
+    pub fn epoch(&self) -> i64 {
+        self.epoch
+    }
+
+    pub(crate) fn sale_at(&self, slot: Slot) -> &Sale {
+        &self.sales[slot as usize]
+    }
+
+    pub(crate) fn rack_at(&self, slot: Slot) -> &Rack {
+        &self.racks[slot as usize]
+    }
+
+    pub(crate) fn pool_at(&self, slot: Slot) -> &Pool {
+        &self.pools[slot as usize]
+    }
+
+    pub(crate) fn find_sale(&self, sale_id: &str) -> Option<Slot> {
+        self.sale_index.get(sale_id).copied()
+    }
+
+    pub(crate) fn find_rack(&self, sale: Slot, sku: &str) -> Option<Slot> {
+        self.sale_at(sale).racks.get(sku).copied()
+    }
+
+    pub(crate) fn find_pool(&self, rack: Slot, pool: &str) -> Option<Slot> {
+        let pools = &self.rack_at(rack).pools;
+        pools
+            .iter()
+            .copied()
+            .find(|slot| self.pool_at(*slot).pool == pool)
+    }
+
+    pub(crate) fn find_reservation(&self, reservation_id: &str) -> Option<Slot> {
+        let id_of = |slot| self.reservations[slot].reservation_id.as_str();
+        self.reservation_index.find(reservation_id, id_of)
+    }
+
+    pub(crate) fn find_attempt(&self, attempt_id: &str) -> Option<Slot> {
+        let id_of = |slot| self.attempts[slot].attempt_id.as_str();
+        self.attempt_index.find(attempt_id, id_of)
+    }
+
+    pub(crate) fn find_person(&self, person_id: &str) -> Option<Slot> {
+        let id_of = |slot| self.persons[slot].person_id.as_str();
+        self.person_index.find(person_id, id_of)
+    }
+
+    pub(crate) fn find_request(&self, request_id: &str) -> Option<Slot> {
+        let id_of = |slot| self.requests[slot].request_id.as_str();
+        self.request_index.find(request_id, id_of)
+    }
+
+    pub(crate) fn root_of(&self, person: Slot) -> Slot {
+        self.persons[person].root
+    }
+
+    pub(crate) fn usage(&self, person: Slot, scope: Scope) -> Usage {
+        let key = UsageKey { person, scope };
+        self.usages.get(&key).copied().unwrap_or_default()
+    }
+
+    /// The attempts of a reservation, oldest first.
+    pub(crate) fn attempts_of(&self, reservation: Slot) -> impl Iterator<Item = &Attempt> {
+        let slot_of = |slot: Slot| (slot != crate::arena::NONE).then_some(slot);
+        let first = slot_of(self.reservations[reservation].first_attempt);
+        core::iter::successors(first, move |slot| slot_of(self.attempts[*slot].next))
+            .map(|slot| &self.attempts[slot])
+    }
+}
