@@ -1,1 +1,47 @@
-//! Placeholder until the crate's owner publishes it.
+//! The node: engine, journal, admission and ledger time behind one call.
+//!
+//! Owns: threads, the one lock, ledger time, group commit and the completion of calls. A call is
+//! bytes in and bytes out; an answer leaves only when the state it shows is durable.
+//!
+//! Must not: know Python, hold a rule about stock, touch a file. Where next: `serve.rs` for the way
+//! of a call, `flusher.rs` for durability, `open.rs` for recovery, `README.md` for the threads.
+
+mod answer;
+mod batch;
+mod clock;
+mod core;
+mod events;
+mod explain;
+mod failpoints;
+mod faults;
+mod flusher;
+mod keeper;
+mod lane_lock;
+mod life;
+mod meters;
+mod metrics;
+mod node;
+mod offline;
+mod open;
+mod permit;
+mod query;
+mod serve;
+mod settings;
+mod settings_admission;
+mod shared;
+mod storage;
+mod timers;
+mod waiters;
+mod watch;
+mod workers;
+
+pub use answer::{Answer, AnswerPort, Completion};
+pub use clock::ClockKind;
+pub use events::{READ_LIMIT_MAX, ReadError};
+pub use failpoints::{FAILPOINT_VARIABLE, Failpoint};
+pub use life::Phase;
+pub use node::{CallInput, CloseError, Health, Listener, Node};
+pub use offline::{audit_directory, read_directory_events};
+pub use open::OpenError;
+pub use settings::{DurabilityKind, NodeSettings, SEGMENT_BYTES_MIN, SettingsError};
+pub use watch::{WATCH_COUNT_MAX, Watch, WatchBusy};

@@ -1,7 +1,31 @@
 //! The binding `lastunit_server._native`: the node as a Python extension module.
+//!
+//! Owns: the border. Bytes go in and out, the GIL is released while the node works, panics become
+//! faults inside the node. Must not: hold a rule, or logic of any kind. Where next:
+//! `server/lastunit_server/_native.pyi`, which documents every call for Python, and `lastunit-node`.
 
-use pyo3::prelude::*;
+mod errors;
+mod node;
+mod offline;
+mod port;
+mod watch;
 
 /// The extension module.
-#[pymodule]
-mod _native {}
+#[pyo3::pymodule]
+mod _native {
+    #[pymodule_export]
+    use crate::errors::NodeOpenError;
+    #[pymodule_export]
+    use crate::node::Node;
+    #[pymodule_export]
+    use crate::offline::{audit_directory, read_directory_events};
+    #[pymodule_export]
+    use crate::port::CompletionPort;
+    #[pymodule_export]
+    use crate::watch::Watch;
+
+    /// Version of the extension, the same as of the package.
+    #[pymodule_export]
+    #[expect(non_upper_case_globals, reason = "the name that Python looks for")]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+}

@@ -1,0 +1,110 @@
+//! What the node's lock protects, and the one step that changes it: decide, append, apply.
+//!
+//! Owns: the order of decisions. Must not: decode, encode replies, wait for the disk or deliver.
+//! Where next: `serve.rs` before the step, `waiters.rs` after it.
+
+use std::sync::Arc;
+
+use lastunit_engine::{Action, Command, Ledger, Millis, Reply, Sequence};
+use lastunit_journal::{Journal, RecordInput};
+use lastunit_wire::Fault;
+
+use crate::clock::LedgerClock;
+use crate::faults;
+
+/// Engine, ledger time and the front of the journal.
+///
+/// They are behind one lock because their orders must be one order: the time of a decision, its
+/// events' sequences and their place in the open batch. The lock is held for memory work only,
+/// about a microsecond a command; disk, decoding, encoding and delivery are outside.
+pub(crate) struct Core {
+    pub(crate) ledger: Ledger,
+    pub(crate) clock: LedgerClock,
+    journal: Arc<Journal>,
+    op_number: i64,
+}
+
+/// Where in the order of decisions something was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Order {
+    /// The state that was shown.
+    pub(crate) as_of: Sequence,
+    /// Position among all decisions of this process.
+    pub(crate) op_number: i64,
+}
+
+/// A command that was decided.
+#[derive(Debug)]
+pub(crate) struct Decided {
+    pub(crate) reply: Reply,
+    pub(crate) order: Order,
+    /// Whether something now waits for the disk.
+    pub(crate) is_appended: bool,
+}
+
+impl Core {
+    pub(crate) fn new(ledger: Ledger, clock: LedgerClock, journal: Arc<Journal>) -> Self {
+        Self {
+            ledger,
+            clock,
+            journal,
+            op_number: 0,
+        }
+    }
+
+    /// Numbers a decision that shows the present state.
+    pub(crate) fn order(&mut self) -> Order {
+        self.op_number += 1;
+        Order {
+            as_of: self.ledger.sequence(),
+            op_number: self.op_number,
+        }
+    }
+
+    pub(crate) fn op_number(&self) -> i64 {
+        self.op_number
+    }
+
+    /// Decides a command now, appends its events and applies them; on a fault nothing has changed.
+    pub(crate) fn execute(&mut self, command: &Command) -> Result<Decided, Fault> {
+        let now = self.clock.now();
+        self.execute_at(command, now)
+    }
+
+    /// Like `execute`, at a ledger time that is not before the last one.
+    pub(crate) fn execute_at(&mut self, command: &Command, now: Millis) -> Result<Decided, Fault> {
+        let decision = self.ledger.decide(command, now);
+        let is_appended = !decision.events.is_empty();
+        if is_appended {
+            // The id was looked up by now: the retry of a reservation that exists has no events, and
+            // is answered however little room there is.
+            let is_new_claim = matches!(command.action, Action::Reserve(_));
+            if is_new_claim && self.journal.is_space_low() {
+                return Err(faults::journal_space(self.journal.free_bytes()));
+            }
+            self.append(&decision.events, now)?;
+            for event in &decision.events {
+                self.ledger.apply(event);
+            }
+        }
+        Ok(Decided {
+            reply: decision.reply,
+            order: self.order(),
+            is_appended,
+        })
+    }
+
+    /// Appends before anything is applied: an append that is refused leaves the state as it was.
+    fn append(&self, events: &[lastunit_engine::Event], now: Millis) -> Result<(), Fault> {
+        let record = lastunit_wire::encode_record(events);
+        let input = RecordInput {
+            first_sequence: self.ledger.sequence() + 1,
+            event_count: u32::try_from(events.len()).unwrap_or(u32::MAX),
+            time_ms: now,
+            body: &record,
+        };
+        self.journal
+            .append(input)
+            .map_err(|error| faults::journal(&error))
+    }
+}

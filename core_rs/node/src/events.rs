@@ -1,0 +1,85 @@
+//! Durable events for readers: whole commands, in order, without a gap.
+//!
+//! Owns: the bounds of one read. Must not: hold any lock of the node; readers and the flusher do not
+//! meet. Where next: `lastunit-journal`'s reader.
+
+use lastunit_engine::Sequence;
+use lastunit_journal::{JournalError, Reader};
+use lastunit_wire::EventError;
+
+/// Most events that one read can be asked for.
+pub const READ_LIMIT_MAX: i64 = 4_096;
+
+/// A read that failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The limit is out of range.
+    #[error("the limit is {limit}, it must be 1 to {READ_LIMIT_MAX}")]
+    Limit {
+        /// What was asked for.
+        limit: i64,
+    },
+    /// The reader has events that this journal has not.
+    #[error(
+        "sequence {after} lies beyond the journal's end at {durable}: an older copy is being served, \
+         or the reader's position belongs to another journal"
+    )]
+    NotReached {
+        /// What was asked for.
+        after: Sequence,
+        /// The last durable event.
+        durable: Sequence,
+    },
+    /// The journal cannot be read.
+    #[error("{0}")]
+    Journal(#[from] JournalError),
+    /// A record does not hold events.
+    #[error("{0}")]
+    Events(#[from] EventError),
+}
+
+impl ReadError {
+    /// Stable name of the kind of failure.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Limit { .. } => "LIMIT_INVALID",
+            Self::NotReached { .. } => "SEQUENCE_NOT_REACHED",
+            Self::Journal(error) => error.reason(),
+            Self::Events(_) => "JOURNAL_CORRUPT",
+        }
+    }
+}
+
+/// Reads events after a sequence as one ReadEventsResponse, and the sequence to go on after.
+pub(crate) fn read(
+    reader: &Reader,
+    epoch: i64,
+    after: Sequence,
+    limit: i64,
+) -> Result<(Vec<u8>, Sequence), ReadError> {
+    let limit_count = usize::try_from(limit).unwrap_or(0);
+    if !(1..=READ_LIMIT_MAX).contains(&limit) {
+        return Err(ReadError::Limit { limit });
+    }
+    let durable = reader.durable_sequence();
+    if after < 0 || after > durable {
+        return Err(ReadError::NotReached { after, durable });
+    }
+    let records = reader.read_after(after, limit_count)?;
+    let mut count = 0;
+    let mut last = after;
+    let mut bodies = Vec::with_capacity(records.len());
+    for record in &records {
+        if count >= limit {
+            break;
+        }
+        count += record.last_sequence() - last;
+        last = record.last_sequence();
+        bodies.push(record.body.as_slice());
+    }
+    let durable = durable.max(last);
+    let (body, _) = lastunit_wire::encode_record_events(bodies, after, durable, epoch)?;
+    Ok((body, last))
+}

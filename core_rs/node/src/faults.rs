@@ -1,0 +1,193 @@
+//! The node's own faults: one table of reasons, codes and what to do about them.
+//!
+//! Owns: every reason that the node gives. Must not: know gRPC beyond the code, or find out what is
+//! wrong. Where next: `serve.rs`.
+
+use lastunit_admission::{Denial, Nanos, Refusal};
+use lastunit_engine::{Millis, Sequence};
+use lastunit_journal::JournalError;
+use lastunit_wire::{Code, Fault};
+
+use crate::life::Phase;
+
+/// How soon a call that found a lack of room or a full batch may work: a few flushes later.
+const JOURNAL_RETRY: Millis = 100;
+
+/// How long a restart may take at most before a client should ask again.
+const RESTART_RETRY: Millis = 500;
+
+/// Adds what a message states as data, whatever its type.
+trait Facts {
+    fn fact(self, name: &str, value: impl ToString) -> Self;
+}
+
+impl Facts for Fault {
+    fn fact(mut self, name: &str, value: impl ToString) -> Self {
+        self.metadata.insert(name.to_owned(), value.to_string());
+        self
+    }
+}
+
+pub(crate) fn not_serving(phase: Phase, cause: &str) -> Fault {
+    let message = match phase {
+        Phase::Serving | Phase::Draining => {
+            "the node is draining; send the same id to the node that follows".to_owned()
+        }
+        Phase::Closed => "the node is closed; send the same id to the node that follows".to_owned(),
+        Phase::JournalFailed => format!(
+            "the journal failed ({cause}), what was answered before is on disk; restart the node, \
+             then send the same id again"
+        ),
+        Phase::Poisoned => format!(
+            "the node stopped at a bug ({cause}), what was answered before is on disk; restart the \
+             node and report the bug"
+        ),
+    };
+    let reason = match phase {
+        Phase::Serving => Phase::Draining.reason(),
+        other => other.reason(),
+    };
+    let fault = Fault::new(Code::Unavailable, reason, message).with_retry_after(RESTART_RETRY);
+    if cause.is_empty() {
+        return fault;
+    }
+    fault.fact("cause", cause)
+}
+
+pub(crate) fn unknown_method(method: &str) -> Fault {
+    let message = format!("{method} is no method of this node; see the contract");
+    Fault::new(Code::Unimplemented, "UNKNOWN_METHOD", message).fact("method", method)
+}
+
+pub(crate) fn wrong_call(method: &str) -> Fault {
+    let message = format!("{method} is a stream; it is not served as a single call");
+    Fault::new(Code::Unimplemented, "STREAM_METHOD", message).fact("method", method)
+}
+
+pub(crate) fn clock_not_manual() -> Fault {
+    let message = "the ledger's clock is the system's and cannot be set; open the node with a \
+                   manual clock";
+    Fault::new(Code::Unimplemented, "CLOCK_NOT_MANUAL", message)
+}
+
+pub(crate) fn clock_behind(target: Millis, now: Millis) -> Fault {
+    let message =
+        format!("ledger time is {now} ms already, {target} ms is before it; set a later one");
+    Fault::new(Code::FailedPrecondition, "CLOCK_BEHIND", message)
+        .fact("now_ms", now)
+        .fact("target_ms", target)
+}
+
+pub(crate) fn caller_invalid() -> Fault {
+    let message = "the caller's name must be 1 to 64 bytes of [A-Za-z0-9._:-]; correct it";
+    Fault::new(Code::InvalidArgument, "CALLER_INVALID", message)
+}
+
+pub(crate) fn message_too_large(bytes: usize, limit: usize) -> Fault {
+    let message =
+        format!("a message of {bytes} bytes is over the limit of {limit}; send less at once");
+    Fault::new(Code::ResourceExhausted, "MESSAGE_TOO_LARGE", message)
+        .fact("bytes", bytes)
+        .fact("limit", limit)
+}
+
+pub(crate) fn deadline_passed() -> Fault {
+    let message = "the caller's deadline passed before anything was decided; nothing was changed";
+    Fault::new(Code::DeadlineExceeded, "DEADLINE_PASSED", message)
+}
+
+pub(crate) fn answer_too_late() -> Fault {
+    let message = "the answer did not come in time; send the same id again to find out";
+    Fault::new(Code::DeadlineExceeded, "ANSWER_TOO_LATE", message)
+}
+
+pub(crate) fn wrong_listener(operation: &str) -> Fault {
+    let message = format!(
+        "{operation} is not served on the settlement listener, send it to the data listener"
+    );
+    Fault::new(Code::FailedPrecondition, "WRONG_LISTENER", message).fact("operation", operation)
+}
+
+/// The caller has seen what this journal does not have: somebody put an older one in its place.
+pub(crate) fn rolled_back(seen: Sequence, head: Sequence, seen_epoch: i64, epoch: i64) -> Fault {
+    let message = format!(
+        "the caller has seen sequence {seen} of epoch {seen_epoch}, this journal ends at {head} of \
+         epoch {epoch}; an older copy is being served, stop and restore the newer one"
+    );
+    Fault::new(Code::FailedPrecondition, "JOURNAL_ROLLED_BACK", message)
+        .fact("seen_sequence", seen)
+        .fact("sequence", head)
+        .fact("seen_epoch", seen_epoch)
+        .fact("epoch", epoch)
+}
+
+pub(crate) fn journal_space(free_bytes: u64) -> Fault {
+    let message = format!(
+        "{free_bytes} bytes of journal are left and kept back for settlement, nothing new is \
+         reserved; free space on the disk"
+    );
+    Fault::new(Code::ResourceExhausted, "JOURNAL_SPACE", message)
+        .fact("free_bytes", free_bytes)
+        .with_retry_after(JOURNAL_RETRY)
+}
+
+/// An append that the journal refused; nothing has changed.
+pub(crate) fn journal(error: &JournalError) -> Fault {
+    let text = error.to_string();
+    match error {
+        JournalError::NoRoom { .. } | JournalError::BatchFull { .. } => {
+            Fault::new(Code::ResourceExhausted, error.reason(), text)
+                .with_retry_after(JOURNAL_RETRY)
+        }
+        JournalError::RecordTooLarge { .. } | JournalError::EventCount { .. } => {
+            Fault::new(Code::FailedPrecondition, error.reason(), text)
+        }
+        _ => not_serving(Phase::JournalFailed, &text),
+    }
+}
+
+pub(crate) fn worker_full() -> Fault {
+    let message = "too many messages wait for the node; try again later";
+    Fault::new(Code::ResourceExhausted, "QUEUE_FULL", message).with_retry_after(JOURNAL_RETRY)
+}
+
+pub(crate) fn watches_full(limit: usize) -> Fault {
+    let message = format!("{limit} watches are open already; close one, or ask again later");
+    Fault::new(Code::ResourceExhausted, "WATCH_LIMIT", message)
+        .fact("limit", limit)
+        .with_retry_after(RESTART_RETRY)
+}
+
+/// Admission's no, with what refused and when to come back.
+pub(crate) fn refused(refusal: &Refusal) -> Fault {
+    let lane = refusal.lane.name();
+    let bucket = refusal.first.limit.reason();
+    let base = |code, reason, message: String| {
+        Fault::new(code, reason, message)
+            .fact("lane", lane)
+            .fact("bucket", bucket)
+            .fact("cost_millionths", refusal.cost)
+            .fact("violation_count", refusal.violation_count)
+    };
+    match (refusal.first.denial, refusal.retry_after) {
+        (Denial::NotNow { .. }, Some(retry_after)) => {
+            let millis = millis_up(retry_after);
+            let message = format!(
+                "the {lane} lane does not let the call in now ({bucket}); try again in {millis} ms"
+            );
+            base(Code::ResourceExhausted, bucket, message).with_retry_after(millis)
+        }
+        _ => {
+            let message = format!(
+                "the call costs more than its bucket in the {lane} lane can ever hold ({bucket}); \
+                 send less at once"
+            );
+            base(Code::InvalidArgument, "COST_EXCEEDS_BURST", message)
+        }
+    }
+}
+
+/// Rounded up: a caller that comes back then finds its tokens.
+fn millis_up(nanos: Nanos) -> Millis {
+    Millis::try_from(nanos.div_ceil(1_000_000)).unwrap_or(Millis::MAX)
+}

@@ -1,0 +1,104 @@
+//! The node's counters and gauges as one JSON object.
+//!
+//! Owns: the names. Must not: count. Where next: `meters.rs`, and the server, which turns them into
+//! metrics.
+
+use lastunit_admission::{CallerStats, Stats, TOKEN};
+use serde_json::{Map, Value, json};
+
+use crate::shared::Shared;
+
+/// Callers that are listed by name; the rest are in the sums.
+const CALLER_COUNT_MAX: usize = 200;
+
+/// Collects everything; takes each lock for a moment, one after the other.
+pub(crate) fn json(shared: &Shared) -> String {
+    let mut all = match shared.meters.to_json() {
+        Value::Object(all) => all,
+        _ => Map::new(),
+    };
+    let journal = &shared.journal;
+    let phase = shared.life.phase();
+    all.insert("phase".into(), json!(format!("{phase:?}")));
+    all.insert("reason".into(), json!(phase.reason()));
+    all.insert("cause".into(), json!(shared.life.cause()));
+    all.insert("epoch".into(), json!(journal.epoch()));
+    all.insert("sequence".into(), json!(journal.appended_sequence()));
+    all.insert("durable_sequence".into(), json!(shared.waiters.durable()));
+    all.insert("waiting_answer_count".into(), json!(shared.waiters.len()));
+    all.insert(
+        "open_call_count".into(),
+        json!(shared.turnstile.open_count()),
+    );
+    all.insert("watch_count".into(), json!(shared.watches.len()));
+    all.insert("journal_free_bytes".into(), json!(journal.free_bytes()));
+    all.insert("is_space_low".into(), json!(journal.is_space_low()));
+    let snapshot = shared.keeper_signal.snapshot_sequence();
+    all.insert("snapshot_sequence".into(), json!(snapshot));
+    all.insert(
+        "admission".into(),
+        admission(&shared.turnstile.stats(CALLER_COUNT_MAX)),
+    );
+    all.insert("ledger".into(), ledger(shared));
+    Value::Object(all).to_string()
+}
+
+fn ledger(shared: &Shared) -> Value {
+    let Ok(mut core) = shared.lock(crate::lane_lock::Urgency::Ordinary) else {
+        return Value::Null;
+    };
+    let sizes = core.ledger.sizes();
+    let (time, op_number) = (core.clock.now(), core.op_number());
+    drop(core);
+    json!({
+        "time_ms": time,
+        "op_number": op_number,
+        "sale_count": sizes.sale_count,
+        "pool_count": sizes.pool_count,
+        "reservation_count": sizes.reservation_count,
+        "live_reservation_count": sizes.live_reservation_count,
+        "person_count": sizes.person_count,
+        "attempt_count": sizes.attempt_count,
+        "request_count": sizes.request_count,
+    })
+}
+
+fn admission(stats: &Stats) -> Value {
+    let mut lanes = Map::new();
+    for (lane, stats) in &stats.lanes {
+        let lane_json = json!({
+            "admitted_count": stats.admitted_count,
+            "overdrawn_count": stats.overdrawn_count,
+            "refused_in_flight_count": stats.refused_in_flight_count,
+            "refused_lane_rate_count": stats.refused_lane_rate_count,
+            "refused_caller_rate_count": stats.refused_caller_rate_count,
+            "refused_never_count": stats.refused_never_count,
+            "charged_tokens": tokens(i64::try_from(stats.charged).unwrap_or(i64::MAX)),
+            "in_flight": stats.in_flight,
+            "in_flight_peak": stats.in_flight_peak,
+            "tokens": stats.tokens.map(tokens),
+        });
+        lanes.insert(lane.name().to_owned(), lane_json);
+    }
+    let mut callers = Map::new();
+    for (name, stats) in &stats.callers {
+        callers.insert(name.to_string(), caller(stats));
+    }
+    json!({
+        "lanes": lanes,
+        "callers": callers,
+        "caller_count": stats.caller_count,
+        "overflow": caller(&stats.overflow),
+        "forgotten": caller(&stats.forgotten),
+    })
+}
+
+fn caller(stats: &CallerStats) -> Value {
+    json!({"admitted_count": stats.admitted_count, "refused_count": stats.refused_count})
+}
+
+/// Tokens for people to read; the ledger of tokens itself stays in whole numbers.
+#[expect(clippy::cast_precision_loss, reason = "shown, never reckoned with")]
+fn tokens(micros: i64) -> f64 {
+    micros as f64 / TOKEN as f64
+}

@@ -1,0 +1,225 @@
+//! Opening: recover the journal, rebuild the ledger, check it, credit the outage, start the threads.
+//!
+//! Owns: the order of these steps, and what stops them. Must not: serve a call. Where next:
+//! `node.rs`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use lastunit_engine::limits::SPAN_MAX;
+use lastunit_engine::{Action, Command, Ledger, Millis};
+use lastunit_journal::{Journal, JournalError, JournalOptions, Recovered, Storage};
+
+use crate::clock::{ClockKind, LedgerClock, system_now};
+use crate::core::Core;
+use crate::keeper::split_snapshot;
+use crate::settings::{NodeSettings, SettingsError};
+
+/// A node that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A setting is not usable.
+    #[error("{0}: correct the setting and start again")]
+    Settings(#[from] SettingsError),
+    /// The journal cannot be opened.
+    #[error("{0}")]
+    Journal(#[from] JournalError),
+    /// The journal is whole, but what it says is not a ledger.
+    #[error(
+        "the journal cannot be replayed at sequence {sequence}: {problem}; keep the directory as it \
+         is and start the program that wrote it"
+    )]
+    Replay {
+        /// Where the replay stopped.
+        sequence: i64,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The ledger was rebuilt and breaks an invariant.
+    #[error(
+        "the recovered ledger breaks {count} invariants, first {first}: keep the directory as it is, \
+         run the audit on a copy and find the first event after which it fails"
+    )]
+    Audit {
+        /// How many findings.
+        count: usize,
+        /// The first.
+        first: String,
+    },
+    /// The system refused a thread.
+    #[error("cannot start a thread: {0}; free memory or raise the limit of processes")]
+    Thread(std::io::Error),
+}
+
+impl OpenError {
+    /// Stable name of the kind of failure.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Settings(_) => "SETTINGS_INVALID",
+            Self::Journal(JournalError::Owned { .. }) => "DIRECTORY_IN_USE",
+            Self::Journal(
+                JournalError::Damaged { .. } | JournalError::UnsupportedVersion { .. },
+            )
+            | Self::Replay { .. } => "JOURNAL_CORRUPT",
+            Self::Journal(_) => "JOURNAL_FAILED",
+            Self::Audit { .. } => "AUDIT_FAILED",
+            Self::Thread(_) => "SYSTEM_LIMIT",
+        }
+    }
+}
+
+/// A ledger as the journal tells it.
+pub(crate) struct Rebuilt {
+    pub(crate) ledger: Ledger,
+    /// The latest ledger time that anything in the journal knows; None if it is empty.
+    pub(crate) last_time: Option<Millis>,
+    /// Sequence of the snapshot it started from, 0 without one.
+    pub(crate) snapshot_sequence: i64,
+    pub(crate) replayed_events: u64,
+}
+
+/// What opening leaves for the node to start with.
+pub(crate) struct Opened {
+    pub(crate) core: Core,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) snapshot_sequence: i64,
+    pub(crate) replayed_events: u64,
+    pub(crate) start: Instant,
+}
+
+/// Recovers, rebuilds, audits, and decides the first two commands of this opening.
+pub(crate) fn open(
+    settings: &NodeSettings,
+    storage: Arc<dyn Storage>,
+) -> Result<Opened, OpenError> {
+    let start = Instant::now();
+    let options_time = start_time(settings);
+    let options = JournalOptions {
+        segment_bytes: settings.segment_bytes,
+        reserve_bytes: settings.kept_back_bytes,
+        time_ms: options_time,
+        ..JournalOptions::default()
+    };
+    let (journal, recovered) = Journal::open(storage, options)?;
+    let journal = Arc::new(journal);
+    let rebuilt = rebuild(recovered)?;
+    check(&rebuilt.ledger)?;
+    // The opening itself is recorded with its time: nothing may be decided before that.
+    let first = options_time.max(rebuilt.last_time.unwrap_or(options_time));
+    let mut clock = LedgerClock::new(settings.clock, first);
+    let outage = outage(settings.clock, rebuilt.last_time, clock.now());
+    let mut core = Core::new(rebuilt.ledger, clock, Arc::clone(&journal));
+    begin(&mut core, journal.epoch(), outage)?;
+    let batch = journal.take_batch();
+    if let Some(batch) = batch {
+        journal.write_and_sync(batch)?;
+    }
+    Ok(Opened {
+        core,
+        journal,
+        snapshot_sequence: rebuilt.snapshot_sequence,
+        replayed_events: rebuilt.replayed_events,
+        start,
+    })
+}
+
+fn start_time(settings: &NodeSettings) -> Millis {
+    match settings.clock {
+        ClockKind::System => system_now(),
+        ClockKind::Manual => settings.manual_start,
+    }
+}
+
+/// Time in which nobody could pay because the ledger was down: from the last sign of life in the
+/// journal until now. A manual clock stands still while the ledger is down.
+fn outage(kind: ClockKind, last: Option<Millis>, now: Millis) -> Millis {
+    match (kind, last) {
+        (ClockKind::System, Some(last)) => (now - last).clamp(0, SPAN_MAX),
+        _ => 0,
+    }
+}
+
+/// Notes the opening, then the credit. Both are journaled and durable before the first call.
+fn begin(core: &mut Core, epoch: i64, outage: Millis) -> Result<(), OpenError> {
+    let mut commands = vec![Action::NoteNodeOpened { epoch }];
+    if outage > 0 {
+        commands.push(Action::CreditOutage { outage });
+    }
+    for action in commands {
+        let command = Command::internal(action);
+        core.execute(&command).map_err(|fault| OpenError::Replay {
+            sequence: core.ledger.sequence(),
+            problem: fault.message,
+        })?;
+    }
+    Ok(())
+}
+
+/// Rebuilds the ledger: the snapshot, then every record after it.
+pub(crate) fn rebuild(recovered: Recovered) -> Result<Rebuilt, OpenError> {
+    let mut last_time = (recovered.last_time_ms > i64::MIN).then_some(recovered.last_time_ms);
+    let mut ledger = Ledger::new();
+    let mut snapshot_sequence = 0;
+    if let Some(snapshot) = recovered.snapshot {
+        snapshot_sequence = snapshot.sequence;
+        let replay = |problem: String| OpenError::Replay {
+            sequence: snapshot.sequence,
+            problem,
+        };
+        let (time, state) = split_snapshot(&snapshot.bytes)
+            .ok_or_else(|| replay("the snapshot has another form".to_owned()))?;
+        ledger = Ledger::from_snapshot(state)
+            .map_err(|error| replay(format!("the snapshot cannot be read ({error:?})")))?;
+        last_time = last_time.max(Some(time));
+    }
+    let first = ledger.sequence();
+    for record in recovered.records {
+        let record = record?;
+        apply_record(&mut ledger, &record.body)?;
+    }
+    let replayed_events = (ledger.sequence() - first).unsigned_abs();
+    if ledger.sequence() != recovered.last_sequence {
+        return Err(OpenError::Replay {
+            sequence: ledger.sequence(),
+            problem: format!("the journal ends at {}", recovered.last_sequence),
+        });
+    }
+    Ok(Rebuilt {
+        ledger,
+        last_time,
+        snapshot_sequence,
+        replayed_events,
+    })
+}
+
+fn apply_record(ledger: &mut Ledger, body: &[u8]) -> Result<(), OpenError> {
+    let replay = |sequence, problem| OpenError::Replay { sequence, problem };
+    let events = lastunit_wire::decode_record(body)
+        .map_err(|error| replay(ledger.sequence() + 1, error.to_string()))?;
+    for event in events {
+        // The first record after a snapshot may begin before it.
+        if event.sequence <= ledger.sequence() {
+            continue;
+        }
+        if event.sequence != ledger.sequence() + 1 {
+            let problem = format!("an event claims sequence {}", event.sequence);
+            return Err(replay(ledger.sequence() + 1, problem));
+        }
+        ledger.apply(&event);
+    }
+    Ok(())
+}
+
+/// A ledger that breaks an invariant is not served: it would sell wrong.
+pub(crate) fn check(ledger: &Ledger) -> Result<(), OpenError> {
+    let audit = ledger.audit();
+    match audit.findings.first() {
+        None => Ok(()),
+        Some(first) => Err(OpenError::Audit {
+            count: audit.findings.len(),
+            first: format!("{} of {}: {}", first.invariant, first.subject, first.detail),
+        }),
+    }
+}

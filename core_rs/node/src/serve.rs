@@ -1,0 +1,316 @@
+//! The way of a call: checked, decoded, let in, decided under the lock, encoded, answered when
+//! durable.
+//!
+//! Owns: the order of these steps, and which thread takes them. Must not: decide, or wait for the
+//! disk. Where next: `core.rs` for the step under the lock, `batch.rs` and `query.rs` for the rest.
+
+use std::time::Instant;
+
+use lastunit_admission::{Call, Lane, Operation};
+use lastunit_engine::{Action, Command, Sequence, is_id};
+use lastunit_wire::{Fault, MESSAGE_BYTES_MAX, Method, Query, Request};
+
+use crate::answer::{Answer, Completion, Deliveries};
+use crate::clock::ClockKind;
+use crate::core::Core;
+use crate::lane_lock::Urgency;
+use crate::node::{CallInput, Listener};
+use crate::permit::Permit;
+use crate::shared::Shared;
+use crate::waiters::Waiter;
+use crate::{batch, explain, faults, query, timers};
+
+/// What a call brings along beside its request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Context {
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) seen_sequence: Sequence,
+    pub(crate) seen_epoch: i64,
+    pub(crate) listener: Listener,
+}
+
+/// A response, and the state that must be durable before it leaves.
+pub(crate) struct Ready {
+    pub(crate) body: Vec<u8>,
+    pub(crate) as_of: Sequence,
+}
+
+/// A call that a worker serves.
+pub(crate) struct Job {
+    method: Method,
+    request: Vec<u8>,
+    caller: String,
+    context: Context,
+    permit: Permit,
+    completion: Completion,
+}
+
+impl Job {
+    /// Serves the call on this thread and sees its answer off.
+    pub(crate) fn run(self, shared: &Shared) {
+        let mut permit = self.permit;
+        let served = guarded(shared, || {
+            serve(
+                shared,
+                self.method,
+                &self.request,
+                &self.caller,
+                self.context,
+                &mut permit,
+            )
+        });
+        if let Some((completion, answer)) = finish(shared, served, permit, self.completion) {
+            Deliveries::send_one(completion, answer);
+        }
+    }
+}
+
+/// Serves one call; the answer comes back at once, or goes to `completion` later.
+pub(crate) fn submit(
+    shared: &Shared,
+    call: &CallInput<'_>,
+    completion: Completion,
+) -> Option<Answer> {
+    // Counted before the look at the phase: a drain that begins in between waits for this call.
+    let mut permit = shared.turnstile.open();
+    let context = Context {
+        deadline: call.deadline,
+        seen_sequence: call.seen_sequence,
+        seen_epoch: call.seen_epoch,
+        listener: call.listener,
+    };
+    let method = match check(shared, call) {
+        Ok(method) => method,
+        Err(fault) => return Some(refuse(shared, &fault)),
+    };
+    if let Some(worker) = worker_of(shared, method, call.listener) {
+        let job = Box::new(Job {
+            method,
+            request: call.request.to_vec(),
+            caller: call.caller.to_owned(),
+            context,
+            permit,
+            completion,
+        });
+        let given = worker.give(job);
+        return given.err().map(|_| refuse(shared, &faults::worker_full()));
+    }
+    let served = guarded(shared, || {
+        serve(
+            shared,
+            method,
+            call.request,
+            call.caller,
+            context,
+            &mut permit,
+        )
+    });
+    finish(shared, served, permit, completion).map(|(_, answer)| answer)
+}
+
+/// What can be said of a call without reading its request.
+fn check(shared: &Shared, call: &CallInput<'_>) -> Result<Method, Fault> {
+    if let Some(fault) = shared.refusal() {
+        return Err(fault);
+    }
+    let method = Method::from_path(call.method);
+    let method = method.ok_or_else(|| faults::unknown_method(call.method))?;
+    if !is_id(call.caller) {
+        return Err(faults::caller_invalid());
+    }
+    // Looked at before a worker copies it; the door would refuse it too.
+    if call.request.len() > MESSAGE_BYTES_MAX {
+        return Err(faults::message_too_large(
+            call.request.len(),
+            MESSAGE_BYTES_MAX,
+        ));
+    }
+    if method.is_streaming() && method != Method::Exchange {
+        return Err(faults::wrong_call(method.name()));
+    }
+    check_deadline(call.deadline)?;
+    Ok(method)
+}
+
+pub(crate) fn check_deadline(deadline: Option<Instant>) -> Result<(), Fault> {
+    match deadline {
+        Some(deadline) if deadline <= Instant::now() => Err(faults::deadline_passed()),
+        _ => Ok(()),
+    }
+}
+
+/// Batches go to their listener's worker, whatever their size, so that they are decided in the order
+/// in which they came; what reads a lot goes to the slow worker; the rest is served at once.
+fn worker_of(
+    shared: &Shared,
+    method: Method,
+    listener: Listener,
+) -> Option<&crate::workers::Worker> {
+    match (method, listener) {
+        (Method::Exchange, Listener::Data) => Some(&shared.data_worker),
+        (Method::Exchange, Listener::Settlement) => Some(&shared.settlement_worker),
+        (Method::Audit | Method::ExplainReservation | Method::ListReservations, _) => {
+            Some(&shared.slow_worker)
+        }
+        _ => None,
+    }
+}
+
+/// Runs `work`; a panic in it becomes a fault, and the node is poisoned.
+fn guarded(shared: &Shared, work: impl FnOnce() -> Result<Ready, Fault>) -> Result<Ready, Fault> {
+    shared.guard(work).unwrap_or_else(|| {
+        let phase = shared.life.phase();
+        Err(faults::not_serving(phase, &shared.life.cause()))
+    })
+}
+
+fn serve(
+    shared: &Shared,
+    method: Method,
+    request: &[u8],
+    caller: &str,
+    context: Context,
+    permit: &mut Permit,
+) -> Result<Ready, Fault> {
+    let request = lastunit_wire::decode(method, request, caller)?;
+    if let Request::Batch(batch) = request {
+        return batch::serve(shared, batch, caller, context, permit);
+    }
+    let operation = operation_of(method);
+    check_listener(operation, context.listener)?;
+    let call = Call {
+        operation,
+        line_count: line_count(&request),
+        caller,
+    };
+    let admitted = shared.turnstile.admit(permit, &[call]);
+    if let Some(Err(refusal)) = admitted.first() {
+        return Err(faults::refused(refusal));
+    }
+    match request {
+        Request::Command(command) => serve_command(shared, method, &command, context),
+        Request::SetClock { now } => serve_clock(shared, now),
+        Request::Query(Query::ExplainReservation { reservation_id }) => {
+            explain::serve(shared, &reservation_id, context)
+        }
+        Request::Query(query) => query::serve(shared, &query, urgency(operation), context),
+        Request::Batch(_) => Err(faults::wrong_call(method.name())),
+    }
+}
+
+fn serve_command(
+    shared: &Shared,
+    method: Method,
+    command: &Command,
+    context: Context,
+) -> Result<Ready, Fault> {
+    let mut core = shared.lock(urgency(operation_of(method)))?;
+    check_start(shared, &core, context)?;
+    let decided = core.execute(command)?;
+    drop(core);
+    if decided.is_appended {
+        shared.flush_signal.wake();
+    }
+    let reply = &decided.reply;
+    shared.meters.count_outcome(reply.outcome, reply.replayed);
+    let place = shared.place(decided.order);
+    Ok(Ready {
+        body: lastunit_wire::encode_reply(method, reply, &place),
+        as_of: decided.order.as_of,
+    })
+}
+
+fn serve_clock(shared: &Shared, target: i64) -> Result<Ready, Fault> {
+    if shared.settings.clock != ClockKind::Manual {
+        return Err(faults::clock_not_manual());
+    }
+    let moved = timers::set_clock(shared, target)?;
+    let place = shared.place(moved.order);
+    Ok(Ready {
+        body: lastunit_wire::encode_clock(moved.sequence, &place),
+        as_of: moved.order.as_of,
+    })
+}
+
+/// The last look before a decision, under the lock: is this journal the one the caller knows, and is
+/// there still somebody to answer?
+pub(crate) fn check_start(shared: &Shared, core: &Core, context: Context) -> Result<(), Fault> {
+    let head = core.ledger.sequence();
+    let epoch = shared.journal.epoch();
+    if context.seen_sequence > head || context.seen_epoch > epoch {
+        let (seen, seen_epoch) = (context.seen_sequence, context.seen_epoch);
+        return Err(faults::rolled_back(seen, head, seen_epoch, epoch));
+    }
+    check_deadline(context.deadline)
+}
+
+/// Reservations have no place on the settlement listener: it is there so that they are not in the
+/// way.
+pub(crate) fn check_listener(operation: Operation, listener: Listener) -> Result<(), Fault> {
+    if listener == Listener::Settlement && operation.lane() == Lane::Reservation {
+        return Err(faults::wrong_listener(operation.name()));
+    }
+    Ok(())
+}
+
+pub(crate) fn urgency(operation: Operation) -> Urgency {
+    match operation.lane() {
+        Lane::Control | Lane::Settlement => Urgency::Urgent,
+        Lane::Reservation | Lane::Read => Urgency::Ordinary,
+    }
+}
+
+/// The one table from methods to what admission knows.
+pub(crate) fn operation_of(method: Method) -> Operation {
+    match method {
+        Method::Reserve => Operation::Reserve,
+        Method::BeginPayment => Operation::BeginPayment,
+        Method::SettlePayment => Operation::SettlePayment,
+        Method::Confirm => Operation::Confirm,
+        Method::Release => Operation::Release,
+        Method::Extend => Operation::Extend,
+        Method::Return => Operation::Return,
+        Method::RecordRefund => Operation::RecordRefund,
+        Method::GetReservation => Operation::GetReservation,
+        Method::ListReservations => Operation::ListReservations,
+        Method::GetAvailability => Operation::GetAvailability,
+        Method::WatchAvailability => Operation::WatchAvailability,
+        _ => Operation::Admin,
+    }
+}
+
+pub(crate) fn line_count(request: &Request) -> u32 {
+    match request {
+        Request::Command(Command {
+            action: Action::Reserve(reserve),
+            ..
+        }) => u32::try_from(reserve.lines.len()).unwrap_or(u32::MAX),
+        _ => 0,
+    }
+}
+
+/// Sees a response off: back to the caller if it may leave now, else into the line of answers.
+fn finish(
+    shared: &Shared,
+    served: Result<Ready, Fault>,
+    permit: Permit,
+    completion: Completion,
+) -> Option<(Completion, Answer)> {
+    match served {
+        Err(fault) => Some((completion, refuse(shared, &fault))),
+        Ok(ready) => {
+            let waiter = Waiter {
+                completion,
+                answer: Answer::ok(ready.body),
+                permit,
+            };
+            let waiter = shared.waiters.wait(ready.as_of, waiter)?;
+            Some((waiter.completion, waiter.answer))
+        }
+    }
+}
+
+pub(crate) fn refuse(shared: &Shared, fault: &Fault) -> Answer {
+    shared.meters.count_fault(fault.reason);
+    Answer::fault(fault)
+}

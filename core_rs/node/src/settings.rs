@@ -1,0 +1,239 @@
+//! What an operator sets for a node, read from JSON and checked.
+//!
+//! Owns: names, defaults and ranges of the settings. Must not: read a file or the environment; the
+//! server does, and hands over one JSON text. Where next: `settings_admission.rs`, `open.rs`.
+
+use std::path::PathBuf;
+
+use lastunit_admission::Policy;
+use lastunit_engine::Millis;
+use lastunit_journal::limits::{
+    RESERVE_BYTES_DEFAULT, RESERVE_BYTES_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX,
+};
+use serde::Deserialize;
+
+use crate::clock::ClockKind;
+use crate::settings_admission::AdmissionSettings;
+
+/// Smallest segment an operator may set: a thousand ordinary records.
+pub const SEGMENT_BYTES_MIN: u32 = 256 * 1024;
+
+/// What a reply's durable sequence has survived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DurabilityKind {
+    /// The disk has it: survives the loss of power.
+    Flushed,
+    /// The operating system has it: survives the end of the process.
+    Written,
+    /// Nothing has it but this process: for rehearsals and tests.
+    Memory,
+}
+
+/// Settings of a node, in range.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeSettings {
+    /// Where the journal is; not looked at with [`DurabilityKind::Memory`].
+    pub data_directory: PathBuf,
+    /// How far a reply waits for the disk.
+    pub durability: DurabilityKind,
+    /// Where ledger time comes from.
+    pub clock: ClockKind,
+    /// First ledger time of an empty journal with a manual clock.
+    pub manual_start: Millis,
+    /// Size of one journal segment, [`SEGMENT_BYTES_MIN`] to 1 GiB.
+    pub segment_bytes: u32,
+    /// Room on the disk that only settlement may use, 0 to 1 GiB.
+    pub kept_back_bytes: u64,
+    /// Events between two snapshots, 1,000 to 100,000,000.
+    pub snapshot_events: i64,
+    /// Due commands decided under one lock hold, 1 to 4,096.
+    pub timer_step_limit: usize,
+    /// How often the system clock is looked at, 5 to 10,000 ms.
+    pub timer_interval_ms: u64,
+    /// Operations of a batch decided under one lock hold, 1 to 4,096.
+    pub batch_chunk_operations: usize,
+    /// How long changes are gathered for a watch, 1 to 10,000 ms.
+    pub watch_interval_ms: u64,
+    /// Who may come in.
+    pub admission: Policy,
+}
+
+/// Settings that cannot be used: which one, and what was expected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{setting}: {expected}")]
+pub struct SettingsError {
+    /// Name, with dots between the levels; empty if the text is not JSON.
+    pub setting: String,
+    /// What must hold.
+    pub expected: String,
+}
+
+impl SettingsError {
+    pub(crate) fn new(setting: &str, expected: impl Into<String>) -> Self {
+        Self {
+            setting: setting.to_owned(),
+            expected: expected.into(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    data_directory: PathBuf,
+    #[serde(default = "durability_default")]
+    durability: DurabilityKind,
+    #[serde(default)]
+    clock: ClockText,
+    #[serde(default)]
+    manual_start_ms: Millis,
+    #[serde(default)]
+    journal: JournalText,
+    #[serde(default = "timer_step_default")]
+    timer_step_limit: u64,
+    #[serde(default = "timer_interval_default")]
+    timer_interval_ms: u64,
+    #[serde(default = "batch_chunk_default")]
+    batch_chunk_operations: u64,
+    #[serde(default = "watch_interval_default")]
+    watch_interval_ms: u64,
+    #[serde(default)]
+    admission: AdmissionSettings,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+enum ClockText {
+    #[default]
+    System,
+    Manual,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct JournalText {
+    segment_bytes: u64,
+    kept_back_bytes: u64,
+    snapshot_events: u64,
+}
+
+impl Default for JournalText {
+    fn default() -> Self {
+        Self {
+            segment_bytes: SEGMENT_BYTES_DEFAULT.into(),
+            kept_back_bytes: RESERVE_BYTES_DEFAULT,
+            snapshot_events: 200_000,
+        }
+    }
+}
+
+fn durability_default() -> DurabilityKind {
+    DurabilityKind::Flushed
+}
+
+fn timer_step_default() -> u64 {
+    256
+}
+
+fn timer_interval_default() -> u64 {
+    50
+}
+
+fn batch_chunk_default() -> u64 {
+    64
+}
+
+fn watch_interval_default() -> u64 {
+    20
+}
+
+impl NodeSettings {
+    /// Settings with every default, for a directory.
+    #[must_use]
+    pub fn new(data_directory: PathBuf) -> Self {
+        let journal = JournalText::default();
+        Self {
+            data_directory,
+            durability: durability_default(),
+            clock: ClockKind::System,
+            manual_start: 0,
+            segment_bytes: SEGMENT_BYTES_DEFAULT,
+            kept_back_bytes: journal.kept_back_bytes,
+            snapshot_events: 200_000,
+            timer_step_limit: 256,
+            timer_interval_ms: timer_interval_default(),
+            batch_chunk_operations: 64,
+            watch_interval_ms: watch_interval_default(),
+            admission: Policy::default(),
+        }
+    }
+
+    /// Reads settings from JSON; an unknown key is an error, a missing one has its default.
+    ///
+    /// # Errors
+    /// The first setting that is unknown, of another type or out of its range.
+    pub fn from_json(text: &str) -> Result<Self, SettingsError> {
+        let text: Text = serde_json::from_str(text)
+            .map_err(|error| SettingsError::new("settings", error.to_string()))?;
+        let clock = match text.clock {
+            ClockText::System => ClockKind::System,
+            ClockText::Manual => ClockKind::Manual,
+        };
+        if text.manual_start_ms < 0 {
+            return Err(SettingsError::new("manual_start_ms", "must be 0 or more"));
+        }
+        let journal = &text.journal;
+        Ok(Self {
+            data_directory: text.data_directory,
+            durability: text.durability,
+            clock,
+            manual_start: text.manual_start_ms,
+            segment_bytes: within(
+                "journal.segment_bytes",
+                journal.segment_bytes,
+                SEGMENT_BYTES_MIN.into(),
+                SEGMENT_BYTES_MAX.into(),
+            )?,
+            kept_back_bytes: within(
+                "journal.kept_back_bytes",
+                journal.kept_back_bytes,
+                0,
+                RESERVE_BYTES_MAX,
+            )?,
+            snapshot_events: within(
+                "journal.snapshot_events",
+                journal.snapshot_events,
+                1_000,
+                100_000_000,
+            )?,
+            timer_step_limit: within("timer_step_limit", text.timer_step_limit, 1, 4_096)?,
+            timer_interval_ms: within("timer_interval_ms", text.timer_interval_ms, 5, 10_000)?,
+            batch_chunk_operations: within(
+                "batch_chunk_operations",
+                text.batch_chunk_operations,
+                1,
+                4_096,
+            )?,
+            watch_interval_ms: within("watch_interval_ms", text.watch_interval_ms, 1, 10_000)?,
+            admission: text.admission.into_policy()?,
+        })
+    }
+}
+
+fn within<T: TryFrom<u64>>(
+    setting: &str,
+    value: u64,
+    low: u64,
+    high: u64,
+) -> Result<T, SettingsError> {
+    let error = || SettingsError::new(setting, format!("is {value}, must be {low} to {high}"));
+    if !(low..=high).contains(&value) {
+        return Err(error());
+    }
+    T::try_from(value).map_err(|_| error())
+}
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

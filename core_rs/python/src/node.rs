@@ -1,0 +1,168 @@
+//! The class `Node`: each method hands over to the node with the GIL released.
+//!
+//! Owns: the conversion of arguments. Must not: decide. Where next: `lastunit-node`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lastunit_node::{Answer, AnswerPort, CallInput, Completion, Listener, NodeSettings};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::errors;
+use crate::port::CompletionPort;
+use crate::watch::Watch;
+
+/// An answer as Python sees it.
+pub(crate) type PyAnswer<'py> = (i32, Bound<'py, PyBytes>);
+
+/// One open ledger.
+#[pyclass(frozen, module = "lastunit_server._native")]
+pub(crate) struct Node {
+    node: Arc<lastunit_node::Node>,
+}
+
+#[pymethods]
+impl Node {
+    #[new]
+    fn new(py: Python<'_>, settings_json: &str) -> PyResult<Self> {
+        py.detach(|| {
+            let settings = NodeSettings::from_json(settings_json)
+                .map_err(|error| errors::open(&error.into()))?;
+            let node = lastunit_node::Node::open(settings).map_err(|error| errors::open(&error))?;
+            Ok(Self { node })
+        })
+    }
+
+    #[expect(
+        clippy::unused_self,
+        reason = "a port is asked of a node, so that it can come to know it"
+    )]
+    fn port(&self) -> PyResult<CompletionPort> {
+        CompletionPort::new()
+    }
+
+    #[pyo3(signature = (
+        port, ticket, method, request, caller, deadline_ms, seen_sequence, listener, seen_epoch = 0
+    ))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the call is made by position on the hot path"
+    )]
+    fn submit<'py>(
+        &self,
+        py: Python<'py>,
+        port: &CompletionPort,
+        ticket: u64,
+        method: &str,
+        request: &[u8],
+        caller: &str,
+        deadline_ms: Option<i64>,
+        seen_sequence: i64,
+        listener: &str,
+        seen_epoch: i64,
+    ) -> PyResult<Option<PyAnswer<'py>>> {
+        let call = CallInput {
+            method,
+            request,
+            caller,
+            deadline: deadline(deadline_ms),
+            seen_sequence,
+            seen_epoch,
+            listener: parse_listener(listener)?,
+        };
+        let mailbox: Arc<dyn AnswerPort> = port.mailbox.clone();
+        let completion = Completion::Port(mailbox, ticket);
+        let answer = py.detach(|| self.node.submit(&call, completion));
+        Ok(answer.map(|answer| to_python(py, &answer)))
+    }
+
+    #[pyo3(signature = (
+        method, request, caller, timeout_ms, seen_sequence, listener, seen_epoch = 0
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "the same order as submit")]
+    fn call<'py>(
+        &self,
+        py: Python<'py>,
+        method: &str,
+        request: &[u8],
+        caller: &str,
+        timeout_ms: Option<i64>,
+        seen_sequence: i64,
+        listener: &str,
+        seen_epoch: i64,
+    ) -> PyResult<PyAnswer<'py>> {
+        let call = CallInput {
+            method,
+            request,
+            caller,
+            deadline: deadline(timeout_ms),
+            seen_sequence,
+            seen_epoch,
+            listener: parse_listener(listener)?,
+        };
+        let answer = py.detach(|| self.node.call(&call));
+        Ok(to_python(py, &answer))
+    }
+
+    fn watch<'py>(&self, py: Python<'py>, request: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+        match py.detach(|| self.node.watch(request)) {
+            Ok(watch) => Ok(Bound::new(py, Watch::new(watch))?.into_any()),
+            Err(answer) => Ok(to_python(py, &answer).into_pyobject(py)?.into_any()),
+        }
+    }
+
+    fn read_events<'py>(
+        &self,
+        py: Python<'py>,
+        after_sequence: i64,
+        limit: i64,
+    ) -> PyResult<(Bound<'py, PyBytes>, i64)> {
+        let read = py.detach(|| self.node.read_events(after_sequence, limit));
+        let (body, last) = read.map_err(|error| errors::read(&error))?;
+        Ok((PyBytes::new(py, &body), last))
+    }
+
+    fn notify_after(&self, py: Python<'_>, port: &CompletionPort, ticket: u64, sequence: i64) {
+        let mailbox: Arc<dyn AnswerPort> = port.mailbox.clone();
+        let completion = Completion::Port(mailbox, ticket);
+        py.detach(|| self.node.notify_after(sequence, completion));
+    }
+
+    fn health(&self) -> (bool, &'static str, i64, i64, i64) {
+        let health = self.node.health();
+        let reason = health.phase.reason();
+        let place = (health.epoch, health.sequence, health.durable_sequence);
+        (reason.is_empty(), reason, place.0, place.1, place.2)
+    }
+
+    fn metrics_json(&self, py: Python<'_>) -> String {
+        py.detach(|| self.node.metrics_json())
+    }
+
+    fn drain(&self, py: Python<'_>, timeout_ms: u64) -> bool {
+        py.detach(|| self.node.drain(Duration::from_millis(timeout_ms)))
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.node.close())
+            .map_err(|error| errors::close(&error))
+    }
+}
+
+pub(crate) fn to_python<'py>(py: Python<'py>, answer: &Answer) -> PyAnswer<'py> {
+    (answer.code, PyBytes::new(py, &answer.body))
+}
+
+fn deadline(left_ms: Option<i64>) -> Option<Instant> {
+    let left = u64::try_from(left_ms?).unwrap_or(0);
+    Instant::now().checked_add(Duration::from_millis(left))
+}
+
+fn parse_listener(listener: &str) -> PyResult<Listener> {
+    match listener {
+        "data" => Ok(Listener::Data),
+        "settlement" => Ok(Listener::Settlement),
+        _ => Err(errors::value("listener", "must be data or settlement")),
+    }
+}
