@@ -74,7 +74,7 @@ class Door:
         ]
         self._stubs = [order_service_pb2_grpc.OrderServiceStub(each) for each in self._channels]
         self._provider = httpx.AsyncClient(
-            timeout=CALL_SECONDS_MAX, limits=httpx.Limits(max_connections=64)
+            trust_env=False, timeout=CALL_SECONDS_MAX, limits=httpx.Limits(max_connections=64)
         )
         self._patience_seconds = patience_seconds
         self._tally = tally
@@ -117,7 +117,7 @@ class Door:
         async def once() -> str:
             response = await self._provider.post(pay_url)
             response.raise_for_status()
-            return str(response.json()["answer"])
+            return str(response.json()["status"])
 
         return await self._until_answered("pay at the provider", pay_url, once)
 

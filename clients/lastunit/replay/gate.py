@@ -7,7 +7,6 @@ Next: ``model.py``.
 from __future__ import annotations
 
 import dataclasses
-
 from typing import TYPE_CHECKING
 
 from rich.table import Table

@@ -117,23 +117,6 @@ class _Model:
             seed=setting.seed,
             buyers=setting.buyers,
             units=setting.units,
-            charged=0,
-            honoured=0,
-            oversold=0,
-            refunded=0,
-            callback_wait_p99=None,
-            callback_wait_max=None,
-            last_sale_seconds=0.0,
-            turnover=0,
-            presses=0,
-            sold_out_answers=0,
-            gate_refusals=0,
-            first_sold_out_seconds=None,
-            late_callbacks=0,
-            asks=0,
-            duplicates=0,
-            given_back=0,
-            queue_peak=0,
         )
 
     def after(self, seconds: float, work: Callable[[object], None], what: object) -> None:

@@ -111,24 +111,24 @@ class RunResult:
     seed: int
     buyers: int
     units: int
-    charged: int
-    honoured: int
-    oversold: int
-    refunded: int
+    charged: int = 0
+    honoured: int = 0
+    oversold: int = 0
+    refunded: int = 0
     unsettled: int = 0
-    callback_wait_p99: float | None
-    callback_wait_max: float | None
-    last_sale_seconds: float
-    turnover: int
-    presses: int
-    sold_out_answers: int
-    gate_refusals: int
-    first_sold_out_seconds: float | None
-    late_callbacks: int
-    asks: int
-    duplicates: int
-    given_back: int
-    queue_peak: int
+    callback_wait_p99: float | None = None
+    callback_wait_max: float | None = None
+    last_sale_seconds: float = 0.0
+    turnover: int = 0
+    presses: int = 0
+    sold_out_answers: int = 0
+    gate_refusals: int = 0
+    first_sold_out_seconds: float | None = None
+    late_callbacks: int = 0
+    asks: int = 0
+    duplicates: int = 0
+    given_back: int = 0
+    queue_peak: int = 0
     seconds: float = 0.0
     checks: dict[str, bool] = dataclasses.field(default_factory=dict)
     curves: Curves = dataclasses.field(default_factory=Curves, repr=False)
