@@ -1,0 +1,122 @@
+"""The command `lastunit order`.
+
+Owns flags and their texts. Must not put anything together: `serve` does.
+Next: `lastunit.order.serve`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import Annotated
+
+import typer
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Places orders, starts payments and shows orders.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Places orders, starts payments and shows orders."""
+
+
+@app.command()
+def serve(
+    *,
+    data_directory: Annotated[
+        Path,
+        typer.Option(help="Directory of order.sqlite.", envvar="LASTUNIT_ORDER_DATA_DIRECTORY"),
+    ],
+    ledger_address: Annotated[
+        str,
+        typer.Option(help="The ledger's data listener.", envvar="LASTUNIT_LEDGER_ADDRESS"),
+    ],
+    settlement_address: Annotated[
+        str,
+        typer.Option(
+            help="The ledger's settlement listener.", envvar="LASTUNIT_SETTLEMENT_ADDRESS"
+        ),
+    ],
+    account_address: Annotated[
+        str, typer.Option(help="The account service.", envvar="LASTUNIT_ACCOUNT_ADDRESS")
+    ],
+    payment_address: Annotated[
+        str, typer.Option(help="The payment service.", envvar="LASTUNIT_PAYMENT_ADDRESS")
+    ],
+    address: Annotated[
+        str,
+        typer.Option(
+            help="host:port to listen on; port 0 takes a free one.",
+            envvar="LASTUNIT_ORDER_ADDRESS",
+        ),
+    ] = "127.0.0.1:0",
+    price: Annotated[
+        list[str] | None,
+        typer.Option(help="SKU=MINOR: price of a unit in minor units; may be repeated."),
+    ] = None,
+    default_price: Annotated[
+        int, typer.Option(min=0, help="Price of every other SKU; 0: it is not sold.")
+    ] = 0,
+    currency: Annotated[str, typer.Option(help="ISO 4217, three capitals.")] = "CNY",
+    provider: Annotated[str, typer.Option(help="Name of the payment provider.")] = "sandbox",
+    database_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--database-rate",
+            "--transactions-per-second",
+            min=0.1,
+            help="Slows the order database to so many transactions a second, settlement first.",
+        ),
+    ] = None,
+    place_calls_max: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="PlaceOrder calls under way at once.")
+    ] = 30_000,
+    deadline_seconds: Annotated[
+        float,
+        typer.Option(min=0.1, max=600, help="For each call to another service, with retries."),
+    ] = 20.0,
+    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+) -> None:
+    """Serves OrderService until SIGTERM.
+
+    Prints {"event": "ready", "service": "order", "address": …} once it can be called.
+    """
+    # Here, so that --help is quick.
+    import asyncio
+
+    from lastunit.order.prices import PriceList
+    from lastunit.order.serve import OrderProcess, serve_orders
+    from lastunit.order.settings import OrderSettings
+    from lastunit.service.log import configure_logging
+
+    configure_logging("order", level=log_level)
+    try:
+        prices = PriceList(
+            currency=currency, default_minor=default_price, by_sku=dict(map(_price, price or []))
+        )
+        settings = OrderSettings(provider=provider, place_calls_max=place_calls_max)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    process = OrderProcess(
+        listen=address,
+        data_directory=data_directory,
+        ledger_address=ledger_address,
+        settlement_address=settlement_address,
+        account_address=account_address,
+        payment_address=payment_address,
+        deadline_seconds=deadline_seconds,
+        transactions_per_second=database_rate,
+    )
+    asyncio.run(serve_orders(process, prices=prices, settings=settings))
+
+
+def _price(text: str) -> tuple[str, int]:
+    sku, _, minor = text.rpartition("=")
+    if not sku or not minor.isdecimal():
+        raise ValueError(f"--price {text!r} is not SKU=MINOR, such as phone=84000")
+    return sku, int(minor)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,60 @@
+"""The order service over gRPC.
+
+Owns nothing but the passing on. Must not hold behaviour: `core` does.
+Next: `lastunit.order.core`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from lastunit.order.v1 import order_service_pb2_grpc
+
+if TYPE_CHECKING:
+    from lastunit.order.core import OrderCore
+    from lastunit.order.v1 import order_service_pb2 as pb
+
+__all__ = ["SERVICE_NAME", "OrderServicer"]
+
+SERVICE_NAME: Final = "lastunit.order.v1.OrderService"
+
+
+class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
+    """Passes each call on to the core.
+
+    Args:
+        core: The order service.
+    """
+
+    def __init__(self, core: OrderCore) -> None:
+        self._core = core
+
+    async def PlaceOrder(  # noqa: N802 - gRPC's name
+        self, request: pb.PlaceOrderRequest, _context: Any
+    ) -> pb.PlaceOrderResponse:
+        """Places an order."""
+        return await self._core.place_order(request)
+
+    async def Pay(  # noqa: N802 - gRPC's name
+        self, request: pb.PayRequest, _context: Any
+    ) -> pb.PayResponse:
+        """Opens an attempt to pay."""
+        return await self._core.pay(request)
+
+    async def Cancel(  # noqa: N802 - gRPC's name
+        self, request: pb.CancelRequest, _context: Any
+    ) -> pb.CancelResponse:
+        """Cancels an order."""
+        return await self._core.cancel(request)
+
+    async def GetOrder(  # noqa: N802 - gRPC's name
+        self, request: pb.GetOrderRequest, _context: Any
+    ) -> pb.GetOrderResponse:
+        """Shows an order."""
+        return await self._core.get_order(request)
+
+    async def ListOrders(  # noqa: N802 - gRPC's name
+        self, request: pb.ListOrdersRequest, _context: Any
+    ) -> pb.ListOrdersResponse:
+        """Lists orders."""
+        return await self._core.list_orders(request)

@@ -1,0 +1,76 @@
+"""The account service and the payment service over gRPC.
+
+Owns the two calls the order service makes. Must not decide or cache.
+Next: `lastunit.order.persons`, `lastunit.order.ports`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast
+
+from lastunit.account.v1 import account_service_pb2
+from lastunit.order.persons import AccountState, ResolvedPerson
+from lastunit.payment.v1 import payment_service_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lastunit.client.peer import PeerClient
+
+__all__ = ["GrpcAccounts", "GrpcPayments"]
+
+_RESOLVE: Final = "/lastunit.account.v1.AccountService/ResolvePerson"
+_START: Final = "/lastunit.payment.v1.PaymentService/StartAttempt"
+
+_STATES: Final[Mapping[int, AccountState]] = {
+    account_service_pb2.ACCOUNT_STATE_ACTIVE: AccountState.ACTIVE,
+    account_service_pb2.ACCOUNT_STATE_LOCKED: AccountState.LOCKED,
+}
+
+
+class GrpcAccounts:
+    """Asks the account service.
+
+    Args:
+        peer: Its address.
+    """
+
+    def __init__(self, peer: PeerClient) -> None:
+        self._peer = peer
+
+    async def resolve_persons(self, account_ids: Sequence[str]) -> Mapping[str, ResolvedPerson]:
+        """Returns the persons of 1 to 256 accounts; see `AccountPort`."""
+        response = cast(
+            "account_service_pb2.ResolvePersonResponse",
+            await self._peer.call(
+                _RESOLVE,
+                account_service_pb2.ResolvePersonRequest(account_ids=account_ids),
+                account_service_pb2.ResolvePersonResponse,
+            ),
+        )
+        return {
+            person.account_id: ResolvedPerson(
+                person.person_id, _STATES.get(person.state, AccountState.UNKNOWN)
+            )
+            for person in response.persons
+        }
+
+
+class GrpcPayments:
+    """Asks the payment service.
+
+    Args:
+        peer: Its address.
+    """
+
+    def __init__(self, peer: PeerClient) -> None:
+        self._peer = peer
+
+    async def start_attempt(
+        self, request: payment_service_pb2.StartAttemptRequest
+    ) -> payment_service_pb2.StartAttemptResponse:
+        """Starts an attempt; see `PaymentPort`."""
+        return cast(
+            "payment_service_pb2.StartAttemptResponse",
+            await self._peer.call(_START, request, payment_service_pb2.StartAttemptResponse),
+        )

@@ -1,0 +1,114 @@
+"""Puts the order service's process together.
+
+Owns what is opened and closed, in which order. Must not parse flags: `cli` does.
+Next: `lastunit.order.core`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lastunit.client.aio import StockClient
+from lastunit.client.peer import PeerClient
+from lastunit.order.core import OrderCore
+from lastunit.order.grpc_service import SERVICE_NAME, OrderServicer
+from lastunit.order.peers import GrpcAccounts, GrpcPayments
+from lastunit.order.persons import PersonDirectory
+from lastunit.order.schema import ORDER_METADATA
+from lastunit.order.v1 import order_service_pb2_grpc
+from lastunit.service.clock import SystemClock
+from lastunit.service.database import Database, steady_pace
+from lastunit.service.server import ServiceServer, run_service
+from lastunit.service.steps import Background, take_in_batches
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from lastunit.order.prices import PriceList
+    from lastunit.order.settings import OrderSettings
+    from lastunit.stock.v1 import event_pb2
+
+__all__ = ["OrderProcess", "serve_orders"]
+
+_EVENTS_MAX = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class OrderProcess:
+    """Says where the order service listens, and whom it calls.
+
+    Attributes:
+        listen: `host:port`; port 0 takes a free one.
+        data_directory: Holds `order.sqlite`.
+        ledger_address: The ledger's data listener.
+        settlement_address: The ledger's settlement listener.
+        account_address: The account service.
+        payment_address: The payment service.
+        deadline_seconds: For calls to each of them, with all retries.
+        transactions_per_second: Slows the database down; None: as fast as it is.
+    """
+
+    listen: str
+    data_directory: Path
+    ledger_address: str
+    settlement_address: str
+    account_address: str
+    payment_address: str
+    deadline_seconds: float
+    transactions_per_second: float | None
+
+
+async def serve_orders(
+    process: OrderProcess, *, prices: PriceList, settings: OrderSettings
+) -> None:
+    """Serves until SIGTERM, then drains and closes everything.
+
+    Args:
+        process: Addresses and files.
+        prices: What units cost.
+        settings: Bounds of the core.
+    """
+    rate = process.transactions_per_second
+    database = Database(
+        process.data_directory / "order.sqlite",
+        ORDER_METADATA,
+        pace=None if rate is None else steady_pace(rate),
+    )
+    ledger = StockClient(
+        process.ledger_address,
+        settlement_address=process.settlement_address,
+        caller="order-service",
+        deadline_seconds=process.deadline_seconds,
+    )
+    accounts = PeerClient(process.account_address, deadline_seconds=process.deadline_seconds)
+    payments = PeerClient(process.payment_address, deadline_seconds=process.deadline_seconds)
+    clock = SystemClock()
+    core = OrderCore(
+        database=database,
+        ledger=ledger,
+        persons=PersonDirectory(GrpcAccounts(accounts), clock),
+        payments=GrpcPayments(payments),
+        prices=prices,
+        clock=clock,
+        settings=settings,
+    )
+    background = Background()
+
+    def events() -> AsyncIterator[event_pb2.Event]:
+        return ledger.read_events(core.follower.position, follow=True, page_size=_EVENTS_MAX)
+
+    async def close() -> None:
+        await background.stop()
+        await ledger.close()
+        await accounts.close()
+        await payments.close()
+        database.close()
+
+    server = ServiceServer("order", service_names=(SERVICE_NAME,), listen=process.listen)
+    order_service_pb2_grpc.add_OrderServiceServicer_to_server(OrderServicer(core), server.grpc)
+    background.start(
+        take_in_batches(events, core.follower.take, name="follow", batch_max=_EVENTS_MAX)
+    )
+    await run_service(server, on_drained=close)

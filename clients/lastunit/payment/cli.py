@@ -1,0 +1,195 @@
+"""The command `lastunit payment`.
+
+Owns flags and their texts. Must not put anything together: `serve` does.
+Next: `lastunit.payment.serve`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Runs attempts to pay: the service, the webhook and a sandbox provider.",
+    no_args_is_help=True,
+)
+
+# Secrets come by the environment: flags can be read by everybody on the machine.
+KEYS_VARIABLE: Final = "LASTUNIT_WEBHOOK_KEYS"
+
+_Address = Annotated[str, typer.Option(help="host:port to listen on; port 0 takes a free one.")]
+_Level = Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")]
+_DataDirectory = Annotated[
+    Path,
+    typer.Option(
+        help="Directory of payment.sqlite and inbox.sqlite; the same for service and webhook.",
+        envvar="LASTUNIT_PAYMENT_DATA_DIRECTORY",
+    ),
+]
+_Provider = Annotated[str, typer.Option(help="Name of the provider.")]
+
+
+@app.callback()
+def _group() -> None:
+    """Runs attempts to pay: the service, the webhook and a sandbox provider."""
+
+
+@app.command()
+def serve(
+    *,
+    data_directory: _DataDirectory,
+    ledger_address: Annotated[
+        str, typer.Option(help="The ledger's data listener.", envvar="LASTUNIT_LEDGER_ADDRESS")
+    ],
+    settlement_address: Annotated[
+        str,
+        typer.Option(
+            help="The ledger's settlement listener.", envvar="LASTUNIT_SETTLEMENT_ADDRESS"
+        ),
+    ],
+    provider_url: Annotated[
+        str,
+        typer.Option(help="The provider, http://host:port.", envvar="LASTUNIT_PROVIDER_URL"),
+    ],
+    address: _Address = "127.0.0.1:0",
+    provider: _Provider = "sandbox",
+    ask_offsets: Annotated[
+        str, typer.Option(help="Seconds after its start at which an attempt is asked for.")
+    ] = "60,90,120,180,300,450",
+    ask_again_seconds: Annotated[
+        float, typer.Option(min=1, help="Pause between asks after settle_by.")
+    ] = 30.0,
+    asks_per_second: Annotated[
+        float, typer.Option(min=0.01, help="Most asks and closes a second.")
+    ] = 50.0,
+    time_scale: Annotated[
+        float,
+        typer.Option(min=0.001, max=100, help="All spans are multiplied by it; 0.1 for 1:10."),
+    ] = 1.0,
+    deadline_seconds: Annotated[
+        float, typer.Option(min=0.1, max=600, help="For each call to the ledger, with retries.")
+    ] = 5.0,
+    seed: Annotated[int | None, typer.Option(help="Of the jitter of asks.")] = None,
+    log_level: _Level = "INFO",
+) -> None:
+    """Serves PaymentService until SIGTERM.
+
+    Prints {"event": "ready", "service": "payment", "address": …} once it can be called.
+    """
+    # Here, so that --help is quick.
+    import asyncio
+
+    from lastunit.payment.serve import PaymentProcess, serve_payments
+    from lastunit.payment.settings import PaymentSettings
+    from lastunit.service.log import configure_logging
+
+    configure_logging("payment", level=log_level)
+    try:
+        settings = PaymentSettings(
+            ask_offsets_seconds=tuple(float(each) for each in ask_offsets.split(",") if each),
+            ask_again_seconds=ask_again_seconds,
+            asks_per_second=asks_per_second,
+            time_scale=time_scale,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    process = PaymentProcess(
+        listen=address,
+        data_directory=data_directory,
+        ledger_address=ledger_address,
+        settlement_address=settlement_address,
+        provider_url=provider_url,
+        provider=provider,
+        deadline_seconds=deadline_seconds,
+        seed=seed,
+    )
+    asyncio.run(serve_payments(process, settings))
+
+
+@app.command()
+def webhook(
+    *,
+    data_directory: _DataDirectory,
+    address: _Address = "127.0.0.1:0",
+    provider: _Provider = "sandbox",
+    log_level: _Level = "INFO",
+) -> None:
+    """Serves POST /v1/callbacks/{provider} until SIGTERM; stores before it answers.
+
+    Its keys come from LASTUNIT_WEBHOOK_KEYS: 1 to 8 of 16 bytes or more, separated by commas; all
+    are valid, so that a key can be replaced.
+    """
+    # Here, so that --help is quick.
+    import asyncio
+
+    from lastunit.payment.serve import serve_webhook
+    from lastunit.service.log import configure_logging
+
+    configure_logging("webhook", level=log_level)
+    keys = {provider: _keys()}
+    try:
+        asyncio.run(serve_webhook(listen=address, data_directory=data_directory, keys=keys))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@app.command()
+def sandbox(
+    *,
+    callback_url: Annotated[
+        str,
+        typer.Option(
+            "--callback-url",
+            "--webhook-url",
+            help="Where callbacks go: http://host:port/v1/callbacks/sandbox.",
+            envvar="LASTUNIT_CALLBACK_URL",
+        ),
+    ],
+    address: _Address = "127.0.0.1:0",
+    knobs: Annotated[
+        str,
+        typer.Option(help='Faults as JSON: {"loss_probability": 0.05}; also PUT /v1/knobs.'),
+    ] = "{}",
+    seed: Annotated[int, typer.Option(help="Of every fault.")] = 1,
+    log_level: _Level = "INFO",
+) -> None:
+    """Serves a provider with pretended money and chosen faults until SIGTERM.
+
+    Signs with the first key of LASTUNIT_WEBHOOK_KEYS. What it knows is gone when it stops.
+    """
+    # Here, so that --help is quick.
+    import asyncio
+    import json
+
+    from lastunit.payment.sandbox.knobs import SandboxKnobs
+    from lastunit.payment.serve import SandboxProcess, serve_sandbox
+    from lastunit.service.log import configure_logging
+
+    configure_logging("sandbox", level=log_level)
+    try:
+        chosen = SandboxKnobs().changed(json.loads(knobs))
+        process = SandboxProcess(
+            listen=address, callback_url=callback_url, key=_keys()[0], seed=seed
+        )
+        asyncio.run(serve_sandbox(process, chosen))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _keys() -> list[bytes]:
+    keys = [key.encode() for key in os.environ.get(KEYS_VARIABLE, "").split(",") if key]
+    if not keys:
+        raise typer.BadParameter(
+            f"{KEYS_VARIABLE} is not set; give it the secret shared with the provider, "
+            "16 bytes or more"
+        )
+    return keys
+
+
+if __name__ == "__main__":
+    app()

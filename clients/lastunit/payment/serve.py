@@ -1,0 +1,167 @@
+"""Puts the processes together: payment service, webhook and sandbox.
+
+Owns what is opened and closed, in which order. Must not parse flags: `cli` does.
+Next: `lastunit.payment.core`, `lastunit.payment.webhook`, `lastunit.payment.sandbox.core`.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from lastunit.client.aio import StockClient
+from lastunit.payment.core import PaymentCore
+from lastunit.payment.grpc_service import SERVICE_NAME, PaymentServicer
+from lastunit.payment.http_provider import HttpProvider
+from lastunit.payment.http_server import HttpServer, run_http
+from lastunit.payment.loops import start_loops
+from lastunit.payment.sandbox.app import sandbox_app
+from lastunit.payment.sandbox.core import SandboxCore
+from lastunit.payment.sandbox.sender import CallbackSender
+from lastunit.payment.schema import INBOX_METADATA, PAYMENT_METADATA
+from lastunit.payment.v1 import payment_service_pb2_grpc
+from lastunit.payment.webhook import Webhook
+from lastunit.payment.webhook_app import webhook_app
+from lastunit.service.clock import SystemClock
+from lastunit.service.database import Database
+from lastunit.service.server import ServiceServer, run_service
+from lastunit.service.steps import Background, repeat
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from lastunit.payment.sandbox.knobs import SandboxKnobs
+    from lastunit.payment.settings import PaymentSettings
+
+__all__ = ["PaymentProcess", "SandboxProcess", "serve_payments", "serve_sandbox", "serve_webhook"]
+
+INBOX_FILE: Final = "inbox.sqlite"
+
+_SEND_PAUSE_SECONDS: Final = 0.01
+_SEND_FULL_COUNT: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentProcess:
+    """Says where the payment service listens, and whom it calls.
+
+    Attributes:
+        listen: `host:port`; port 0 takes a free one.
+        data_directory: Holds `payment.sqlite`, and `inbox.sqlite` that the webhook writes.
+        ledger_address: The ledger's data listener.
+        settlement_address: The ledger's settlement listener.
+        provider_url: The provider.
+        provider: Its name.
+        deadline_seconds: For calls to the ledger, with all retries.
+        seed: Of the jitter of asks; None: unpredictable.
+    """
+
+    listen: str
+    data_directory: Path
+    ledger_address: str
+    settlement_address: str
+    provider_url: str
+    provider: str
+    deadline_seconds: float
+    seed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxProcess:
+    """Says where the sandbox listens, and whom it tells.
+
+    Attributes:
+        listen: `host:port`; port 0 takes a free one.
+        callback_url: Where callbacks are posted.
+        key: Signs them.
+        seed: Of every fault.
+    """
+
+    listen: str
+    callback_url: str
+    key: bytes
+    seed: int
+
+
+async def serve_payments(process: PaymentProcess, settings: PaymentSettings) -> None:
+    """Serves PaymentService until SIGTERM, then drains and closes everything."""
+    database = Database(process.data_directory / "payment.sqlite", PAYMENT_METADATA)
+    inbox = Database(process.data_directory / INBOX_FILE, INBOX_METADATA)
+    ledger = StockClient(
+        process.ledger_address,
+        settlement_address=process.settlement_address,
+        caller="payment-service",
+        deadline_seconds=process.deadline_seconds,
+    )
+    provider = HttpProvider(process.provider_url, name=process.provider)
+    clock = SystemClock()
+    core = PaymentCore(
+        database=database,
+        inbox=inbox,
+        ledger=ledger,
+        provider=provider,
+        clock=clock,
+        settings=settings,
+        random=random.Random(process.seed),  # noqa: S311 - spreads asks, keeps no secret
+    )
+    background = Background()
+
+    async def close() -> None:
+        await background.stop()
+        await ledger.close()
+        await provider.aclose()
+        database.close()
+        inbox.close()
+
+    server = ServiceServer("payment", service_names=(SERVICE_NAME,), listen=process.listen)
+    payment_service_pb2_grpc.add_PaymentServiceServicer_to_server(
+        PaymentServicer(core), server.grpc
+    )
+    start_loops(background, core, ledger, clock, settings)
+    await run_service(server, on_drained=close)
+
+
+async def serve_webhook(
+    *, listen: str, data_directory: Path, keys: Mapping[str, Sequence[bytes]]
+) -> None:
+    """Serves the webhook until SIGTERM, then drains.
+
+    Args:
+        listen: `host:port`; port 0 takes a free one.
+        data_directory: Holds `inbox.sqlite`.
+        keys: Secrets of each provider.
+    """
+    inbox = Database(data_directory / INBOX_FILE, INBOX_METADATA)
+    webhook = Webhook(inbox, keys, SystemClock())
+
+    async def close() -> None:
+        inbox.close()
+
+    server = HttpServer(webhook_app(webhook), listen=listen)
+    await run_http(server, name="webhook", on_drained=close)
+
+
+async def serve_sandbox(process: SandboxProcess, knobs: SandboxKnobs) -> None:
+    """Serves the sandbox provider and posts its callbacks until SIGTERM."""
+    clock = SystemClock()
+    core = SandboxCore(clock, key=process.key, seed=process.seed, knobs=knobs)
+    server = HttpServer(sandbox_app(core), listen=process.listen)
+    core.pay_url_prefix = f"http://{server.address}"
+    sender = CallbackSender(core, url=process.callback_url, clock=clock)
+    background = Background()
+    background.start(
+        repeat(
+            sender.send_once,
+            name="callbacks",
+            pause_seconds=_SEND_PAUSE_SECONDS,
+            full_count=_SEND_FULL_COUNT,
+        )
+    )
+
+    async def close() -> None:
+        await background.stop()
+        await sender.aclose()
+
+    await run_http(server, name="sandbox", on_drained=close)
