@@ -33,7 +33,7 @@ fn count(number: i32, field: Lack) -> Result<u32, Lack> {
 pub(crate) fn body_from_proto(body: Body) -> Result<EventBody, Lack> {
     match body {
         Body::SaleDefined(body) => sale_defined(&body).map(EventBody::SaleDefined),
-        Body::SaleStateChanged(body) => sale_state_changed(&body),
+        Body::SaleStateChanged(body) => sale_state_changed(body),
         Body::PoolDefined(body) => pool_defined(body).map(EventBody::PoolDefined),
         Body::StockSupplied(body) => Ok(EventBody::StockSupplied(StockBooked {
             sku: body.sku.into(),
@@ -88,7 +88,7 @@ fn sale_defined(body: &contract::SaleDefined) -> Result<SaleDefined, Lack> {
     })
 }
 
-fn sale_state_changed(body: &contract::SaleStateChanged) -> Result<EventBody, Lack> {
+fn sale_state_changed(body: contract::SaleStateChanged) -> Result<EventBody, Lack> {
     let state = |number| enums::sale_state(number).ok_or("sale_state_changed.sale_state");
     Ok(EventBody::SaleStateChanged {
         state_from: state(body.sale_state_from)?,

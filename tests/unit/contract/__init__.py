@@ -1,0 +1,1 @@
+"""Tests of the contract: its bytes, its rules and its stubs."""
