@@ -1,0 +1,1 @@
+"""Tests of the payment service without wires: fakes for ledger and time, real SQLite."""
