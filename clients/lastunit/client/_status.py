@@ -26,6 +26,10 @@ _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 _PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
 
+# What grpc.aio makes of a write into a connection that is just dying, instead of the status that
+# the connection's end would have given. No server sends it: it never had the message.
+_WRITE_BROKE: Final = "Internal error from Core"
+
 ROLLED_BACK_REASON: Final = "JOURNAL_ROLLED_BACK"
 
 
@@ -121,8 +125,11 @@ def failure_from_call(error: grpc.aio.AioRpcError) -> Failure:
             )
         elif detail.Unpack(retry):
             pushback = retry.retry_delay.ToMilliseconds() / 1000
+    code = error.code()
+    if code is grpc.StatusCode.INTERNAL and error.details() == _WRITE_BROKE:
+        code = grpc.StatusCode.UNAVAILABLE
     return Failure(
-        code=error.code(),
+        code=code,
         message=error.details() or "",
         reason=reason,
         metadata=metadata,

@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["Child", "ChildError", "stop_all"]
@@ -43,12 +43,21 @@ class Child:
         name: What it is, for messages and the name of its log.
         command: Program and arguments.
         log_directory: Where its standard error is written.
+        secrets: Variables added to its environment; unlike arguments, others cannot read them.
     """
 
-    def __init__(self, name: str, command: Sequence[str], *, log_directory: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log_directory: Path,
+        secrets: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
+        self._environment = {**os.environ, **(secrets or {})}
         self.log_path = log_directory / f"{name}.log"
-        self._command = list(command)
+        self.command = list(command)
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[dict[str, Any]] | None = None
@@ -91,10 +100,11 @@ class Child:
                 "-m",
                 "lastunit.run.leash",
                 str(os.getpid()),
-                *self._command,
+                *self.command,
                 stdin=asyncio.subprocess.PIPE if text is not None else asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
+                env=self._environment,
                 limit=_LINE_BYTES_MAX,
                 # Ctrl-C goes to the whole foreground group; only the parent decides who stops when.
                 start_new_session=True,

@@ -1,0 +1,376 @@
+"""An order service in memory, with a ledger of one SKU that keeps its own events.
+
+Owns: the stand-ins. The ledger here knows units, ids and events, and nothing of time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Any
+
+from lastunit.client.aio import EventPage
+from lastunit.client.outcomes import AttemptState, Line, Outcome, ReleaseReason, Reply, State
+from lastunit.errors import LastunitError, UnavailableError
+from lastunit.order.core import OrderCore
+from lastunit.order.persons import AccountState, PersonDirectory, ResolvedPerson
+from lastunit.order.prices import PriceList
+from lastunit.order.schema import ORDER_METADATA
+from lastunit.order.settings import OrderSettings
+from lastunit.order.v1 import order_service_pb2 as pb
+from lastunit.payment.v1 import payment_service_pb2
+from lastunit.service.clock import SimulatedClock
+from lastunit.service.database import Database, Lane
+from lastunit.stock.v1 import (
+    availability_pb2,
+    event_pb2,
+    outcome_pb2,
+    place_pb2,
+    reservation_pb2,
+    stock_service_pb2,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import sqlalchemy as sa
+
+START_MS = 1_700_000_000_000
+TTL_MS = 600_000
+
+
+def no_answer() -> UnavailableError:
+    """Returns the error of a service that does not answer."""
+    return UnavailableError("no answer", reason="UNAVAILABLE")
+
+
+class LedgerDouble:
+    """Holds and gives back units, and writes an event for each change.
+
+    Attributes:
+        available: Units that can be held.
+        calls: How often each method was called.
+        lost_replies: The next calls act and then raise these.
+        begin_outcomes: The next payments are refused with these.
+        events: The journal.
+    """
+
+    def __init__(self, units: int) -> None:
+        self.available = units
+        self.calls: Counter[str] = Counter()
+        self.lost_replies: deque[LastunitError] = deque()
+        self.begin_outcomes: deque[Outcome] = deque()
+        self.events: list[event_pb2.Event] = []
+        self.not_after_ms: list[int | None] = []
+        self._reservations: dict[str, reservation_pb2.Reservation] = {}
+        self._reserved_at: dict[str, int] = {}
+        self._released: dict[str, bool] = {}
+
+    async def reserve(
+        self,
+        reservation_id: str,
+        *,
+        sale_id: str,
+        person_id: str,
+        lines: Sequence[Line],
+        not_after_ms: int | None = None,
+    ) -> Reply[stock_service_pb2.ReserveResponse]:
+        """Holds units."""
+        self.calls["reserve"] += 1
+        self.not_after_ms.append(not_after_ms)
+        found = self._reservations.get(reservation_id)
+        if found is not None:
+            same = (found.person_id, found.sale_id) == (person_id, sale_id)
+            outcome = Outcome.OK if same else Outcome.CONFLICT
+            reply = self._reserved(outcome, reservation_id, replayed=same)
+            if not same:
+                reply.result.conflict_field = "person_id"
+            return Reply(reply)
+        wanted = sum(line.units for line in lines)
+        if wanted > self.available:
+            reply = self._reserved(Outcome.SOLD_OUT, reservation_id)
+            reply.result.sku = lines[0].sku
+            reply.result.level = availability_pb2.LEVEL_HELD_OUT
+            reply.result.come_back_time.FromMilliseconds(START_MS + TTL_MS)
+            return Reply(reply)
+        self.available -= wanted
+        reservation = reservation_pb2.Reservation(
+            reservation_id=reservation_id,
+            sale_id=sale_id,
+            person_id=person_id,
+            lines=[reservation_pb2.Line(sku=line.sku, units=line.units) for line in lines],
+        )
+        reservation.expire_time.FromMilliseconds(START_MS + TTL_MS)
+        self._reservations[reservation_id] = reservation
+        self.happen(reservation_id, State.HELD, reserved={"person_id": person_id})
+        self._reserved_at[reservation_id] = len(self.events)
+        self._maybe_lose()
+        return Reply(self._reserved(Outcome.OK, reservation_id))
+
+    async def begin_payment(
+        self,
+        attempt_id: str,
+        *,
+        reservation_id: str,
+        provider: str = "",
+        amount_minor: int = 0,
+        currency: str = "",
+    ) -> Reply[stock_service_pb2.BeginPaymentResponse]:
+        """Opens an attempt."""
+        self.calls["begin_payment"] += 1
+        assert (provider, currency) == ("sandbox", "CNY")
+        assert amount_minor > 0
+        reservation = self._reservations[reservation_id]
+        is_new = attempt_id not in {attempt.attempt_id for attempt in reservation.attempts}
+        outcome = self.begin_outcomes.popleft() if self.begin_outcomes else Outcome.OK
+        if outcome is Outcome.OK and is_new:
+            reservation.attempts.add(
+                attempt_id=attempt_id, state=reservation_pb2.ATTEMPT_STATE_OPEN
+            )
+            self.happen(reservation_id, State.PAYING, payment_begun={"attempt_id": attempt_id})
+        self._maybe_lose()
+        response = stock_service_pb2.BeginPaymentResponse(
+            place=self._place(len(self.events)), result=self._result(outcome, reservation_id)
+        )
+        response.settle_by_time.FromMilliseconds(START_MS + 900_000)
+        return Reply(response)
+
+    async def release(
+        self, request_id: str, *, reservation_id: str
+    ) -> Reply[stock_service_pb2.ReleaseResponse]:
+        """Gives units back, or asks for that."""
+        self.calls["release"] += 1
+        state = State(self._reservations[reservation_id].state)
+        replayed = request_id in self._released
+        outcome = Outcome.OK
+        if not replayed and state is State.HELD:
+            self.give_back(reservation_id, ReleaseReason.CLIENT)
+            self._released[request_id] = False
+        elif not replayed and state is State.PAYING:
+            self.happen(reservation_id, State.PAYING, release_requested={})
+            self._released[request_id] = True
+        elif not replayed:
+            outcome = Outcome.WRONG_STATE
+        return Reply(
+            stock_service_pb2.ReleaseResponse(
+                place=self._place(len(self.events)),
+                result=self._result(outcome, reservation_id, replayed=replayed),
+                release_requested=self._released.get(request_id, False),
+            )
+        )
+
+    async def get_reservation(
+        self, reservation_id: str
+    ) -> Reply[stock_service_pb2.GetReservationResponse]:
+        """Shows a reservation."""
+        self.calls["get_reservation"] += 1
+        return Reply(
+            stock_service_pb2.GetReservationResponse(
+                place=self._place(0),
+                result=self._result(Outcome.OK, reservation_id),
+                reservation=self._reservations[reservation_id],
+            )
+        )
+
+    async def read_event_page(self, after_sequence: int, *, page_size: int = 1024) -> EventPage:
+        """Returns events after a position."""
+        page = self.events[after_sequence : after_sequence + page_size]
+        return EventPage(tuple(page), len(self.events), 1)
+
+    # --- what a test lets happen ---
+
+    def happen(self, reservation_id: str, state: State, **body: Any) -> None:
+        """Sets the state of a reservation and writes the event that says so."""
+        reservation = self._reservations.get(reservation_id)
+        if reservation is not None:
+            reservation.state = reservation_pb2.State.ValueType(state.value)
+        event = event_pb2.Event(
+            sequence=len(self.events) + 1, reservation_id=reservation_id, **body
+        )
+        event.time.FromMilliseconds(START_MS + len(self.events))
+        self.events.append(event)
+
+    def give_back(self, reservation_id: str, reason: ReleaseReason) -> None:
+        """Releases a reservation."""
+        reservation = self._reservations[reservation_id]
+        self.available += sum(line.units for line in reservation.lines)
+        reservation.release_reason = reservation_pb2.ReleaseReason.ValueType(reason.value)
+        self.happen(reservation_id, State.RELEASED, released={"release_reason": reason.value})
+
+    def settle(
+        self,
+        reservation_id: str,
+        attempt_id: str,
+        attempt_state: AttemptState,
+        state: State,
+        **more: Any,
+    ) -> None:
+        """Lets the payment service's news arrive."""
+        settled = {
+            "attempt_id": attempt_id,
+            "attempt_state": attempt_state.value,
+            "state": state.value,
+        }
+        self.happen(reservation_id, state, payment_settled=settled | more)
+
+    # --- inside ---
+
+    def _maybe_lose(self) -> None:
+        if self.lost_replies:
+            raise self.lost_replies.popleft()
+
+    def _reserved(
+        self, outcome: Outcome, reservation_id: str, *, replayed: bool = False
+    ) -> stock_service_pb2.ReserveResponse:
+        response = stock_service_pb2.ReserveResponse(
+            place=self._place(self._reserved_at.get(reservation_id, 0)),
+            result=self._result(outcome, reservation_id, replayed=replayed),
+        )
+        if outcome is Outcome.OK:
+            response.expire_time.FromMilliseconds(START_MS + TTL_MS)
+        return response
+
+    def _place(self, sequence: int) -> place_pb2.Place:
+        return place_pb2.Place(sequence=sequence, as_of_sequence=len(self.events))
+
+    def _result(
+        self, outcome: Outcome, reservation_id: str, *, replayed: bool = False
+    ) -> outcome_pb2.Result:
+        found = self._reservations.get(reservation_id)
+        return outcome_pb2.Result(
+            outcome=outcome_pb2.Outcome.ValueType(outcome.value),
+            replayed=replayed,
+            state=found.state if found is not None else reservation_pb2.STATE_UNSPECIFIED,
+        )
+
+
+class PaymentDouble:
+    """Starts attempts, and remembers in which order ledger and provider were called."""
+
+    def __init__(self, ledger: LedgerDouble) -> None:
+        self.started: list[str] = []
+        self.refusal = payment_service_pb2.REFUSAL_UNSPECIFIED
+        self.errors: deque[LastunitError] = deque()
+        self._ledger = ledger
+
+    async def start_attempt(
+        self, request: payment_service_pb2.StartAttemptRequest
+    ) -> payment_service_pb2.StartAttemptResponse:
+        """Starts an attempt; the ledger must know it already."""
+        begun = {
+            event.payment_begun.attempt_id
+            for event in self._ledger.events
+            if event.HasField("payment_begun")
+        }
+        assert request.attempt_id in begun, "the provider would be called before the ledger knows"
+        self.started.append(request.attempt_id)
+        if self.errors:
+            raise self.errors.popleft()
+        response = payment_service_pb2.StartAttemptResponse(refusal=self.refusal)
+        if not self.refusal:
+            response.attempt.attempt_id = request.attempt_id
+            response.attempt.pay_url = f"http://pay/{request.attempt_id}"
+        return response
+
+
+class AccountDouble:
+    """Knows every account called `account-…`; counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+        self.states: dict[str, AccountState] = {}
+        self.persons: dict[str, str] = {}
+
+    async def resolve_persons(self, account_ids: Sequence[str]) -> Mapping[str, ResolvedPerson]:
+        """Returns the persons."""
+        self.calls.append(len(account_ids))
+        return {
+            account_id: ResolvedPerson(
+                self.persons.get(account_id, account_id.replace("account", "person")),
+                self.states.get(account_id, AccountState.ACTIVE),
+            )
+            for account_id in account_ids
+            if account_id.startswith("account-")
+        }
+
+
+class CountingRunner:
+    """Counts transactions by lane, and can lose one."""
+
+    def __init__(self, database: Database) -> None:
+        self.counts: Counter[Lane] = Counter()
+        self.fail_next = False
+        self._database = database
+
+    async def run(
+        self, work: Callable[[sa.Connection], Any], *, lane: Lane = Lane.RESERVATION
+    ) -> Any:
+        """Runs a unit of work."""
+        self.counts[lane] += 1
+        if self.fail_next:
+            self.fail_next = False
+            raise no_answer()
+        return await self._database.run(work, lane=lane)
+
+
+class World:
+    """One order service with stand-ins around it."""
+
+    def __init__(self, units: int = 10, settings: OrderSettings | None = None) -> None:
+        self.clock = SimulatedClock(START_MS)
+        self.ledger = LedgerDouble(units)
+        self.payments = PaymentDouble(self.ledger)
+        self.accounts = AccountDouble()
+        self.database = Database(None, ORDER_METADATA, is_threaded=False)
+        self.runner = CountingRunner(self.database)
+        self.settings = settings or OrderSettings()
+        self.prices = PriceList(default_minor=84_000)
+        self.core = self.new_core()
+
+    def new_core(self) -> OrderCore:
+        """Returns a service as after a restart: same file, nothing in memory."""
+        return OrderCore(
+            database=self.database,
+            ledger=self.ledger,
+            persons=PersonDirectory(self.accounts, self.clock),
+            payments=self.payments,
+            prices=self.prices,
+            clock=self.clock,
+            settings=self.settings,
+            runner=self.runner,
+        )
+
+    async def place(
+        self,
+        request_id: str = "request-1",
+        account_id: str = "account-1",
+        lines: Sequence[tuple[str, int]] = (("phone", 1),),
+    ) -> pb.PlaceOrderResponse:
+        """Places an order."""
+        request = pb.PlaceOrderRequest(
+            request_id=request_id, account_id=account_id, sale_id="flash"
+        )
+        for sku, units in lines:
+            request.lines.add(sku=sku, units=units)
+        return await self.core.place_order(request)
+
+    async def pay(
+        self, order_id: str, request_id: str = "pay-1", method: str = "card"
+    ) -> pb.PayResponse:
+        """Starts a payment."""
+        return await self.core.pay(
+            pb.PayRequest(request_id=request_id, order_id=order_id, method=method)
+        )
+
+    async def cancel(self, order_id: str, request_id: str = "cancel-1") -> pb.CancelResponse:
+        """Cancels an order."""
+        return await self.core.cancel(pb.CancelRequest(request_id=request_id, order_id=order_id))
+
+    async def show(self, order_id: str, *, is_followed: bool = True) -> pb.GetOrderResponse:
+        """Shows an order, after the ledger's events are taken in."""
+        while is_followed and await self.core.follow_once():
+            pass
+        return await self.core.get_order(pb.GetOrderRequest(order_id=order_id))
+
+    def close(self) -> None:
+        """Closes the database."""
+        self.database.close()
