@@ -30,6 +30,8 @@ _NAME = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 # The digits of the largest sequence; a longer text is refused before it is turned into a number.
 _SEQUENCE_DIGITS_MAX = 19
 _SEQUENCE_MAX = 2**63 - 1
+# grpc's sync server tells "no deadline" as centuries; nobody waits a year for a unit.
+_DEADLINE_SECONDS_MAX = 365 * 24 * 3600
 
 
 class Caller(NamedTuple):
@@ -102,4 +104,6 @@ def milliseconds_left(seconds: float | None) -> int | None:
     Returns:
         Whole milliseconds, 0 or more; None for no deadline.
     """
-    return None if seconds is None else max(0, int(seconds * 1000))
+    if seconds is None or seconds > _DEADLINE_SECONDS_MAX:
+        return None
+    return max(0, int(seconds * 1000))

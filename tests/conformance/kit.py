@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -231,6 +232,13 @@ class Ledger:
         """Returns the state of a reservation."""
         request = stock.GetReservationRequest(reservation_id=reservation_id)
         return int(self.must(self.stock.GetReservation(request)).reservation.state)
+
+    def wait_for_state(self, reservation_id: str, state: int) -> None:
+        """Waits until a timer has moved a reservation; fails after a while."""
+        end = time.monotonic() + SECONDS_MAX
+        while self.state(reservation_id) != state:
+            assert time.monotonic() < end, self.state(reservation_id)
+            time.sleep(0.01)
 
     def counters(self, sale_id: str) -> dict[str, int]:
         """Returns the counters of the sale's sku that are not zero."""

@@ -145,5 +145,6 @@ def test_names_and_numbers_are_taken_at_their_limits() -> None:
 def test_time_left_is_whole_milliseconds() -> None:
     """No deadline stays none, a passed one is zero."""
     assert milliseconds_left(None) is None
+    assert milliseconds_left(9.2e15) is None
     assert milliseconds_left(-1) == 0
     assert milliseconds_left(1.2345) == 1234
