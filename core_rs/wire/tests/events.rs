@@ -1,8 +1,7 @@
 //! Owns the proof that the journal loses nothing: every event comes back equal from its bytes.
 
-mod support {
-    pub(crate) mod random;
-}
+#[path = "support/random.rs"]
+mod random;
 
 use std::collections::BTreeSet;
 
@@ -16,7 +15,7 @@ use lastunit_wire::{
     event_from_proto, event_to_proto,
 };
 use prost::Message;
-use support::random::Random;
+use random::Random;
 
 /// The number of kinds of event that `random_body` makes.
 const KIND_COUNT: u64 = 26;

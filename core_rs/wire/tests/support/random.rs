@@ -1,5 +1,7 @@
 //! Owns the tests' randomness: a seed that is printed and can be given, and values made from it.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
 use std::fmt::Display;
 
 /// A small generator (splitmix64): the same seed gives the same values on every machine.
