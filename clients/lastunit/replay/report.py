@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from lastunit.replay.result import RunResult
 
-__all__ = ["replay_page"]
+__all__ = ["end_of", "framed", "money_chart", "replay_page", "result_card", "units_chart"]
 
 _MARGIN = 1.05
 """Time shown, as a multiple of the time until the last thing happened."""
@@ -52,7 +52,7 @@ def replay_page(results: Sequence[RunResult], *, ttl_seconds: float) -> str:
     shown = [each for each in (model, real) if each is not None]
     others = [each for each in results if each not in shown]
     parts = [
-        pair(*(_card(each) for each in shown)),
+        pair(*(result_card(each) for each in shown)),
         section("What happened, second by second", *_rows(shown, ttl_seconds)),
         section(
             "Every run" if others else "The figures",
@@ -73,7 +73,8 @@ def _name(result: RunResult) -> str:
     return f"{result.design}: {result.title}"
 
 
-def _card(result: RunResult) -> str:
+def result_card(result: RunResult) -> str:
+    """Renders the figures of a run in large type."""
     is_bad = bool(result.oversold or result.refunded or result.unsettled)
     wait = result.callback_wait_max
     facts = [
@@ -91,7 +92,7 @@ def _judged(label: str, count: int) -> Fact:
     return Fact(label=label, value=f"{count:,}", tone="bad" if count else "good")
 
 
-def _end(result: RunResult) -> float:
+def end_of(result: RunResult) -> float:
     """Finds the second after which neither units nor money moved."""
     curves = result.curves
     end = 60.0
@@ -106,33 +107,33 @@ def _end(result: RunResult) -> float:
 
 def _rows(results: Sequence[RunResult], ttl_seconds: float) -> list[str]:
     """Renders a row of charts per kind of curve; charts of a row share their axes."""
-    seconds_max = max(_end(each) for each in results)
+    seconds_max = max(end_of(each) for each in results)
     kinds = (
         [_queue(each) for each in results],
         [_wait(each, ttl_seconds) for each in results],
-        [_units(each) for each in results],
-        [_money(each) for each in results],
+        [units_chart(each) for each in results],
+        [money_chart(each) for each in results],
     )
     rows = []
     for charts in kinds:
         value_max = max(chart.top() for chart in charts)
         rows.append(
-            pair(*(render_chart(_framed(chart, seconds_max, value_max)) for chart in charts))
+            pair(*(render_chart(framed(chart, seconds_max, value_max)) for chart in charts))
         )
     return [f'<div class="rows">{"".join(rows)}</div>']
 
 
 def _folded(result: RunResult, ttl_seconds: float) -> str:
-    charts = (_queue(result), _wait(result, ttl_seconds), _units(result), _money(result))
-    end = _end(result)
-    drawn = [render_chart(_framed(chart, end, chart.top())) for chart in charts]
+    charts = (_queue(result), _wait(result, ttl_seconds), units_chart(result), money_chart(result))
+    end = end_of(result)
+    drawn = [render_chart(framed(chart, end, chart.top())) for chart in charts]
     return (
         f'<details class="design"><summary>{_name(result)}</summary>'
         f"{pair(*drawn[:2])}{pair(*drawn[2:])}</details>"
     )
 
 
-def _framed(chart: Chart, seconds_max: float, value_max: float) -> Chart:
+def framed(chart: Chart, seconds_max: float, value_max: float) -> Chart:
     """Sets the axes and lets curves that ended early go on as they ended."""
     last = chart.seconds[-1]
     more = range(int(last) + 1, int(seconds_max) + 1)
@@ -173,7 +174,8 @@ def _wait(result: RunResult, ttl_seconds: float) -> Chart:
     )
 
 
-def _units(result: RunResult) -> Chart:
+def units_chart(result: RunResult) -> Chart:
+    """Charts where the units stand; what is above the supply was sold twice."""
     values = result.curves.values
     names = ("sold", "paying", "overdue", "held", "available")
     totals = [sum(values[name][i] or 0 for name in names) for i in range(len(values["sold"]))]
@@ -197,7 +199,8 @@ def _units(result: RunResult) -> Chart:
     )
 
 
-def _money(result: RunResult) -> Chart:
+def money_chart(result: RunResult) -> Chart:
+    """Charts payments taken, honoured and refunded."""
     values = result.curves.values
     return Chart(
         title=f"{result.design}: payments taken, honoured and refunded",
