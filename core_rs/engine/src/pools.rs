@@ -133,8 +133,9 @@ impl Ledger {
                 } else {
                     None
                 };
+                // A pool that this line may not draw on can have given units to another line.
                 let units = missing.min(there - gone.unwrap_or(&0));
-                if units == 0 {
+                if units <= 0 {
                     continue;
                 }
                 missing -= units;

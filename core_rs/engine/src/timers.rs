@@ -25,8 +25,8 @@ struct Due {
 enum Kind {
     OpenSale,
     CloseSale,
-    Cancel,
     BecomeOverdue,
+    Cancel,
     Expire,
 }
 

@@ -1,0 +1,227 @@
+//! What leaves the ledger as a copy.
+
+use lastunit_engine::{Ledger, ReservationFilter, SaleState, State};
+
+use crate::script::step;
+use crate::world::World;
+
+fn world(lines: &[&str]) -> World {
+    let mut world = World::new();
+    for line in lines {
+        step(&mut world, line);
+    }
+    world
+}
+
+fn busy() -> World {
+    let mut world = world(&[
+        "sale S",
+        "sale T",
+        "pool A/main",
+        "supply A/main 50",
+        "pool T/A/main",
+    ]);
+    step(&mut world, "supply T/A/main 50");
+    for number in 0..10 {
+        let (person, sale) = (number % 3, ["S", "T"][usize::from(number == 4)]);
+        step(
+            &mut world,
+            &format!("reserve r{number} p{person} A sale={sale}"),
+        );
+    }
+    step(&mut world, "confirm r3");
+    step(&mut world, "merge p2 p1");
+    world
+}
+
+fn ids(ledger: &Ledger, filter: &ReservationFilter, limit: usize) -> Vec<Vec<String>> {
+    let mut pages = Vec::new();
+    let mut after = 0;
+    loop {
+        let page = ledger.reservations(filter, after, limit).expect("a sale");
+        let ids = page
+            .reservations
+            .iter()
+            .map(|view| view.reservation_id.to_string());
+        pages.push(ids.collect());
+        match page.next_after {
+            Some(next) => after = next,
+            None => return pages,
+        }
+    }
+}
+
+/// Pages together hold each reservation of the sale once, in the order in which they were made.
+#[test]
+fn pages_have_no_gap_and_no_repeat() {
+    let world = busy();
+    let filter = ReservationFilter {
+        sale_id: "S".into(),
+        ..ReservationFilter::default()
+    };
+    let expected: Vec<String> = [0, 1, 2, 3, 5, 6, 7, 8, 9].map(|n| format!("r{n}")).into();
+    for limit in [1, 2, 3, 9, 10, 1_000] {
+        let pages = ids(&world.ledger, &filter, limit);
+        assert!(pages.iter().all(|page| page.len() <= limit));
+        assert_eq!(expected, pages.concat(), "{limit}");
+    }
+}
+
+/// A person's list has the reservations of everybody merged into the same.
+#[test]
+fn a_person_lists_all_that_was_merged() {
+    let world = busy();
+    for person in ["p1", "p2"] {
+        let filter = ReservationFilter {
+            sale_id: "S".into(),
+            person_id: Some(person.into()),
+            state: Some(State::Held),
+        };
+        assert_eq!(
+            ["r1", "r2", "r5", "r7", "r8"],
+            ids(&world.ledger, &filter, 2).concat()[..]
+        );
+    }
+    let nobody = ReservationFilter {
+        sale_id: "S".into(),
+        person_id: Some("p9".into()),
+        ..ReservationFilter::default()
+    };
+    assert_eq!(vec![Vec::<String>::new()], ids(&world.ledger, &nobody, 2));
+}
+
+/// Unknown names are none, not empty.
+#[test]
+fn unknown_names_are_none() {
+    let world = busy();
+    let filter = ReservationFilter {
+        sale_id: "U".into(),
+        ..ReservationFilter::default()
+    };
+    assert_eq!(None, world.ledger.reservations(&filter, 0, 10));
+    assert_eq!(None, world.ledger.reservation("r99"));
+    assert_eq!(None, world.ledger.availability("U", "A"));
+    assert_eq!(None, world.ledger.availability("S", "B"));
+    assert_eq!(None, world.ledger.skus("U"));
+    assert_eq!(None, world.ledger.sale("U", 0));
+    assert_eq!(None, world.ledger.changed_sequence("S", "B"));
+    assert_eq!(None, world.ledger.sale_changed_sequence("U"));
+}
+
+/// A watch sees by one number whether a sku changed, and only then.
+#[test]
+fn the_changed_sequence_rises_with_what_changed() {
+    let mut world = world(&["sale S", "pool A/main", "pool B/main", "supply A/main 5"]);
+    let changed = |world: &World, sku| world.ledger.changed_sequence("S", sku).unwrap();
+    assert_eq!((4, 3), (changed(&world, "A"), changed(&world, "B")));
+    step(&mut world, "reserve r p A");
+    assert_eq!((5, 3), (changed(&world, "A"), changed(&world, "B")));
+    assert_eq!(Some(5), world.ledger.sale_changed_sequence("S"));
+    step(&mut world, "merge p q");
+    assert_eq!((5, 3), (changed(&world, "A"), changed(&world, "B")));
+    step(&mut world, "begin r a");
+    assert_eq!((7, 3), (changed(&world, "A"), changed(&world, "B")));
+    assert_eq!(
+        7,
+        world
+            .ledger
+            .availability("S", "A")
+            .unwrap()
+            .changed_sequence
+    );
+    step(&mut world, "sale S low=50");
+    assert_eq!(
+        (8, 8),
+        (changed(&world, "A"), changed(&world, "B")),
+        "LOW may be another now"
+    );
+}
+
+/// A view tells what was asked for and what was taken.
+#[test]
+fn a_reservation_shows_its_lines_and_its_pools() {
+    let world = world(&[
+        "sale S",
+        "pool A/east position=1 labels=place:berlin",
+        "pool A/west position=2",
+        "supply A/east 1",
+        "supply A/west 5",
+        "at 7",
+        "reserve r p A*3,A@west",
+        "begin r a provider=bank amount=840 currency=EUR",
+    ]);
+    let view = world.ledger.reservation("r").unwrap();
+    assert_eq!(
+        (3, None),
+        (view.lines[0].units, view.lines[0].pool.as_deref())
+    );
+    assert_eq!(
+        (1, Some("west")),
+        (view.lines[1].units, view.lines[1].pool.as_deref())
+    );
+    let taken: Vec<_> = view
+        .taken
+        .iter()
+        .map(|t| (t.line_index, t.pool.as_str(), t.units))
+        .collect();
+    assert_eq!(vec![(0, "east", 1), (0, "west", 2), (1, "west", 1)], taken);
+    assert_eq!((7, Some(900_007)), (view.created_at, view.settle_by));
+    assert_eq!(6, view.created_sequence);
+    let attempt = &view.attempts[0];
+    assert_eq!(
+        (Some("bank"), Some(840)),
+        (attempt.provider.as_deref(), attempt.amount_minor)
+    );
+
+    let availability = world.ledger.availability("S", "A").unwrap();
+    let pools: Vec<&str> = availability
+        .pools
+        .iter()
+        .map(|pool| pool.pool.as_str())
+        .collect();
+    assert_eq!(["east", "west"], pools[..]);
+    assert_eq!(
+        ("place".into(), "berlin".into()),
+        availability.pools[0].labels[0]
+    );
+    assert_eq!(
+        (6, 4),
+        (availability.counters.supplied, availability.counters.paying)
+    );
+}
+
+/// Names come in order, and a sale's state is judged by the time that is asked about.
+#[test]
+fn names_are_in_order_and_states_by_time() {
+    let world = world(&[
+        "sale T opens=50",
+        "sale S",
+        "pool B/main",
+        "pool A/main",
+        "pool A/other",
+    ]);
+    assert_eq!(["S", "T"], world.ledger.sale_ids()[..]);
+    assert_eq!(["A", "B"], world.ledger.skus("S").unwrap()[..]);
+    assert_eq!(
+        SaleState::Scheduled,
+        world.ledger.sale("T", 49).unwrap().state
+    );
+    assert_eq!(SaleState::Open, world.ledger.sale("T", 50).unwrap().state);
+}
+
+/// The sizes count what is kept.
+#[test]
+fn sizes_count_what_is_kept() {
+    let world = busy();
+    let sizes = world.ledger.sizes();
+    assert_eq!(
+        (2, 2, 10, 9),
+        (
+            sizes.sale_count,
+            sizes.pool_count,
+            sizes.reservation_count,
+            sizes.live_reservation_count
+        )
+    );
+    assert_eq!((3, 0), (sizes.person_count, sizes.attempt_count));
+}
