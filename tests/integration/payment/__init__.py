@@ -1,0 +1,1 @@
+"""Orders and payments over the real ledger server, on its manual clock."""

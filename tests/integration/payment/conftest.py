@@ -1,0 +1,41 @@
+"""Fixtures: one ledger server for all tests, and services around a new sale for each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .system import LedgerProcess, System
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
+
+    from lastunit.payment.sandbox.knobs import SandboxKnobs
+
+
+@pytest.fixture(scope="session")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedgerProcess]:
+    """A ledger server on a manual clock."""
+    started = LedgerProcess.start(tmp_path_factory.mktemp("ledger"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+async def system(
+    ledger: LedgerProcess, tmp_path: Path
+) -> AsyncIterator[Callable[..., Awaitable[System]]]:
+    """Makes services around a new sale; closes them and audits at the end."""
+    made: list[System] = []
+
+    async def make(*, units: int = 1, knobs: SandboxKnobs | None = None) -> System:
+        created = System(ledger, tmp_path, units=units, knobs=knobs)
+        made.append(created)
+        await created.open()
+        return created
+
+    yield make
+    for each in made:
+        await each.close()
