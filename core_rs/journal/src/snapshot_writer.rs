@@ -2,6 +2,7 @@
 //!
 //! Runs on the keeper's thread and takes no lock that appends or flushes need.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -86,10 +87,19 @@ impl SnapshotWriter {
             body_crc: 0,
             is_finished: false,
         };
-        // What an earlier try left under this name must not shine through behind a shorter one.
-        writer.remove_temporary();
+        writer.clear_name()?;
         writer.pending.extend_from_slice(&writer.header);
         Ok(writer)
+    }
+
+    /// Removes what an earlier try left under this name: it must not show behind a shorter one.
+    fn clear_name(&self) -> Result<(), JournalError> {
+        match self.remove_temporary() {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(self.fail("clear the way for", source))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Adds the next chunk of the state, of any length.
@@ -126,7 +136,7 @@ impl SnapshotWriter {
         Ok(())
     }
 
-    fn fail(&self, operation: &'static str, source: std::io::Error) -> JournalError {
+    fn fail(&self, operation: &'static str, source: io::Error) -> JournalError {
         let error = JournalError::storage(operation, &self.name, source);
         self.shared.fail_unless_full(error)
     }
@@ -170,16 +180,17 @@ impl SnapshotWriter {
         Ok(())
     }
 
-    /// Removes what is there under the temporary name. If it cannot be removed, the next opening does.
-    fn remove_temporary(&self) {
-        let _ = self.shared.storage.remove(&names::temporary(&self.name));
+    fn remove_temporary(&self) -> io::Result<()> {
+        let name = names::temporary(&self.name);
+        self.shared.storage.remove(&name)
     }
 }
 
 impl Drop for SnapshotWriter {
     fn drop(&mut self) {
         if !self.is_finished {
-            self.remove_temporary();
+            // If it cannot be removed, the next opening does it.
+            let _ = self.remove_temporary();
         }
         debug_assert!(self.claim.0.load(Ordering::Relaxed));
     }
