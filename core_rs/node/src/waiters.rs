@@ -153,7 +153,10 @@ mod tests {
             assert!(waiters.wait(as_of, waiter(&order, name)).is_none());
         }
         waiters.advance(2);
-        assert_eq!([b"a", b"b", b"B"], order.lock().expect("no panic")[..]);
+        assert_eq!(
+            vec![b"a".to_vec(), b"b".to_vec(), b"B".to_vec()],
+            *order.lock().expect("no panic")
+        );
         assert_eq!(1, waiters.len());
 
         waiters.advance(3);
@@ -178,7 +181,7 @@ mod tests {
             code: 14,
             body: b"end".to_vec(),
         });
-        assert_eq!([b"end"], order.lock().expect("no panic")[..]);
+        assert_eq!(vec![b"end".to_vec()], *order.lock().expect("no panic"));
 
         let durable = waiters
             .wait(5, waiter(&order, b"read"))

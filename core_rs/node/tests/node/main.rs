@@ -1,0 +1,20 @@
+//! The node from outside: bytes in, bytes out, on disks that work, block and fail.
+//!
+//! One program, so that it is linked once. Where next: `support.rs` for the rig.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends at the first surprise, with the line that met it"
+)]
+
+mod admission;
+mod batches;
+mod crashes;
+mod duplicates;
+mod durability;
+mod lifecycle;
+mod recovery;
+mod space;
+mod storages;
+mod streams;
+mod support;
+mod timers;
