@@ -10,9 +10,10 @@ use lastunit_journal::{Journal, RecordInput};
 use lastunit_wire::Fault;
 
 use crate::clock::LedgerClock;
+use crate::epochs::Epochs;
 use crate::faults;
 
-/// Engine, ledger time and the front of the journal.
+/// Engine, ledger time, known epochs and the front of the journal.
 ///
 /// They are behind one lock because their orders must be one order: the time of a decision, its
 /// events' sequences and their place in the open batch. The lock is held for memory work only,
@@ -20,6 +21,7 @@ use crate::faults;
 pub(crate) struct Core {
     pub(crate) ledger: Ledger,
     pub(crate) clock: LedgerClock,
+    pub(crate) epochs: Epochs,
     journal: Arc<Journal>,
     op_number: i64,
 }
@@ -43,10 +45,16 @@ pub(crate) struct Decided {
 }
 
 impl Core {
-    pub(crate) fn new(ledger: Ledger, clock: LedgerClock, journal: Arc<Journal>) -> Self {
+    pub(crate) fn new(
+        ledger: Ledger,
+        clock: LedgerClock,
+        epochs: Epochs,
+        journal: Arc<Journal>,
+    ) -> Self {
         Self {
             ledger,
             clock,
+            epochs,
             journal,
             op_number: 0,
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use lastunit_engine::{Millis, Sequence};
 use lastunit_journal::JournalError;
 
+use crate::epochs::Epochs;
 use crate::failpoints::{self, Failpoint};
 use crate::lane_lock::Urgency;
 use crate::shared::Shared;
@@ -19,11 +20,12 @@ use crate::shared::Shared;
 /// full disk) is tried again.
 const QUIET: Duration = Duration::from_millis(200);
 
-/// Bytes of a snapshot before the engine's own: a mark with a version, and ledger time.
-pub(crate) const SNAPSHOT_HEADER_BYTES: usize = 16;
-
-/// Mark and version of the header.
+/// Mark and version of what the node keeps in a snapshot before the engine's own bytes: the mark,
+/// ledger time, the length of the list of epochs, and that list.
 const SNAPSHOT_MARK: [u8; 8] = *b"LUNODE01";
+
+/// Bytes before the list of epochs.
+const SNAPSHOT_HEADER_BYTES: usize = 24;
 
 /// How the keeper is woken.
 #[derive(Default)]
@@ -119,6 +121,7 @@ pub(crate) fn write_snapshot(shared: &Shared) -> Result<(), JournalError> {
         return Ok(());
     };
     let time = core.clock.now();
+    let header = snapshot_header(time, &core.epochs.to_bytes());
     let ledger = core.ledger.clone();
     drop(core);
     let sequence = ledger.sequence();
@@ -128,7 +131,7 @@ pub(crate) fn write_snapshot(shared: &Shared) -> Result<(), JournalError> {
     let state = ledger.to_snapshot();
     drop(ledger);
     let mut writer = shared.journal.start_snapshot(sequence)?;
-    writer.write(&snapshot_header(time))?;
+    writer.write(&header)?;
     let (first, second) = state.split_at(state.len() / 2);
     writer.write(first)?;
     failpoints::visit(Failpoint::DuringSnapshot);
@@ -139,19 +142,34 @@ pub(crate) fn write_snapshot(shared: &Shared) -> Result<(), JournalError> {
     Ok(())
 }
 
-fn snapshot_header(time: Millis) -> [u8; SNAPSHOT_HEADER_BYTES] {
-    let mut header = [0; SNAPSHOT_HEADER_BYTES];
-    header[..8].copy_from_slice(&SNAPSHOT_MARK);
-    header[8..].copy_from_slice(&time.to_le_bytes());
+fn snapshot_header(time: Millis, epochs: &[u8]) -> Vec<u8> {
+    let mut header = SNAPSHOT_MARK.to_vec();
+    header.extend_from_slice(&time.to_le_bytes());
+    header.extend_from_slice(&(epochs.len() as u64).to_le_bytes());
+    header.extend_from_slice(epochs);
     header
 }
 
-/// Splits a snapshot into ledger time and the engine's bytes; None if it is not one of ours.
-pub(crate) fn split_snapshot(bytes: &[u8]) -> Option<(Millis, &[u8])> {
-    let (header, state) = bytes.split_at_checked(SNAPSHOT_HEADER_BYTES)?;
-    let (mark, time) = header.split_at(SNAPSHOT_MARK.len());
-    let time = Millis::from_le_bytes(time.try_into().ok()?);
-    (mark == SNAPSHOT_MARK).then_some((time, state))
+/// What the node kept in a snapshot, and the engine's bytes after it.
+pub(crate) struct SnapshotParts<'a> {
+    pub(crate) time: Millis,
+    pub(crate) epochs: Epochs,
+    pub(crate) state: &'a [u8],
+}
+
+/// Takes a snapshot apart; None if it is not one of ours.
+pub(crate) fn split_snapshot(bytes: &[u8]) -> Option<SnapshotParts<'_>> {
+    let (header, rest) = bytes.split_at_checked(SNAPSHOT_HEADER_BYTES)?;
+    let (mark, numbers) = header.split_at(SNAPSHOT_MARK.len());
+    let (time, length) = numbers.split_at(8);
+    let length = usize::try_from(u64::from_le_bytes(length.try_into().ok()?)).ok()?;
+    let (epochs, state) = rest.split_at_checked(length)?;
+    (mark == SNAPSHOT_MARK).then_some(())?;
+    Some(SnapshotParts {
+        time: Millis::from_le_bytes(time.try_into().ok()?),
+        epochs: Epochs::from_bytes(epochs)?,
+        state,
+    })
 }
 
 #[cfg(test)]
@@ -159,13 +177,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn snapshot_header_keeps_the_time_and_refuses_strangers() {
-        let mut bytes = snapshot_header(-7).to_vec();
+    fn snapshot_header_keeps_time_and_epochs_and_refuses_strangers() {
+        let mut epochs = Epochs::default();
+        epochs.note(3, 9);
+        let mut bytes = snapshot_header(-7, &epochs.to_bytes());
         bytes.extend_from_slice(b"state");
-        assert_eq!(Some((-7, &b"state"[..])), split_snapshot(&bytes));
+        let parts = split_snapshot(&bytes).expect("was just made");
+        assert_eq!(
+            (-7, epochs, &b"state"[..]),
+            (parts.time, parts.epochs, parts.state)
+        );
 
+        assert!(split_snapshot(&bytes[..30]).is_none());
         bytes[0] ^= 1;
-        assert_eq!(None, split_snapshot(&bytes));
-        assert_eq!(None, split_snapshot(b"short"));
+        assert!(split_snapshot(&bytes).is_none());
     }
 }

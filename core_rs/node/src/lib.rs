@@ -10,6 +10,7 @@ mod answer;
 mod batch;
 mod clock;
 mod core;
+mod epochs;
 mod events;
 mod explain;
 mod failpoints;

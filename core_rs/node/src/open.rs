@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lastunit_engine::limits::SPAN_MAX;
-use lastunit_engine::{Action, Command, Ledger, Millis};
+use lastunit_engine::{Action, Command, EventBody, Ledger, Millis};
 use lastunit_journal::{Journal, JournalError, JournalOptions, Recovered, Storage};
 
 use crate::clock::{ClockKind, LedgerClock, system_now};
 use crate::core::Core;
+use crate::epochs::Epochs;
 use crate::keeper::split_snapshot;
 use crate::settings::{NodeSettings, SettingsError};
 
@@ -73,6 +74,8 @@ impl OpenError {
 /// A ledger as the journal tells it.
 pub(crate) struct Rebuilt {
     pub(crate) ledger: Ledger,
+    /// Where each opening began, as far as the journal knows.
+    pub(crate) epochs: Epochs,
     /// The latest ledger time that anything in the journal knows; None if it is empty.
     pub(crate) last_time: Option<Millis>,
     /// Sequence of the snapshot it started from, 0 without one.
@@ -110,7 +113,7 @@ pub(crate) fn open(
     let first = options_time.max(rebuilt.last_time.unwrap_or(options_time));
     let mut clock = LedgerClock::new(settings.clock, first);
     let outage = outage(settings.clock, rebuilt.last_time, clock.now());
-    let mut core = Core::new(rebuilt.ledger, clock, Arc::clone(&journal));
+    let mut core = Core::new(rebuilt.ledger, clock, rebuilt.epochs, Arc::clone(&journal));
     begin(&mut core, journal.epoch(), outage)?;
     let batch = journal.take_batch();
     if let Some(batch) = batch {
@@ -143,6 +146,7 @@ fn outage(kind: ClockKind, last: Option<Millis>, now: Millis) -> Millis {
 
 /// Notes the opening, then the credit. Both are journaled and durable before the first call.
 fn begin(core: &mut Core, epoch: i64, outage: Millis) -> Result<(), OpenError> {
+    core.epochs.note(epoch, core.ledger.sequence() + 1);
     let mut commands = vec![Action::NoteNodeOpened { epoch }];
     if outage > 0 {
         commands.push(Action::CreditOutage { outage });
@@ -161,6 +165,7 @@ fn begin(core: &mut Core, epoch: i64, outage: Millis) -> Result<(), OpenError> {
 pub(crate) fn rebuild(recovered: Recovered) -> Result<Rebuilt, OpenError> {
     let mut last_time = (recovered.last_time_ms > i64::MIN).then_some(recovered.last_time_ms);
     let mut ledger = Ledger::new();
+    let mut epochs = Epochs::default();
     let mut snapshot_sequence = 0;
     if let Some(snapshot) = recovered.snapshot {
         snapshot_sequence = snapshot.sequence;
@@ -168,16 +173,17 @@ pub(crate) fn rebuild(recovered: Recovered) -> Result<Rebuilt, OpenError> {
             sequence: snapshot.sequence,
             problem,
         };
-        let (time, state) = split_snapshot(&snapshot.bytes)
+        let parts = split_snapshot(&snapshot.bytes)
             .ok_or_else(|| replay("the snapshot has another form".to_owned()))?;
-        ledger = Ledger::from_snapshot(state)
+        epochs = parts.epochs;
+        ledger = Ledger::from_snapshot(parts.state)
             .map_err(|error| replay(format!("the snapshot cannot be read ({error:?})")))?;
-        last_time = last_time.max(Some(time));
+        last_time = last_time.max(Some(parts.time));
     }
     let first = ledger.sequence();
     for record in recovered.records {
         let record = record?;
-        apply_record(&mut ledger, &record.body)?;
+        apply_record(&mut ledger, &mut epochs, &record.body)?;
     }
     let replayed_events = (ledger.sequence() - first).unsigned_abs();
     if ledger.sequence() != recovered.last_sequence {
@@ -188,13 +194,14 @@ pub(crate) fn rebuild(recovered: Recovered) -> Result<Rebuilt, OpenError> {
     }
     Ok(Rebuilt {
         ledger,
+        epochs,
         last_time,
         snapshot_sequence,
         replayed_events,
     })
 }
 
-fn apply_record(ledger: &mut Ledger, body: &[u8]) -> Result<(), OpenError> {
+fn apply_record(ledger: &mut Ledger, epochs: &mut Epochs, body: &[u8]) -> Result<(), OpenError> {
     let replay = |sequence, problem| OpenError::Replay { sequence, problem };
     let events = lastunit_wire::decode_record(body)
         .map_err(|error| replay(ledger.sequence() + 1, error.to_string()))?;
@@ -208,6 +215,9 @@ fn apply_record(ledger: &mut Ledger, body: &[u8]) -> Result<(), OpenError> {
             return Err(replay(ledger.sequence() + 1, problem));
         }
         ledger.apply(&event);
+        if let EventBody::NodeOpened { epoch } = event.body {
+            epochs.note(epoch, event.sequence);
+        }
     }
     Ok(())
 }

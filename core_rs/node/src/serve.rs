@@ -236,9 +236,9 @@ fn serve_clock(shared: &Shared, target: i64) -> Result<Ready, Fault> {
 /// there still somebody to answer?
 pub(crate) fn check_start(shared: &Shared, core: &Core, context: Context) -> Result<(), Fault> {
     let head = core.ledger.sequence();
-    let epoch = shared.journal.epoch();
-    if context.seen_sequence > head || context.seen_epoch > epoch {
-        let (seen, seen_epoch) = (context.seen_sequence, context.seen_epoch);
+    let (seen, seen_epoch) = (context.seen_sequence, context.seen_epoch);
+    if !core.epochs.has(seen, seen_epoch, head) {
+        let epoch = shared.journal.epoch();
         return Err(faults::rolled_back(seen, head, seen_epoch, epoch));
     }
     check_deadline(context.deadline)
