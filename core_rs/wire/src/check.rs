@@ -1,7 +1,7 @@
 //! Owns the carrying out of the rules that the contract declares on request fields.
 //!
-//! Must not hold a rule: the code that `build/emit.rs` writes brings them. Names of rules and paths of
-//! fields are those of protovalidate, so that any client can predict them. Next: `fault.rs`.
+//! Must not hold a rule: the code that `build/emit.rs` writes brings them. Names of rules and paths
+//! of fields are those of protovalidate, so that any client can predict them. Next: `fault.rs`.
 
 use std::fmt;
 

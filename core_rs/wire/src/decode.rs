@@ -1,7 +1,8 @@
 //! Owns the door: bytes in, a checked request of the engine's words out.
 //!
 //! Must not let a request through that breaks a rule declared in the contract, and must not decide
-//! anything else. Fields that the contract does not know are ignored. Next: `command.rs`, `query.rs`.
+//! anything else. Fields that the contract does not know are ignored.
+//! Next: `command.rs`, `query.rs`.
 
 use lastunit_engine::{Command, Millis, ReservationFilter, Sequence, Text};
 use prost::Message;

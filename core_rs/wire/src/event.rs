@@ -1,7 +1,7 @@
 //! Owns the two forms of an event, the engine's and the contract's, and the way between them.
 //!
-//! Must not lose or add anything: what is written to the journal is read back equal, field by field.
-//! Next: `event_out.rs`, `event_in.rs`, then `record.rs`.
+//! Must not lose or add anything: what is written to the journal is read back equal, field by
+//! field. Next: `event_out.rs`, `event_in.rs`, then `record.rs`.
 
 use lastunit_engine::Event;
 

@@ -1,7 +1,7 @@
 //! Owns the fault: what is wrong with a call, and its two forms on the wire.
 //!
-//! Must not know why a fault is raised, except for the door's own: bytes that do not decode and fields
-//! that break a rule. Next: `status.rs`.
+//! Must not know why a fault is raised, except for the door's own: bytes that do not decode and
+//! fields that break a rule. Next: `status.rs`.
 
 use std::collections::BTreeMap;
 

@@ -17,7 +17,12 @@ macro_rules! methods {
     ($($service:literal { $($method:ident: $lane:expr, $is_streaming:literal;)+ })+) => {
         /// One method of the contract.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Method { $($(#[doc = concat!("`", $service, "/", stringify!($method), "`.")] $method,)+)+ }
+        pub enum Method {
+            $($(
+                #[doc = concat!("`", $service, "/", stringify!($method), "`.")]
+                $method,
+            )+)+
+        }
 
         impl Method {
             /// Every method, in the order of the contract.
@@ -27,7 +32,11 @@ macro_rules! methods {
             #[must_use]
             pub const fn path(self) -> &'static str {
                 match self {
-                    $($(Self::$method => concat!("/lastunit.stock.v1.", $service, "/", stringify!($method)),)+)+
+                    $($(
+                        Self::$method => {
+                            concat!("/lastunit.stock.v1.", $service, "/", stringify!($method))
+                        }
+                    )+)+
                 }
             }
 
@@ -53,7 +62,11 @@ macro_rules! methods {
             #[must_use]
             pub fn from_path(path: &str) -> Option<Self> {
                 match path.strip_prefix('/').unwrap_or(path) {
-                    $($(concat!("lastunit.stock.v1.", $service, "/", stringify!($method)) => Some(Self::$method),)+)+
+                    $($(
+                        concat!("lastunit.stock.v1.", $service, "/", stringify!($method)) => {
+                            Some(Self::$method)
+                        }
+                    )+)+
                     _ => None,
                 }
             }

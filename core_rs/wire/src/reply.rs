@@ -53,8 +53,8 @@ impl Place {
 
 /// Encodes the response of a command's method.
 ///
-/// `method` is the one that the command came by; a method that is no command's gives the common part
-/// of every response, place and result.
+/// `method` is the one that the command came by; a method that is no command's gives the common
+/// part of every response, place and result.
 #[must_use]
 pub fn encode_reply(method: Method, reply: &Reply, place: &Place) -> Vec<u8> {
     let place = Some(place.with_sequence(reply.sequence));
@@ -101,8 +101,8 @@ pub fn encode_reply(method: Method, reply: &Reply, place: &Place) -> Vec<u8> {
         }
         Method::PutSale => put_sale(place, result, &reply.answer),
         Method::SetSaleState => set_sale_state(place, result, &reply.answer),
-        // Place and result are fields 1 and 2 of every response; the rest have no others, and a test
-        // holds them to that.
+        // Place and result are fields 1 and 2 of every response; the rest have no others, and a
+        // test holds them to that.
         _ => contract::ConfirmResponse { place, result }.encode_to_vec(),
     }
 }

@@ -1,5 +1,5 @@
-//! Owns the proof that both languages mean the same by the same bytes: `golden.txt` holds what Python
-//! wrote, and `tests/unit/contract` reads from it what is written here.
+//! Owns the proof that both languages mean the same by the same bytes: `golden.txt` holds what
+//! Python wrote, and `tests/unit/contract` reads from it what is written here.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Owns the proof that every declared rule is enforced: each field of each request at its limits and
-//! one past them, driven by the declaration, so that a new field cannot go untested.
+//! Owns the proof that every declared rule is enforced: each field of each request at its limits
+//! and one past them, driven by the declaration, so that a new field cannot go untested.
 
 mod support;
 
