@@ -196,7 +196,7 @@ fn ignore_full(result: Result<(), JournalError>) -> Result<bool, JournalError> {
 #[test]
 fn acknowledged_records_survive_whatever_fails() {
     let first = seed_from_environment("JOURNAL_SEED", 1);
-    let count = seed_from_environment("JOURNAL_SEED_COUNT", 150);
+    let count = seed_from_environment("JOURNAL_SEED_COUNT", 100);
     let (mut crashes, mut records) = (0, 0);
     for seed in first..first + count {
         println!("seed {seed}");
