@@ -41,6 +41,10 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     # Two processes on one port would each get half of the calls without anybody noticing.
     ("grpc.so_reuseport", 0),
+    # Calls that have arrived and wait to be taken up. gRPC's own bounds are 1,000 and 3,000, past
+    # which it cancels calls at random and without a word; ours answers, with when to come back.
+    ("grpc.server.max_pending_requests", CONCURRENT_CALLS_MAX),
+    ("grpc.server.max_pending_requests_hard_limit", 2 * CONCURRENT_CALLS_MAX),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
