@@ -189,3 +189,35 @@ fn a_message_past_the_limit_of_the_transport_is_refused() {
         (fault.code, fault.reason)
     );
 }
+
+#[test]
+fn the_engine_takes_at_its_own_door_what_the_contract_takes() {
+    use lastunit_engine::{Ledger, Outcome};
+
+    // Refusals of the ledger's rules, which relate two fields or two states.
+    let own = ["closes_time", "target_pool", "target_person_id"];
+    let pool = contract();
+    let mut decision_count = 0;
+
+    for &method in Method::ALL.iter().filter(|method| method.is_mutating()) {
+        let input = declared(&pool, method).input();
+        for field in input.fields() {
+            for probe in probes(&pool, &field) {
+                let mut message = valid(&pool, &input);
+                message.set_field(&field, probe.value);
+                let request = decode(method, &message.encode_to_vec(), "caller");
+                let Ok(Request::Command(command)) = request else {
+                    continue;
+                };
+
+                let reply = Ledger::new().decide(&command, 1).reply;
+
+                let limit = reply.limit.unwrap_or_default();
+                let is_fine = reply.outcome != Outcome::NotAllowed || own.contains(&limit.as_str());
+                assert!(is_fine, "{method:?} {}: {limit}", field.name());
+                decision_count += 1;
+            }
+        }
+    }
+    assert!(decision_count > 200, "only {decision_count} decisions");
+}

@@ -114,16 +114,18 @@ class StockAdminServiceServicer:
 
     def PutSale(self, request, context):
         """Makes a sale (none to SCHEDULED, or OPEN if its time has come) or changes its times and rules.
-        Idempotent by `request_id`. Refused as CONFLICT, SALE_CLOSED, NOT_ALLOWED or COUNTER_MISMATCH.
+        Idempotent by `request_id`. Refused as CONFLICT, SALE_CLOSED (cancelled or archived),
+        NOT_ALLOWED (it would never open, or 10,000 sales) or COUNTER_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetSaleState(self, request, context):
-        """Moves a sale: SCHEDULED to OPEN, OPEN to PAUSED and back, any of them to CLOSED or CANCELLED,
-        those to ARCHIVED. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE or
-        WRONG_STATE.
+        """Moves a sale: SCHEDULED or PAUSED to any state but ARCHIVED, OPEN to PAUSED, CLOSED or
+        CANCELLED, CLOSED to OPEN, CANCELLED or ARCHIVED, CANCELLED to ARCHIVED. Idempotent by
+        `request_id`. Refused as CONFLICT, UNKNOWN_SALE, WRONG_STATE or NOT_ALLOWED (ledger time would
+        undo it at once, or live reservations stand against the archive; `limit` says which).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,7 +133,7 @@ class StockAdminServiceServicer:
 
     def PutPool(self, request, context):
         """Makes a pool or changes it; its units stay. Idempotent by `request_id`. Refused as CONFLICT,
-        UNKNOWN_SALE, SALE_CLOSED or NOT_ALLOWED (64 pools a sku, 1,000 skus a sale).
+        UNKNOWN_SALE, SALE_CLOSED (archived) or NOT_ALLOWED (64 pools a sku, 1,000 skus a sale).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -139,7 +141,7 @@ class StockAdminServiceServicer:
 
     def SupplyStock(self, request, context):
         """Adds units to a pool. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE,
-        UNKNOWN_SKU, UNKNOWN_POOL, SALE_CLOSED or NOT_ALLOWED (1e12 units a counter).
+        UNKNOWN_SKU, UNKNOWN_POOL, SALE_CLOSED (archived) or NOT_ALLOWED (1e12 units a counter).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,7 +149,7 @@ class StockAdminServiceServicer:
 
     def WithdrawStock(self, request, context):
         """Takes units out of a pool. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE,
-        UNKNOWN_SKU, UNKNOWN_POOL or NOT_ENOUGH_UNITS.
+        UNKNOWN_SKU, UNKNOWN_POOL, SALE_CLOSED (archived) or NOT_ENOUGH_UNITS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,7 +158,7 @@ class StockAdminServiceServicer:
     def AdjustStock(self, request, context):
         """Sets the available units of a pool, if they are what the caller believes (compare-and-set).
         Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL,
-        NOT_ALLOWED or COUNTER_MISMATCH.
+        SALE_CLOSED (archived), NOT_ALLOWED (1e12 units a counter) or COUNTER_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -164,7 +166,8 @@ class StockAdminServiceServicer:
 
     def MoveStock(self, request, context):
         """Moves available units from one pool to another of the same sku. Idempotent by `request_id`.
-        Refused as CONFLICT, UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL, NOT_ALLOWED or NOT_ENOUGH_UNITS.
+        Refused as CONFLICT, UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL, SALE_CLOSED (archived),
+        NOT_ALLOWED (the same pool, or 1e12 units a counter) or NOT_ENOUGH_UNITS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,7 +175,7 @@ class StockAdminServiceServicer:
 
     def PourBuffer(self, request, context):
         """Offers units of a pool's buffer. Idempotent by `request_id`. Refused as CONFLICT,
-        UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL or NOT_ENOUGH_UNITS.
+        UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL, SALE_CLOSED (archived) or NOT_ENOUGH_UNITS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,37 +39,40 @@ class StockAdminServiceStub:
     def __new__(cls, channel: _aio.Channel) -> StockAdminServiceAsyncStub: ...
     PutSale: _grpc.UnaryUnaryMultiCallable[_stock_admin_service_pb2.PutSaleRequest, _stock_admin_service_pb2.PutSaleResponse]
     """Makes a sale (none to SCHEDULED, or OPEN if its time has come) or changes its times and rules.
-    Idempotent by `request_id`. Refused as CONFLICT, SALE_CLOSED, NOT_ALLOWED or COUNTER_MISMATCH.
+    Idempotent by `request_id`. Refused as CONFLICT, SALE_CLOSED (cancelled or archived),
+    NOT_ALLOWED (it would never open, or 10,000 sales) or COUNTER_MISMATCH.
     """
     SetSaleState: _grpc.UnaryUnaryMultiCallable[_stock_admin_service_pb2.SetSaleStateRequest, _stock_admin_service_pb2.SetSaleStateResponse]
-    """Moves a sale: SCHEDULED to OPEN, OPEN to PAUSED and back, any of them to CLOSED or CANCELLED,
-    those to ARCHIVED. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE or
-    WRONG_STATE.
+    """Moves a sale: SCHEDULED or PAUSED to any state but ARCHIVED, OPEN to PAUSED, CLOSED or
+    CANCELLED, CLOSED to OPEN, CANCELLED or ARCHIVED, CANCELLED to ARCHIVED. Idempotent by
+    `request_id`. Refused as CONFLICT, UNKNOWN_SALE, WRONG_STATE or NOT_ALLOWED (ledger time would
+    undo it at once, or live reservations stand against the archive; `limit` says which).
     """
     PutPool: _grpc.UnaryUnaryMultiCallable[_stock_admin_service_pb2.PutPoolRequest, _stock_admin_service_pb2.PutPoolResponse]
     """Makes a pool or changes it; its units stay. Idempotent by `request_id`. Refused as CONFLICT,
-    UNKNOWN_SALE, SALE_CLOSED or NOT_ALLOWED (64 pools a sku, 1,000 skus a sale).
+    UNKNOWN_SALE, SALE_CLOSED (archived) or NOT_ALLOWED (64 pools a sku, 1,000 skus a sale).
     """
     SupplyStock: _grpc.UnaryUnaryMultiCallable[_stock_admin_service_pb2.SupplyStockRequest, _stock_admin_service_pb2.SupplyStockResponse]
     """Adds units to a pool. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE,
-    UNKNOWN_SKU, UNKNOWN_POOL, SALE_CLOSED or NOT_ALLOWED (1e12 units a counter).
+    UNKNOWN_SKU, UNKNOWN_POOL, SALE_CLOSED (archived) or NOT_ALLOWED (1e12 units a counter).
     """
     WithdrawStock: _grpc.UnaryUnaryMultiCallable[_stock_admin_service_pb2.WithdrawStockRequest, _stock_admin_service_pb2.WithdrawStockResponse]
     """Takes units out of a pool. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE,
-    UNKNOWN_SKU, UNKNOWN_POOL or NOT_ENOUGH_UNITS.
+    UNKNOWN_SKU, UNKNOWN_POOL, SALE_CLOSED (archived) or NOT_ENOUGH_UNITS.
     """
     AdjustStock: _grpc.UnaryUnaryMultiCallable[_stock_admin_service_pb2.AdjustStockRequest, _stock_admin_service_pb2.AdjustStockResponse]
     """Sets the available units of a pool, if they are what the caller believes (compare-and-set).
     Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL,
-    NOT_ALLOWED or COUNTER_MISMATCH.
+    SALE_CLOSED (archived), NOT_ALLOWED (1e12 units a counter) or COUNTER_MISMATCH.
     """
     MoveStock: _grpc.UnaryUnaryMultiCallable[_stock_admin_service_pb2.MoveStockRequest, _stock_admin_service_pb2.MoveStockResponse]
     """Moves available units from one pool to another of the same sku. Idempotent by `request_id`.
-    Refused as CONFLICT, UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL, NOT_ALLOWED or NOT_ENOUGH_UNITS.
+    Refused as CONFLICT, UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL, SALE_CLOSED (archived),
+    NOT_ALLOWED (the same pool, or 1e12 units a counter) or NOT_ENOUGH_UNITS.
     """
     PourBuffer: _grpc.UnaryUnaryMultiCallable[_stock_admin_service_pb2.PourBufferRequest, _stock_admin_service_pb2.PourBufferResponse]
     """Offers units of a pool's buffer. Idempotent by `request_id`. Refused as CONFLICT,
-    UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL or NOT_ENOUGH_UNITS.
+    UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL, SALE_CLOSED (archived) or NOT_ENOUGH_UNITS.
     """
     ReleaseUnverified: _grpc.UnaryUnaryMultiCallable[_stock_admin_service_pb2.ReleaseUnverifiedRequest, _stock_admin_service_pb2.ReleaseUnverifiedResponse]
     """Gives the units of an OVERDUE reservation back without the provider's word: OVERDUE to
@@ -105,37 +108,40 @@ class StockAdminServiceAsyncStub(StockAdminServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     PutSale: _aio.UnaryUnaryMultiCallable[_stock_admin_service_pb2.PutSaleRequest, _stock_admin_service_pb2.PutSaleResponse]  # type: ignore[assignment]
     """Makes a sale (none to SCHEDULED, or OPEN if its time has come) or changes its times and rules.
-    Idempotent by `request_id`. Refused as CONFLICT, SALE_CLOSED, NOT_ALLOWED or COUNTER_MISMATCH.
+    Idempotent by `request_id`. Refused as CONFLICT, SALE_CLOSED (cancelled or archived),
+    NOT_ALLOWED (it would never open, or 10,000 sales) or COUNTER_MISMATCH.
     """
     SetSaleState: _aio.UnaryUnaryMultiCallable[_stock_admin_service_pb2.SetSaleStateRequest, _stock_admin_service_pb2.SetSaleStateResponse]  # type: ignore[assignment]
-    """Moves a sale: SCHEDULED to OPEN, OPEN to PAUSED and back, any of them to CLOSED or CANCELLED,
-    those to ARCHIVED. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE or
-    WRONG_STATE.
+    """Moves a sale: SCHEDULED or PAUSED to any state but ARCHIVED, OPEN to PAUSED, CLOSED or
+    CANCELLED, CLOSED to OPEN, CANCELLED or ARCHIVED, CANCELLED to ARCHIVED. Idempotent by
+    `request_id`. Refused as CONFLICT, UNKNOWN_SALE, WRONG_STATE or NOT_ALLOWED (ledger time would
+    undo it at once, or live reservations stand against the archive; `limit` says which).
     """
     PutPool: _aio.UnaryUnaryMultiCallable[_stock_admin_service_pb2.PutPoolRequest, _stock_admin_service_pb2.PutPoolResponse]  # type: ignore[assignment]
     """Makes a pool or changes it; its units stay. Idempotent by `request_id`. Refused as CONFLICT,
-    UNKNOWN_SALE, SALE_CLOSED or NOT_ALLOWED (64 pools a sku, 1,000 skus a sale).
+    UNKNOWN_SALE, SALE_CLOSED (archived) or NOT_ALLOWED (64 pools a sku, 1,000 skus a sale).
     """
     SupplyStock: _aio.UnaryUnaryMultiCallable[_stock_admin_service_pb2.SupplyStockRequest, _stock_admin_service_pb2.SupplyStockResponse]  # type: ignore[assignment]
     """Adds units to a pool. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE,
-    UNKNOWN_SKU, UNKNOWN_POOL, SALE_CLOSED or NOT_ALLOWED (1e12 units a counter).
+    UNKNOWN_SKU, UNKNOWN_POOL, SALE_CLOSED (archived) or NOT_ALLOWED (1e12 units a counter).
     """
     WithdrawStock: _aio.UnaryUnaryMultiCallable[_stock_admin_service_pb2.WithdrawStockRequest, _stock_admin_service_pb2.WithdrawStockResponse]  # type: ignore[assignment]
     """Takes units out of a pool. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE,
-    UNKNOWN_SKU, UNKNOWN_POOL or NOT_ENOUGH_UNITS.
+    UNKNOWN_SKU, UNKNOWN_POOL, SALE_CLOSED (archived) or NOT_ENOUGH_UNITS.
     """
     AdjustStock: _aio.UnaryUnaryMultiCallable[_stock_admin_service_pb2.AdjustStockRequest, _stock_admin_service_pb2.AdjustStockResponse]  # type: ignore[assignment]
     """Sets the available units of a pool, if they are what the caller believes (compare-and-set).
     Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL,
-    NOT_ALLOWED or COUNTER_MISMATCH.
+    SALE_CLOSED (archived), NOT_ALLOWED (1e12 units a counter) or COUNTER_MISMATCH.
     """
     MoveStock: _aio.UnaryUnaryMultiCallable[_stock_admin_service_pb2.MoveStockRequest, _stock_admin_service_pb2.MoveStockResponse]  # type: ignore[assignment]
     """Moves available units from one pool to another of the same sku. Idempotent by `request_id`.
-    Refused as CONFLICT, UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL, NOT_ALLOWED or NOT_ENOUGH_UNITS.
+    Refused as CONFLICT, UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL, SALE_CLOSED (archived),
+    NOT_ALLOWED (the same pool, or 1e12 units a counter) or NOT_ENOUGH_UNITS.
     """
     PourBuffer: _aio.UnaryUnaryMultiCallable[_stock_admin_service_pb2.PourBufferRequest, _stock_admin_service_pb2.PourBufferResponse]  # type: ignore[assignment]
     """Offers units of a pool's buffer. Idempotent by `request_id`. Refused as CONFLICT,
-    UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL or NOT_ENOUGH_UNITS.
+    UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL, SALE_CLOSED (archived) or NOT_ENOUGH_UNITS.
     """
     ReleaseUnverified: _aio.UnaryUnaryMultiCallable[_stock_admin_service_pb2.ReleaseUnverifiedRequest, _stock_admin_service_pb2.ReleaseUnverifiedResponse]  # type: ignore[assignment]
     """Gives the units of an OVERDUE reservation back without the provider's word: OVERDUE to
@@ -174,7 +180,8 @@ class StockAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_stock_admin_service_pb2.PutSaleResponse, _abc.Awaitable[_stock_admin_service_pb2.PutSaleResponse]]:
         """Makes a sale (none to SCHEDULED, or OPEN if its time has come) or changes its times and rules.
-        Idempotent by `request_id`. Refused as CONFLICT, SALE_CLOSED, NOT_ALLOWED or COUNTER_MISMATCH.
+        Idempotent by `request_id`. Refused as CONFLICT, SALE_CLOSED (cancelled or archived),
+        NOT_ALLOWED (it would never open, or 10,000 sales) or COUNTER_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -183,9 +190,10 @@ class StockAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _stock_admin_service_pb2.SetSaleStateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_stock_admin_service_pb2.SetSaleStateResponse, _abc.Awaitable[_stock_admin_service_pb2.SetSaleStateResponse]]:
-        """Moves a sale: SCHEDULED to OPEN, OPEN to PAUSED and back, any of them to CLOSED or CANCELLED,
-        those to ARCHIVED. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE or
-        WRONG_STATE.
+        """Moves a sale: SCHEDULED or PAUSED to any state but ARCHIVED, OPEN to PAUSED, CLOSED or
+        CANCELLED, CLOSED to OPEN, CANCELLED or ARCHIVED, CANCELLED to ARCHIVED. Idempotent by
+        `request_id`. Refused as CONFLICT, UNKNOWN_SALE, WRONG_STATE or NOT_ALLOWED (ledger time would
+        undo it at once, or live reservations stand against the archive; `limit` says which).
         """
 
     @_abc_1.abstractmethod
@@ -195,7 +203,7 @@ class StockAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_stock_admin_service_pb2.PutPoolResponse, _abc.Awaitable[_stock_admin_service_pb2.PutPoolResponse]]:
         """Makes a pool or changes it; its units stay. Idempotent by `request_id`. Refused as CONFLICT,
-        UNKNOWN_SALE, SALE_CLOSED or NOT_ALLOWED (64 pools a sku, 1,000 skus a sale).
+        UNKNOWN_SALE, SALE_CLOSED (archived) or NOT_ALLOWED (64 pools a sku, 1,000 skus a sale).
         """
 
     @_abc_1.abstractmethod
@@ -205,7 +213,7 @@ class StockAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_stock_admin_service_pb2.SupplyStockResponse, _abc.Awaitable[_stock_admin_service_pb2.SupplyStockResponse]]:
         """Adds units to a pool. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE,
-        UNKNOWN_SKU, UNKNOWN_POOL, SALE_CLOSED or NOT_ALLOWED (1e12 units a counter).
+        UNKNOWN_SKU, UNKNOWN_POOL, SALE_CLOSED (archived) or NOT_ALLOWED (1e12 units a counter).
         """
 
     @_abc_1.abstractmethod
@@ -215,7 +223,7 @@ class StockAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_stock_admin_service_pb2.WithdrawStockResponse, _abc.Awaitable[_stock_admin_service_pb2.WithdrawStockResponse]]:
         """Takes units out of a pool. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE,
-        UNKNOWN_SKU, UNKNOWN_POOL or NOT_ENOUGH_UNITS.
+        UNKNOWN_SKU, UNKNOWN_POOL, SALE_CLOSED (archived) or NOT_ENOUGH_UNITS.
         """
 
     @_abc_1.abstractmethod
@@ -226,7 +234,7 @@ class StockAdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_stock_admin_service_pb2.AdjustStockResponse, _abc.Awaitable[_stock_admin_service_pb2.AdjustStockResponse]]:
         """Sets the available units of a pool, if they are what the caller believes (compare-and-set).
         Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL,
-        NOT_ALLOWED or COUNTER_MISMATCH.
+        SALE_CLOSED (archived), NOT_ALLOWED (1e12 units a counter) or COUNTER_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -236,7 +244,8 @@ class StockAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_stock_admin_service_pb2.MoveStockResponse, _abc.Awaitable[_stock_admin_service_pb2.MoveStockResponse]]:
         """Moves available units from one pool to another of the same sku. Idempotent by `request_id`.
-        Refused as CONFLICT, UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL, NOT_ALLOWED or NOT_ENOUGH_UNITS.
+        Refused as CONFLICT, UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL, SALE_CLOSED (archived),
+        NOT_ALLOWED (the same pool, or 1e12 units a counter) or NOT_ENOUGH_UNITS.
         """
 
     @_abc_1.abstractmethod
@@ -246,7 +255,7 @@ class StockAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_stock_admin_service_pb2.PourBufferResponse, _abc.Awaitable[_stock_admin_service_pb2.PourBufferResponse]]:
         """Offers units of a pool's buffer. Idempotent by `request_id`. Refused as CONFLICT,
-        UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL or NOT_ENOUGH_UNITS.
+        UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL, SALE_CLOSED (archived) or NOT_ENOUGH_UNITS.
         """
 
     @_abc_1.abstractmethod

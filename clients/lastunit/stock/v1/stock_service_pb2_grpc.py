@@ -121,7 +121,8 @@ class StockServiceServicer:
     def Reserve(self, request, context):
         """Holds units for a person: none to HELD, all lines or nothing. Idempotent by `reservation_id`.
         Refused as CONFLICT, UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL, TOO_LATE, SALE_NOT_OPEN,
-        SALE_CLOSED, LIMIT_REACHED or SOLD_OUT. Lane: reservation.
+        SALE_CLOSED, NOT_ALLOWED (a named pool that is not offered), LIMIT_REACHED or SOLD_OUT.
+        Lane: reservation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,8 +131,10 @@ class StockServiceServicer:
     def BeginPayment(self, request, context):
         """Opens an attempt to pay: HELD to PAYING, PAYING to PAYING (a second method), or
         RELEASED(EXPIRED) to PAYING if units, limits and time allow (`retaken`). Idempotent by
-        `attempt_id`. Refused as CONFLICT, UNKNOWN_RESERVATION, TOO_LATE, SALE_CLOSED, WRONG_STATE,
-        TOO_MANY_ATTEMPTS, LIMIT_REACHED or SOLD_OUT. Call it before the provider. Lane: settlement.
+        `attempt_id`. A held reservation past its `expire_time` may still pay. Refused as CONFLICT,
+        UNKNOWN_RESERVATION, TOO_LATE, SALE_NOT_OPEN, SALE_CLOSED, WRONG_STATE, NOT_ALLOWED (a release
+        was asked for), TOO_MANY_ATTEMPTS, LIMIT_REACHED or SOLD_OUT. Call it before the provider.
+        Lane: settlement.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -149,7 +152,7 @@ class StockServiceServicer:
 
     def Confirm(self, request, context):
         """Sells without a payment step: HELD to CONFIRMED. Idempotent by `request_id`. Refused as
-        CONFLICT, UNKNOWN_RESERVATION or WRONG_STATE. Lane: settlement.
+        CONFLICT, UNKNOWN_RESERVATION, SALE_CLOSED (cancelled) or WRONG_STATE. Lane: settlement.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -165,9 +168,9 @@ class StockServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Extend(self, request, context):
-        """Prolongs a hold, counted from now: HELD to HELD. Idempotent by `request_id`. Refused as
-        CONFLICT, UNKNOWN_RESERVATION, TOO_LATE (past the longest life) or WRONG_STATE.
-        Lane: settlement.
+        """Prolongs a hold, counted from now, and never shortens it: HELD to HELD. Idempotent by
+        `request_id`. Refused as CONFLICT, UNKNOWN_RESERVATION, TOO_LATE (past the longest life),
+        SALE_CLOSED (cancelled) or WRONG_STATE. Lane: settlement.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,13 +43,16 @@ class StockServiceStub:
     Reserve: _grpc.UnaryUnaryMultiCallable[_stock_service_pb2.ReserveRequest, _stock_service_pb2.ReserveResponse]
     """Holds units for a person: none to HELD, all lines or nothing. Idempotent by `reservation_id`.
     Refused as CONFLICT, UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL, TOO_LATE, SALE_NOT_OPEN,
-    SALE_CLOSED, LIMIT_REACHED or SOLD_OUT. Lane: reservation.
+    SALE_CLOSED, NOT_ALLOWED (a named pool that is not offered), LIMIT_REACHED or SOLD_OUT.
+    Lane: reservation.
     """
     BeginPayment: _grpc.UnaryUnaryMultiCallable[_stock_service_pb2.BeginPaymentRequest, _stock_service_pb2.BeginPaymentResponse]
     """Opens an attempt to pay: HELD to PAYING, PAYING to PAYING (a second method), or
     RELEASED(EXPIRED) to PAYING if units, limits and time allow (`retaken`). Idempotent by
-    `attempt_id`. Refused as CONFLICT, UNKNOWN_RESERVATION, TOO_LATE, SALE_CLOSED, WRONG_STATE,
-    TOO_MANY_ATTEMPTS, LIMIT_REACHED or SOLD_OUT. Call it before the provider. Lane: settlement.
+    `attempt_id`. A held reservation past its `expire_time` may still pay. Refused as CONFLICT,
+    UNKNOWN_RESERVATION, TOO_LATE, SALE_NOT_OPEN, SALE_CLOSED, WRONG_STATE, NOT_ALLOWED (a release
+    was asked for), TOO_MANY_ATTEMPTS, LIMIT_REACHED or SOLD_OUT. Call it before the provider.
+    Lane: settlement.
     """
     SettlePayment: _grpc.UnaryUnaryMultiCallable[_stock_service_pb2.SettlePaymentRequest, _stock_service_pb2.SettlePaymentResponse]
     """Records what the provider said: a success leads to CONFIRMED, or to REFUND_DUE when no unit is
@@ -59,7 +62,7 @@ class StockServiceStub:
     """
     Confirm: _grpc.UnaryUnaryMultiCallable[_stock_service_pb2.ConfirmRequest, _stock_service_pb2.ConfirmResponse]
     """Sells without a payment step: HELD to CONFIRMED. Idempotent by `request_id`. Refused as
-    CONFLICT, UNKNOWN_RESERVATION or WRONG_STATE. Lane: settlement.
+    CONFLICT, UNKNOWN_RESERVATION, SALE_CLOSED (cancelled) or WRONG_STATE. Lane: settlement.
     """
     Release: _grpc.UnaryUnaryMultiCallable[_stock_service_pb2.ReleaseRequest, _stock_service_pb2.ReleaseResponse]
     """Gives units back: HELD to RELEASED at once; PAYING and OVERDUE keep their units until the
@@ -67,9 +70,9 @@ class StockServiceStub:
     UNKNOWN_RESERVATION or WRONG_STATE. Lane: settlement.
     """
     Extend: _grpc.UnaryUnaryMultiCallable[_stock_service_pb2.ExtendRequest, _stock_service_pb2.ExtendResponse]
-    """Prolongs a hold, counted from now: HELD to HELD. Idempotent by `request_id`. Refused as
-    CONFLICT, UNKNOWN_RESERVATION, TOO_LATE (past the longest life) or WRONG_STATE.
-    Lane: settlement.
+    """Prolongs a hold, counted from now, and never shortens it: HELD to HELD. Idempotent by
+    `request_id`. Refused as CONFLICT, UNKNOWN_RESERVATION, TOO_LATE (past the longest life),
+    SALE_CLOSED (cancelled) or WRONG_STATE. Lane: settlement.
     """
     Return: _grpc.UnaryUnaryMultiCallable[_stock_service_pb2.ReturnRequest, _stock_service_pb2.ReturnResponse]
     """Books goods that came back: CONFIRMED to CONFIRMED, or to RETURNED with the last unit.
@@ -117,13 +120,16 @@ class StockServiceAsyncStub(StockServiceStub):
     Reserve: _aio.UnaryUnaryMultiCallable[_stock_service_pb2.ReserveRequest, _stock_service_pb2.ReserveResponse]  # type: ignore[assignment]
     """Holds units for a person: none to HELD, all lines or nothing. Idempotent by `reservation_id`.
     Refused as CONFLICT, UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL, TOO_LATE, SALE_NOT_OPEN,
-    SALE_CLOSED, LIMIT_REACHED or SOLD_OUT. Lane: reservation.
+    SALE_CLOSED, NOT_ALLOWED (a named pool that is not offered), LIMIT_REACHED or SOLD_OUT.
+    Lane: reservation.
     """
     BeginPayment: _aio.UnaryUnaryMultiCallable[_stock_service_pb2.BeginPaymentRequest, _stock_service_pb2.BeginPaymentResponse]  # type: ignore[assignment]
     """Opens an attempt to pay: HELD to PAYING, PAYING to PAYING (a second method), or
     RELEASED(EXPIRED) to PAYING if units, limits and time allow (`retaken`). Idempotent by
-    `attempt_id`. Refused as CONFLICT, UNKNOWN_RESERVATION, TOO_LATE, SALE_CLOSED, WRONG_STATE,
-    TOO_MANY_ATTEMPTS, LIMIT_REACHED or SOLD_OUT. Call it before the provider. Lane: settlement.
+    `attempt_id`. A held reservation past its `expire_time` may still pay. Refused as CONFLICT,
+    UNKNOWN_RESERVATION, TOO_LATE, SALE_NOT_OPEN, SALE_CLOSED, WRONG_STATE, NOT_ALLOWED (a release
+    was asked for), TOO_MANY_ATTEMPTS, LIMIT_REACHED or SOLD_OUT. Call it before the provider.
+    Lane: settlement.
     """
     SettlePayment: _aio.UnaryUnaryMultiCallable[_stock_service_pb2.SettlePaymentRequest, _stock_service_pb2.SettlePaymentResponse]  # type: ignore[assignment]
     """Records what the provider said: a success leads to CONFIRMED, or to REFUND_DUE when no unit is
@@ -133,7 +139,7 @@ class StockServiceAsyncStub(StockServiceStub):
     """
     Confirm: _aio.UnaryUnaryMultiCallable[_stock_service_pb2.ConfirmRequest, _stock_service_pb2.ConfirmResponse]  # type: ignore[assignment]
     """Sells without a payment step: HELD to CONFIRMED. Idempotent by `request_id`. Refused as
-    CONFLICT, UNKNOWN_RESERVATION or WRONG_STATE. Lane: settlement.
+    CONFLICT, UNKNOWN_RESERVATION, SALE_CLOSED (cancelled) or WRONG_STATE. Lane: settlement.
     """
     Release: _aio.UnaryUnaryMultiCallable[_stock_service_pb2.ReleaseRequest, _stock_service_pb2.ReleaseResponse]  # type: ignore[assignment]
     """Gives units back: HELD to RELEASED at once; PAYING and OVERDUE keep their units until the
@@ -141,9 +147,9 @@ class StockServiceAsyncStub(StockServiceStub):
     UNKNOWN_RESERVATION or WRONG_STATE. Lane: settlement.
     """
     Extend: _aio.UnaryUnaryMultiCallable[_stock_service_pb2.ExtendRequest, _stock_service_pb2.ExtendResponse]  # type: ignore[assignment]
-    """Prolongs a hold, counted from now: HELD to HELD. Idempotent by `request_id`. Refused as
-    CONFLICT, UNKNOWN_RESERVATION, TOO_LATE (past the longest life) or WRONG_STATE.
-    Lane: settlement.
+    """Prolongs a hold, counted from now, and never shortens it: HELD to HELD. Idempotent by
+    `request_id`. Refused as CONFLICT, UNKNOWN_RESERVATION, TOO_LATE (past the longest life),
+    SALE_CLOSED (cancelled) or WRONG_STATE. Lane: settlement.
     """
     Return: _aio.UnaryUnaryMultiCallable[_stock_service_pb2.ReturnRequest, _stock_service_pb2.ReturnResponse]  # type: ignore[assignment]
     """Books goods that came back: CONFIRMED to CONFIRMED, or to RETURNED with the last unit.
@@ -194,7 +200,8 @@ class StockServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_stock_service_pb2.ReserveResponse, _abc.Awaitable[_stock_service_pb2.ReserveResponse]]:
         """Holds units for a person: none to HELD, all lines or nothing. Idempotent by `reservation_id`.
         Refused as CONFLICT, UNKNOWN_SALE, UNKNOWN_SKU, UNKNOWN_POOL, TOO_LATE, SALE_NOT_OPEN,
-        SALE_CLOSED, LIMIT_REACHED or SOLD_OUT. Lane: reservation.
+        SALE_CLOSED, NOT_ALLOWED (a named pool that is not offered), LIMIT_REACHED or SOLD_OUT.
+        Lane: reservation.
         """
 
     @_abc_1.abstractmethod
@@ -205,8 +212,10 @@ class StockServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_stock_service_pb2.BeginPaymentResponse, _abc.Awaitable[_stock_service_pb2.BeginPaymentResponse]]:
         """Opens an attempt to pay: HELD to PAYING, PAYING to PAYING (a second method), or
         RELEASED(EXPIRED) to PAYING if units, limits and time allow (`retaken`). Idempotent by
-        `attempt_id`. Refused as CONFLICT, UNKNOWN_RESERVATION, TOO_LATE, SALE_CLOSED, WRONG_STATE,
-        TOO_MANY_ATTEMPTS, LIMIT_REACHED or SOLD_OUT. Call it before the provider. Lane: settlement.
+        `attempt_id`. A held reservation past its `expire_time` may still pay. Refused as CONFLICT,
+        UNKNOWN_RESERVATION, TOO_LATE, SALE_NOT_OPEN, SALE_CLOSED, WRONG_STATE, NOT_ALLOWED (a release
+        was asked for), TOO_MANY_ATTEMPTS, LIMIT_REACHED or SOLD_OUT. Call it before the provider.
+        Lane: settlement.
         """
 
     @_abc_1.abstractmethod
@@ -228,7 +237,7 @@ class StockServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_stock_service_pb2.ConfirmResponse, _abc.Awaitable[_stock_service_pb2.ConfirmResponse]]:
         """Sells without a payment step: HELD to CONFIRMED. Idempotent by `request_id`. Refused as
-        CONFLICT, UNKNOWN_RESERVATION or WRONG_STATE. Lane: settlement.
+        CONFLICT, UNKNOWN_RESERVATION, SALE_CLOSED (cancelled) or WRONG_STATE. Lane: settlement.
         """
 
     @_abc_1.abstractmethod
@@ -248,9 +257,9 @@ class StockServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _stock_service_pb2.ExtendRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_stock_service_pb2.ExtendResponse, _abc.Awaitable[_stock_service_pb2.ExtendResponse]]:
-        """Prolongs a hold, counted from now: HELD to HELD. Idempotent by `request_id`. Refused as
-        CONFLICT, UNKNOWN_RESERVATION, TOO_LATE (past the longest life) or WRONG_STATE.
-        Lane: settlement.
+        """Prolongs a hold, counted from now, and never shortens it: HELD to HELD. Idempotent by
+        `request_id`. Refused as CONFLICT, UNKNOWN_RESERVATION, TOO_LATE (past the longest life),
+        SALE_CLOSED (cancelled) or WRONG_STATE. Lane: settlement.
         """
 
     @_abc_1.abstractmethod
