@@ -24,9 +24,9 @@ __all__ = ["AccountPort", "AccountState", "PersonDirectory", "ResolvedPerson"]
 ACCOUNTS_PER_CALL_MAX: Final = 256
 """The contract's bound on one ResolvePerson call."""
 
-# Calls under way at once: enough to keep the account service busy, few enough that their
-# accounts fill whole calls.
-CALLS_AT_ONCE_MAX: Final = 4
+# Calls under way at once: enough to keep the account service busy, few enough that accounts
+# gather meanwhile and share the next call.
+CALLS_AT_ONCE_MAX: Final = 2
 
 # Who waits behind so many accounts has missed the sale anyway.
 ACCOUNTS_WAITING_MAX: Final = 100_000
@@ -77,11 +77,15 @@ class PersonDirectory:
     Args:
         accounts: The account service.
         clock: Says how old an answer is.
+        gather_seconds: Pause before a call in which further accounts get onto it, 0 or more.
     """
 
-    def __init__(self, accounts: AccountPort, clock: Clock) -> None:
+    def __init__(self, accounts: AccountPort, clock: Clock, *, gather_seconds: float = 0.0) -> None:
+        if gather_seconds < 0:
+            raise ValueError(f"gather_seconds is {gather_seconds}; it must be 0 or more")
         self._accounts = accounts
         self._clock = clock
+        self._gather_seconds = gather_seconds
         # Oldest first, so that the bound drops what is least likely to be valid.
         self._cached: OrderedDict[str, tuple[int, ResolvedPerson]] = OrderedDict()
         self._waiting: dict[str, asyncio.Future[ResolvedPerson]] = {}
@@ -117,8 +121,8 @@ class PersonDirectory:
             call.add_done_callback(self._calls.discard)
 
     async def _resolve_waiting(self) -> None:
-        # Lets every caller of this turn of the loop get onto the same call.
-        await asyncio.sleep(0)
+        # Lets at least every caller of this turn of the loop get onto the same call.
+        await asyncio.sleep(self._gather_seconds)
         while self._waiting:
             taken = list(self._waiting)[:ACCOUNTS_PER_CALL_MAX]
             futures = {account_id: self._waiting.pop(account_id) for account_id in taken}
