@@ -1,0 +1,85 @@
+"""The command line of the account service.
+
+Owns the flags. Must not hold rules. Next: `lastunit.account.process`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path  # noqa: TC003 - typer reads it when it runs
+from typing import Annotated
+
+import typer
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="account",
+    help="The account service: who stands behind a login.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+@app.callback()
+def _group() -> None:
+    """The account service: who stands behind a login."""
+
+
+@app.command()
+def serve(
+    *,
+    data_directory: Annotated[
+        Path,
+        typer.Option(
+            "--data-directory",
+            help="Directory of the database and the key; made if it is missing.",
+            file_okay=False,
+        ),
+    ],
+    listen: Annotated[
+        str,
+        typer.Option(
+            "--listen", "--address", help="Address to serve on, host:port; port 0 takes a free one."
+        ),
+    ] = "127.0.0.1:7501",
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--key-file",
+            help="Key that identifiers are hidden with, mode 0600; "
+            "by default account.key in the data directory.",
+            dir_okay=False,
+        ),
+    ] = None,
+    is_json: Annotated[
+        bool,
+        typer.Option("--json/--text", help="Print the ready line as JSON or as a sentence."),
+    ] = True,
+    log_level: Annotated[
+        str, typer.Option("--log-level", help="DEBUG, INFO, WARNING or ERROR.")
+    ] = "INFO",
+) -> None:
+    """Serve AccountService until SIGTERM or Ctrl-C."""
+    from lastunit.account import process
+    from lastunit.account.core import KeyMismatchError
+    from lastunit.account.keys import KeyFileError
+    from lastunit.service.database import SchemaVersionError
+    from lastunit.service.log import configure_logging
+
+    try:
+        configure_logging("account", level=log_level)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{log_level} is no level; use DEBUG, INFO, WARNING or ERROR",
+            param_hint="--log-level",
+        ) from None
+    try:
+        asyncio.run(
+            process.serve(
+                listen=listen, data_directory=data_directory, key_file=key_file, is_json=is_json
+            )
+        )
+    except (KeyFileError, KeyMismatchError, SchemaVersionError, OSError) as error:
+        typer.echo(f"account: {error}", err=True)
+        raise typer.Exit(code=2) from error

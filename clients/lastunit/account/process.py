@@ -1,0 +1,78 @@
+"""The account service as a process.
+
+Owns putting the parts together and taking them down. Must not hold rules.
+Next: `lastunit.account.core`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from lastunit.account import _tables
+from lastunit.account.core import AccountCore
+from lastunit.account.identifiers import BlindIndex
+from lastunit.account.keys import load_or_create_key
+from lastunit.account.servicer import SERVICE_NAME, AccountServicer
+from lastunit.account.v1 import account_service_pb2_grpc
+from lastunit.service.clock import SystemClock
+from lastunit.service.database import Database
+from lastunit.service.server import ServiceServer, run_service
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lastunit.service.clock import Clock
+
+__all__ = ["add_account_service", "open_core", "open_database", "serve"]
+
+_DATABASE: Final = "account.db"
+_KEY: Final = "account.key"
+
+
+def open_core(database: Database, *, key: bytes, clock: Clock | None = None) -> AccountCore:
+    """Returns a core over an open database.
+
+    Args:
+        database: As `open_database` gives it.
+        key: 32 bytes, always the same for one database.
+        clock: The system's if None.
+    """
+    return AccountCore(database, index=BlindIndex(key), clock=clock or SystemClock())
+
+
+def open_database(path: Path | None, *, is_threaded: bool = True) -> Database:
+    """Opens the accounts' database.
+
+    Args:
+        path: The file; None keeps it in memory, for a simulation that is not threaded.
+        is_threaded: False runs each write at once in the caller's thread.
+    """
+    return Database(
+        path,
+        _tables.metadata,
+        schema_version=_tables.SCHEMA_VERSION,
+        is_threaded=is_threaded,
+    )
+
+
+def add_account_service(server: ServiceServer, core: AccountCore) -> None:
+    """Adds AccountService to a server."""
+    account_service_pb2_grpc.add_AccountServiceServicer_to_server(
+        AccountServicer(core), server.grpc
+    )
+
+
+async def serve(*, listen: str, data_directory: Path, key_file: Path | None, is_json: bool) -> None:
+    """Serves until SIGTERM or SIGINT.
+
+    Args:
+        listen: `host:port`; port 0 takes a free one.
+        data_directory: Made if missing, readable by its owner only.
+        key_file: Of the blind index; None: in the data directory.
+        is_json: False prints the ready line as a sentence.
+    """
+    key = load_or_create_key(key_file or data_directory / _KEY)
+    with open_database(data_directory / _DATABASE) as database:
+        server = ServiceServer("account", service_names=[SERVICE_NAME], listen=listen)
+        add_account_service(server, open_core(database, key=key))
+        await run_service(server, is_json=is_json)
