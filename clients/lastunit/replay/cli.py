@@ -29,6 +29,7 @@ from lastunit.replay.gate import gate_table
 from lastunit.replay.model import run_model
 from lastunit.replay.report import replay_page
 from lastunit.replay.table import rich_table
+from lastunit.run.process import ChildError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,9 @@ app = typer.Typer(
     help="Replays the incident: 2,000 units that became 5,000 sold orders.",
     no_args_is_help=True,
 )
+
+_BROKEN = 3
+"""Exit status when a child process could not be started or died."""
 
 _PLAIN_WIDTH = 120
 """Columns of output that goes to a file or a pipe."""
@@ -123,7 +127,11 @@ def incident(  # noqa: PLR0917 - each is an option of the command
         chosen = [DESIGNS[name] for name in design_names(design)]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--design") from error
-    results = [_run(each, setting, console) for each in chosen]
+    try:
+        results = [_run(each, setting, console) for each in chosen]
+    except ChildError as error:
+        sys.stderr.write(f"lastunit replay: {error}\n")
+        raise typer.Exit(_BROKEN) from error
     console.print(rich_table(results))
     _tell_failed_checks(results, console)
     if html is not None:

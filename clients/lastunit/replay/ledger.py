@@ -31,11 +31,11 @@ _ACTOR: Final = "replay"
 _ADMISSION: Final = """\
 version = 1
 [lanes.settlement]
-in_flight_max = 100000
+calls_in_flight_max = 100000
 [lanes.reservation]
-in_flight_max = 100000
+calls_in_flight_max = 100000
 [lanes.read]
-in_flight_max = 100000
+calls_in_flight_max = 100000
 """
 
 _DEADLINE_SECONDS: Final = 60.0

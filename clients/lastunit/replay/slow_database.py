@@ -50,7 +50,9 @@ class SlowDatabase:
         self.peak = 0
         self.done_count: dict[Lane, int] = dict.fromkeys(Lane, 0)
 
-    def __len__(self) -> int:
+    @property
+    def queued_count(self) -> int:
+        """Transactions that wait or are being served."""
         return sum(map(len, self._queues.values()))
 
     @property
@@ -68,7 +70,7 @@ class SlowDatabase:
             return self._database.run(work, lane=lane)
 
         self._queues[lane].append((transact, future))
-        self.peak = max(self.peak, len(self))
+        self.peak = max(self.peak, self.queued_count)
         if self._done_ms is None:
             self._done_ms = self._stage.now_ms + self._service_ms
         with self._stage.waiting():
@@ -79,7 +81,7 @@ class SlowDatabase:
         assert self._done_ms is not None
         lane = next(each for each in Lane if self._queues[each])
         transact, future = self._queues[lane].popleft()
-        self._done_ms = self._done_ms + self._service_ms if len(self) else None
+        self._done_ms = self._done_ms + self._service_ms if self.queued_count else None
         self.done_count[lane] += 1
         try:
             value = await transact()

@@ -26,11 +26,11 @@ __all__ = ["Services"]
 _ADMISSION: Final = """\
 version = 1
 [lanes.settlement]
-in_flight_max = 100000
+calls_in_flight_max = 100000
 [lanes.reservation]
-in_flight_max = 100000
+calls_in_flight_max = 100000
 [lanes.read]
-in_flight_max = 100000
+calls_in_flight_max = 100000
 """
 
 _ANY_PORT: Final = "127.0.0.1:0"
@@ -149,7 +149,7 @@ class Services:
             *("--data-address", self.ledger_address),
             *("--settlement-address", self.settlement_address),
             *("--admission-file", str(self.directory / "admission.toml")),
-            *("--log-level", "WARNING"),
+            *("--log-level", "warning"),
         ]
         if self._ledger is None:
             self._ledger = Child("ledger", command, log_directory=self.log_directory)
