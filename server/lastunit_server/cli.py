@@ -27,6 +27,20 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+# In the order of a unit's life.
+COUNTERS = (
+    "supplied",
+    "withdrawn",
+    "written_off",
+    "available",
+    "buffer",
+    "held",
+    "paying",
+    "overdue",
+    "sold",
+    "quarantine",
+)
+
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="A TOML file of settings.", metavar="FILE")
 ]
@@ -43,7 +57,7 @@ SetOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DirectoryOption = Annotated[
     Path | None,
-    typer.Option("--data-directory", help="A data directory that no server has open."),
+    typer.Option("--data-directory", help="A data directory; nothing is written."),
 ]
 FromOption = Annotated[
     int, typer.Option("--from", min=1, max=2**63 - 1, help="The first sequence to print.")
@@ -251,11 +265,7 @@ def _print_json(facts: dict[str, Any]) -> None:
 def _print_audit(facts: dict[str, Any]) -> None:
     for pool in facts["pools"]:
         name = f"{pool['sale_id']}/{pool['sku']}/{pool['pool']}"
-        counted = " ".join(
-            f"{key}={value}"
-            for key, value in pool.items()
-            if key not in {"sale_id", "sku", "pool"} and value
-        )
+        counted = " ".join(f"{key}={pool[key]}" for key in COUNTERS if pool[key])
         typer.echo(f"{name}: {counted or 'no units'}")
     for state, count in facts["reservations"].items():
         typer.echo(f"reservations {state}: {count}")

@@ -73,10 +73,12 @@ def _audit_facts(audit: stock_admin_service_pb2.AuditResponse) -> Facts:
             for found in audit.findings
         ],
         "pools": [_pool_facts(pool) for pool in audit.pools],
-        "reservations": {
-            reservation_pb2.State.Name(row.state).removeprefix("STATE_"): row.count
-            for row in audit.reservation_counts
-        },
+        "reservations": dict(
+            sorted(
+                (reservation_pb2.State.Name(row.state).removeprefix("STATE_"), row.count)
+                for row in audit.reservation_counts
+            )
+        ),
     }
 
 
@@ -93,19 +95,22 @@ def directory_audit(directory: Path) -> Facts:
     """Recovers a directory's journal without writing and checks every invariant.
 
     Args:
-        directory: A data directory that no server has open.
+        directory: A data directory; nothing is written.
 
     Returns:
         The same facts as `live_audit`.
 
     Raises:
-        TargetError: The directory is in use, is none of ours, or its journal is damaged.
+        TargetError: The directory is none of ours, or its journal is damaged.
     """
     from lastunit_server._native import NodeOpenError, audit_directory
 
     _require_directory(directory)
     try:
         facts: Facts = json.loads(audit_directory(str(directory)))
+        # As a live server says it: states without a reservation are left out.
+        counted = {state: count for state, count in facts["reservations"].items() if count}
+        facts["reservations"] = dict(sorted(counted.items()))
     except (NodeOpenError, OSError) as error:
         raise TargetError(f"{directory}: {error.args[0]}") from error
     return facts
@@ -142,7 +147,7 @@ def live_events(target: str, *, after_sequence: int, is_following: bool) -> Iter
 
 
 def directory_events(directory: Path, *, after_sequence: int) -> Iterator[Facts]:
-    """Reads events of a directory that no server has open.
+    """Reads events of a directory; nothing is written.
 
     Args:
         directory: The data directory.
@@ -152,7 +157,7 @@ def directory_events(directory: Path, *, after_sequence: int) -> Iterator[Facts]
         One JSON object an event.
 
     Raises:
-        TargetError: The directory is in use or damaged, or the position lies beyond the end.
+        TargetError: The journal is damaged, or the position lies beyond its end.
     """
     from lastunit_server._native import NodeOpenError, read_directory_events
 

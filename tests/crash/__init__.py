@@ -1,0 +1,1 @@
+"""The server is killed and its disk is damaged; what was acknowledged must stand."""
