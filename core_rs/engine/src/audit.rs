@@ -158,20 +158,14 @@ impl Auditor<'_> {
     fn count_reservation(&mut self, reservation: &Reservation) {
         let state = reservation.state;
         let person = self.ledger.root_of(reservation.person);
-        let sale_key = UsageKey {
-            person,
-            scope: Scope::Sale(reservation.sale),
-        };
+        let sale_key = UsageKey::new(person, Scope::Sale(reservation.sale));
         for piece in reservation.pieces.as_slice() {
             let rack = self.ledger.pool_at(piece.pool).rack;
             if let Some(place) = place_of(&mut self.standing[piece.pool as usize], state) {
                 *place += piece.standing();
             }
             if is_counted(state) {
-                let rack_key = UsageKey {
-                    person,
-                    scope: Scope::Rack(rack),
-                };
+                let rack_key = UsageKey::new(person, Scope::Rack(rack));
                 self.usages.entry(rack_key).or_default().units += piece.counted();
                 self.usages.entry(sale_key).or_default().units += piece.counted();
             }
@@ -334,7 +328,7 @@ impl Auditor<'_> {
             .zip(&counted)
             .filter(|(kept, counted)| kept != counted)
         {
-            let subject = self.ledger.persons[counted.0.person].person_id.clone();
+            let subject = self.ledger.persons[counted.0.person()].person_id.clone();
             self.find(
                 "limits",
                 subject,

@@ -162,7 +162,7 @@ impl Ledger {
     /// Adds units to a person's usage of a rack and of its sale.
     pub(crate) fn count(&mut self, person: Slot, sale: Slot, rack: Slot, units: Units) {
         for scope in [Scope::Rack(rack), Scope::Sale(sale)] {
-            let usage = self.usages.entry(UsageKey { person, scope }).or_default();
+            let usage = self.usages.entry(UsageKey::new(person, scope)).or_default();
             book(&mut usage.units, units);
         }
     }
@@ -172,7 +172,7 @@ impl Ledger {
         let reservation = &self.reservations[slot];
         let person = self.persons[reservation.person].root;
         let scope = Scope::Sale(reservation.sale);
-        let usage = self.usages.entry(UsageKey { person, scope }).or_default();
+        let usage = self.usages.entry(UsageKey::new(person, scope)).or_default();
         if is_unpaid {
             usage.unpaid_count += 1;
             self.live_count += 1;

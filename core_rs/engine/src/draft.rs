@@ -22,6 +22,8 @@ pub(crate) struct Refusal {
     outcome: Outcome,
     state: Option<State>,
     rack: Option<Slot>,
+    /// The name of a sku that no rack has.
+    unknown_sku: Option<Text>,
     come_back_at: Option<Millis>,
     limit: Option<&'static str>,
     conflict_field: Option<Text>,
@@ -33,6 +35,7 @@ impl Refusal {
             outcome,
             state: None,
             rack: None,
+            unknown_sku: None,
             come_back_at: None,
             limit: None,
             conflict_field: None,
@@ -45,6 +48,14 @@ impl Refusal {
             conflict_field: Some(field),
             state,
             ..Self::of(Outcome::Conflict)
+        }
+    }
+
+    /// A sku that the sale, or the reservation, has none of.
+    pub(crate) fn unknown_sku(sku: &Text) -> Self {
+        Self {
+            unknown_sku: Some(sku.clone()),
+            ..Self::of(Outcome::UnknownSku)
         }
     }
 
@@ -210,6 +221,7 @@ impl Ledger {
         reply.come_back_at = refusal.come_back_at;
         reply.limit = refusal.limit.map(Text::new_static);
         reply.conflict_field = refusal.conflict_field;
+        reply.sku = refusal.unknown_sku;
         if let Some(rack) = refusal.rack {
             reply.sku = Some(self.rack_at(rack).sku.clone());
             reply.level = Some(self.level_of(rack));
@@ -241,9 +253,9 @@ impl Ledger {
             .ok_or_else(|| Refusal::of(Outcome::UnknownSale))
     }
 
-    pub(crate) fn rack_named(&self, sale: Slot, sku: &str) -> Result<Slot, Refusal> {
+    pub(crate) fn rack_named(&self, sale: Slot, sku: &Text) -> Result<Slot, Refusal> {
         self.find_rack(sale, sku)
-            .ok_or_else(|| Refusal::of(Outcome::UnknownSku))
+            .ok_or_else(|| Refusal::unknown_sku(sku))
     }
 
     pub(crate) fn pool_named(&self, rack: Slot, pool: &str) -> Result<Slot, Refusal> {

@@ -29,7 +29,7 @@ pub struct Reply {
     pub conflict_field: Option<Text>,
     /// The reservation's state, as left by this command or as found (also on a repeat).
     pub state: Option<State>,
-    /// The sku that refused.
+    /// The sku that refused, or that is not known.
     pub sku: Option<Text>,
     /// The level of that sku.
     pub level: Option<Level>,

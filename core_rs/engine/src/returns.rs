@@ -71,7 +71,7 @@ impl Ledger {
     /// The pieces that a return may draw on; never empty.
     fn returnable(&self, slot: Slot, asked: &Return) -> Result<Vec<Piece>, Refusal> {
         let reservation = &self.reservations[slot];
-        let unknown_sku = || Refusal::of(Outcome::UnknownSku).in_state(reservation.state);
+        let unknown_sku = || Refusal::unknown_sku(&asked.sku).in_state(reservation.state);
         let rack = self
             .find_rack(reservation.sale, &asked.sku)
             .ok_or_else(unknown_sku)?;

@@ -279,15 +279,28 @@ pub(crate) struct Signature {
     pub(crate) reason: Text,
 }
 
-/// Whose usage, of what.
+/// Whose usage, of what: the person above, the scope below. One word is hashed in one step, and
+/// keeps the table small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct UsageKey {
-    pub(crate) person: Slot,
-    pub(crate) scope: Scope,
+pub(crate) struct UsageKey(u64);
+
+impl UsageKey {
+    pub(crate) fn new(person: Slot, scope: Scope) -> Self {
+        // Sales and racks are far fewer than 2^31, so a slot leaves room for its kind.
+        let scope = match scope {
+            Scope::Sale(sale) => sale << 1,
+            Scope::Rack(rack) => rack << 1 | 1,
+        };
+        Self(u64::from(person) << 32 | u64::from(scope))
+    }
+
+    pub(crate) fn person(self) -> Slot {
+        Slot::try_from(self.0 >> 32).expect("the upper half is a slot")
+    }
 }
 
 /// What a limit is counted over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     Sale(Slot),
     Rack(Slot),
@@ -379,8 +392,10 @@ impl Ledger {
     }
 
     pub(crate) fn usage(&self, person: Slot, scope: Scope) -> Usage {
-        let key = UsageKey { person, scope };
-        self.usages.get(&key).copied().unwrap_or_default()
+        self.usages
+            .get(&UsageKey::new(person, scope))
+            .copied()
+            .unwrap_or_default()
     }
 
     /// The attempts of a reservation, oldest first.

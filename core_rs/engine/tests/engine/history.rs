@@ -84,7 +84,7 @@ impl Attempts {
         match &event.body {
             EventBody::PaymentBegun(begun) => self.known.push(format!("{id} {}", begun.attempt_id)),
             EventBody::RefundBecameDue { attempt_id } => {
-                self.due.push(format!("{id} {attempt_id}"))
+                self.due.push(format!("{id} {attempt_id}"));
             }
             _ => {}
         }
@@ -166,7 +166,7 @@ fn line(random: &mut Random, now: i64, attempts: &Attempts) -> String {
 }
 
 fn reserve_line(random: &mut Random, reservation: &str, person: &str, sale: &str) -> String {
-    let lines: Vec<String> = (0..1 + random.below(3))
+    let lines: Vec<String> = (0..=random.below(3))
         .map(|_| {
             let pool = random.pick(&["", "", "", "@x", "@y"]);
             format!("{}{pool}*{}", random.pick(&["A", "B"]), 1 + random.below(2))
@@ -189,7 +189,7 @@ fn run(seed: u64) -> (BTreeSet<&'static str>, BTreeSet<Outcome>) {
         script::step(&mut world, &line);
     }
     for _ in 0..STEPS {
-        world.now += i64::try_from(random.pick(&[0, 1, 20, 100, 250])).unwrap();
+        world.now += random.pick(&[0, 1, 20, 100, 250]);
         let line = line(&mut random, world.now, &attempts);
         if line == "run" {
             world.run_due();

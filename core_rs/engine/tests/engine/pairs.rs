@@ -5,6 +5,7 @@
 //! that is missing fails the test.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use lastunit_engine::{Command, Outcome, ReleaseReason, State};
 
@@ -134,10 +135,10 @@ fn every_state_answers_every_command_as_the_matrix_says() {
     let mut differences = Vec::new();
     let mut actual_table = String::new();
     for (state_name, state, lines) in STATES {
-        actual_table += &format!("\n{state_name:<19}");
+        write!(actual_table, "\n{state_name:<19}").unwrap();
         for (command_name, line) in COMMANDS {
             let actual = cell(*state, lines, line);
-            actual_table += &format!("{actual:<13}");
+            write!(actual_table, "{actual:<13}").unwrap();
             let key = (*state_name, *command_name);
             let expected = expected
                 .get(&key)

@@ -572,10 +572,10 @@ fn check_counters(world: &World, words: &Words<'_>) {
 }
 
 fn check_level(world: &World, words: &Words<'_>) {
-    let (sale_id, sku) = match words.next().split_once('/') {
-        Some(names) => names,
-        None => panic!("a level is of sale/sku"),
-    };
+    let (sale_id, sku) = words
+        .next()
+        .split_once('/')
+        .expect("a level is of sale/sku");
     let view = world
         .ledger
         .availability(sale_id, sku)
