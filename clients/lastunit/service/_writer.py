@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import inspect
+import sqlite3
 import threading
 import time
 from collections import deque
@@ -251,9 +252,20 @@ class Writer:
             transaction.commit()
         except Exception as error:  # noqa: BLE001 - whatever it is, its callers must be told
             # Nothing of the group is durable, and the connection's state is not worth knowing.
-            self._drop_connection()
+            self._abandon_connection()
             for unit in units:
                 unit.error = unit.error or error
+
+    def _abandon_connection(self) -> None:
+        """Undoes what a failed commit may have left open, which SQLAlchemy takes for ended."""
+        if self._connection is None:
+            return
+        driver: Any = self._connection.connection.driver_connection
+        try:
+            driver.rollback()
+        except sqlite3.Error:
+            self._connection.invalidate()
+        self._drop_connection()
 
     def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None
