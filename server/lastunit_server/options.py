@@ -33,6 +33,9 @@ PING_STRIKES_MAX: Final = 2
 HANDSHAKE_TIMEOUT_MS: Final = 5 * 1000
 # More connections than this are refused before they cost memory.
 CONNECTIONS_MAX: Final = 4000
+# Calls that have arrived and wait to be taken up. Past grpc's own bounds of 1,000 and 3,000 it
+# cancels calls at random and without a word; the node refuses with a reason and when to come back.
+PENDING_CALLS_MAX: Final = 16_384
 # The settlement server's thread pool has an unbounded queue; this bounds it. Far above what
 # payment providers send, because a refusal here would break the promise that settlement is served.
 CALLS_IN_FLIGHT_MAX: Final = 4096
@@ -65,6 +68,8 @@ def listener_options(max_concurrent_streams: int) -> list[tuple[str, int]]:
         ("grpc.http2.max_ping_strikes", PING_STRIKES_MAX),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
         ("grpc.max_allowed_incoming_connections", CONNECTIONS_MAX),
+        ("grpc.server.max_pending_requests", PENDING_CALLS_MAX),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_CALLS_MAX),
         # With 1, the default, a second server on the same port starts without an error and half of
         # the calls reach a ledger that does not know the other half.
         ("grpc.so_reuseport", 0),

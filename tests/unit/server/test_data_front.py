@@ -199,6 +199,22 @@ async def test_a_stream_past_the_bound_is_refused(channel: Any, node: FakeNode) 
         stream.cancel()
 
 
+async def test_a_burst_is_answered_whole(data_address: str, node: FakeNode) -> None:
+    """4,000 calls that arrive at once over four connections are all answered, none cut off."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    channels: list[Any] = [
+        grpc.aio.insecure_channel(data_address, options=options) for _ in range(4)
+    ]
+    calls = [channels[i % 4].unary_unary(RESERVE)(b"x", timeout=30) for i in range(4000)]
+
+    replies = await asyncio.gather(*calls)
+
+    for channel in channels:
+        await channel.close()
+    assert replies == [b"x"] * 4000
+    assert len(node.submitted) == 4000
+
+
 async def test_an_unknown_method_is_unimplemented(channel: Any) -> None:
     """What the contract does not have is UNIMPLEMENTED."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
