@@ -36,6 +36,16 @@ __all__ = [
 
 _POSITION: Final = "journal"
 
+# Statements of every call are built once: building one costs more than running it.
+_LOAD_ORDER: Final = sa.select(schema.orders).where(
+    schema.orders.c.order_id == sa.bindparam("wanted")
+)
+_LOAD_ATTEMPTS: Final = (
+    sa.select(schema.order_attempts)
+    .where(schema.order_attempts.c.order_id == sa.bindparam("wanted"))
+    .order_by(schema.order_attempts.c.number)
+)
+
 
 @dataclass(frozen=True, slots=True)
 class NewOrder:
@@ -106,15 +116,12 @@ class Move:
 
 def load_order(connection: sa.Connection, order_id: str) -> sa.Row[Any] | None:
     """Returns an order, or None."""
-    query = sa.select(schema.orders).where(schema.orders.c.order_id == order_id)
-    return connection.execute(query).one_or_none()
+    return connection.execute(_LOAD_ORDER, {"wanted": order_id}).one_or_none()
 
 
 def load_attempts(connection: sa.Connection, order_id: str) -> Sequence[sa.Row[Any]]:
     """Returns the attempts of an order by number."""
-    table = schema.order_attempts
-    query = sa.select(table).where(table.c.order_id == order_id).order_by(table.c.number)
-    return connection.execute(query).all()
+    return connection.execute(_LOAD_ATTEMPTS, {"wanted": order_id}).all()
 
 
 def insert_order(connection: sa.Connection, order: NewOrder) -> bool:

@@ -38,6 +38,11 @@ AttemptRow = sa.Row[Any]
 
 _OPEN_NAMES: Final = tuple(state.value for state in OPEN_STATES)
 
+# Statements of every step are built once: building one costs more than running it.
+_LOAD: Final = sa.select(schema.attempts).where(
+    schema.attempts.c.attempt_id == sa.bindparam("wanted")
+)
+
 
 @dataclass(frozen=True, slots=True)
 class NewAttempt:
@@ -127,8 +132,7 @@ def fact_from_provider(news: News, source: str, attempt: ProviderAttempt) -> Fac
 
 def load(connection: sa.Connection, attempt_id: str) -> AttemptRow | None:
     """Returns an attempt, or None."""
-    query = sa.select(schema.attempts).where(schema.attempts.c.attempt_id == attempt_id)
-    return connection.execute(query).one_or_none()
+    return connection.execute(_LOAD, {"wanted": attempt_id}).one_or_none()
 
 
 def start(

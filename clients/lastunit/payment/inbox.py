@@ -39,6 +39,13 @@ _NEWS: Final[Mapping[CallbackKind, News]] = {
     CallbackKind.PAYMENT_CLOSED: News.CLOSE_ACKNOWLEDGED,
 }
 
+_READ_AFTER: Final = (
+    sa.select(schema.inbox)
+    .where(schema.inbox.c.inbox_id > sa.bindparam("position"))
+    .order_by(schema.inbox.c.inbox_id)
+    .limit(sa.bindparam("limit"))
+)
+
 _log: Final = logging.getLogger(__name__)
 
 
@@ -59,14 +66,9 @@ class InboxReader:
             position: `inbox_id` after which to read, 0 or more.
             limit: At most so many, 1 or more.
         """
-        query = (
-            sa.select(schema.inbox)
-            .where(schema.inbox.c.inbox_id > position)
-            .order_by(schema.inbox.c.inbox_id)
-            .limit(limit)
-        )
+        values = {"position": position, "limit": limit}
         with self._database.read() as connection:
-            return connection.execute(query).all()
+            return connection.execute(_READ_AFTER, values).all()
 
 
 class InboxWorker:
@@ -89,11 +91,11 @@ class InboxWorker:
         clock: Clock,
         schedule: Schedule,
     ) -> None:
-        self._database = database
         self._runner = runner
         self._reader = reader
         self._clock = clock
         self._schedule = schedule
+        self._position = positions.read(database, _POSITION)
 
     async def process_once(self, limit: int) -> int:
         """Acts on the next callbacks in one transaction.
@@ -104,8 +106,7 @@ class InboxWorker:
         Returns:
             How many there were; 0 means that the inbox is worked off.
         """
-        position = positions.read(self._database, _POSITION)
-        rows = self._reader.read_after(position, limit)
+        rows = self._reader.read_after(self._position, limit)
         if not rows:
             return 0
 
@@ -118,6 +119,7 @@ class InboxWorker:
             positions.save(connection, _POSITION, max(done, rows[-1].inbox_id))
 
         await self._runner.run(work, lane=Lane.SETTLEMENT)
+        self._position = max(self._position, rows[-1].inbox_id)
         return len(rows)
 
     def _act(self, connection: sa.Connection, row: sa.Row[Any]) -> None:

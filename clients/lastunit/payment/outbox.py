@@ -42,6 +42,41 @@ _RESULTS: Final[Mapping[Effect, str]] = {
 }
 
 
+def _due_settlements() -> sa.Select[Any]:
+    table = schema.settlements
+    # A later result of an attempt waits for the earlier one, so that the ledger hears them in
+    # the order in which they were learnt.
+    first = (
+        sa.select(sa.func.min(table.c.settlement_id))
+        .where(table.c.next_try_ms.is_not(None))
+        .group_by(table.c.attempt_id)
+    )
+    return (
+        sa.select(table)
+        .where(table.c.next_try_ms <= sa.bindparam("now_ms"), table.c.settlement_id.in_(first))
+        .order_by(table.c.settlement_id)
+        .limit(sa.bindparam("limit"))
+    )
+
+
+def _due_refunds() -> sa.Select[Any]:
+    table = schema.refunds
+    return (
+        sa.select(table)
+        .where(table.c.next_try_ms <= sa.bindparam("now_ms"))
+        .order_by(table.c.create_ms, table.c.attempt_id)
+        .limit(sa.bindparam("limit"))
+    )
+
+
+# Statements of every step are built once: building one costs more than running it.
+_DUE_SETTLEMENTS: Final = _due_settlements()
+_DUE_REFUNDS: Final = _due_refunds()
+_NEXT_TRIES: Final = tuple(
+    sa.select(sa.func.min(table.c.next_try_ms)) for table in (schema.settlements, schema.refunds)
+)
+
+
 class RefundState(StrEnum):
     """Where a refund stands."""
 
@@ -99,21 +134,7 @@ def due_settlements(connection: sa.Connection, now_ms: int, limit: int) -> Seque
         now_ms: The time.
         limit: At most so many, 1 or more.
     """
-    table = schema.settlements
-    # A later result of an attempt waits for the earlier one, so that the ledger hears them in
-    # the order in which they were learnt.
-    first = (
-        sa.select(sa.func.min(table.c.settlement_id))
-        .where(table.c.next_try_ms.is_not(None))
-        .group_by(table.c.attempt_id)
-    )
-    query = (
-        sa.select(table)
-        .where(table.c.next_try_ms <= now_ms, table.c.settlement_id.in_(first))
-        .order_by(table.c.settlement_id)
-        .limit(limit)
-    )
-    return connection.execute(query).all()
+    return connection.execute(_DUE_SETTLEMENTS, {"now_ms": now_ms, "limit": limit}).all()
 
 
 def update_settlement(
@@ -152,14 +173,7 @@ def add_refund(connection: sa.Connection, attempt: sa.Row[Any], *, now_ms: int) 
 
 def due_refunds(connection: sa.Connection, now_ms: int, limit: int) -> Sequence[sa.Row[Any]]:
     """Returns refunds to carry on with now, oldest first."""
-    table = schema.refunds
-    query = (
-        sa.select(table)
-        .where(table.c.next_try_ms <= now_ms)
-        .order_by(table.c.create_ms, table.c.attempt_id)
-        .limit(limit)
-    )
-    return connection.execute(query).all()
+    return connection.execute(_DUE_REFUNDS, {"now_ms": now_ms, "limit": limit}).all()
 
 
 def update_refund(connection: sa.Connection, attempt_id: str, values: Mapping[str, object]) -> None:
@@ -171,8 +185,5 @@ def update_refund(connection: sa.Connection, attempt_id: str, values: Mapping[st
 
 def next_try_ms(connection: sa.Connection) -> int | None:
     """Returns when the next settlement or refund is due, or None."""
-    soonest = [
-        connection.execute(sa.select(sa.func.min(table.c.next_try_ms))).scalar_one()
-        for table in (schema.settlements, schema.refunds)
-    ]
+    soonest = [connection.execute(query).scalar_one() for query in _NEXT_TRIES]
     return min((each for each in soonest if each is not None), default=None)

@@ -6,7 +6,7 @@ what was read. Next: `lastunit.payment.inbox`, `lastunit.payment.follower`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "read", "save"]
 
+_LOAD: Final = sa.select(schema.cursors.c.position).where(
+    schema.cursors.c.name == sa.bindparam("wanted")
+)
+
 
 def load(connection: sa.Connection, name: str) -> int:
     """Returns a position, 0 before the first save."""
-    query = sa.select(schema.cursors.c.position).where(schema.cursors.c.name == name)
-    position = connection.execute(query).scalar_one_or_none()
+    position = connection.execute(_LOAD, {"wanted": name}).scalar_one_or_none()
     return 0 if position is None else int(position)
 
 

@@ -44,6 +44,14 @@ _NEWS_OF_STATUS: Final[Mapping[ProviderStatus, News]] = {
 
 _OPEN_NAMES: Final = tuple(state.value for state in OPEN_STATES)
 
+_NEXT_ASK: Final = sa.select(sa.func.min(schema.attempts.c.next_ask_ms))
+_DUE: Final = (
+    sa.select(schema.attempts)
+    .where(schema.attempts.c.next_ask_ms <= sa.bindparam("now_ms"))
+    .order_by(schema.attempts.c.next_ask_ms, schema.attempts.c.attempt_id)
+    .limit(sa.bindparam("limit"))
+)
+
 _log: Final = logging.getLogger(__name__)
 
 
@@ -82,9 +90,8 @@ class Reconciler:
 
     def next_ask_ms(self) -> int | None:
         """Returns when the next ask is due and allowed, or None if no attempt is open."""
-        column = schema.attempts.c.next_ask_ms
         with self._database.read() as connection:
-            soonest = connection.execute(sa.select(sa.func.min(column))).scalar_one()
+            soonest = connection.execute(_NEXT_ASK).scalar_one()
         if soonest is None:
             return None
         now_ms = max(int(soonest), self._clock.now_ms())
@@ -119,15 +126,8 @@ class Reconciler:
         return await self._ask_all([row]) == 0
 
     def _due(self, now_ms: int, limit: int) -> Sequence[sa.Row[Any]]:
-        table = schema.attempts
-        query = (
-            sa.select(table)
-            .where(table.c.next_ask_ms <= now_ms)
-            .order_by(table.c.next_ask_ms, table.c.attempt_id)
-            .limit(limit)
-        )
         with self._database.read() as connection:
-            return connection.execute(query).all()
+            return connection.execute(_DUE, {"now_ms": now_ms, "limit": limit}).all()
 
     def _allowed(self, rows: Sequence[sa.Row[Any]], now_ms: int) -> Sequence[sa.Row[Any]]:
         """Returns the rows the providers' buckets have tokens for, in order."""
