@@ -48,8 +48,10 @@ Global___Durability: _TypeAlias = Durability  # noqa: Y015
 @_typing.final
 class Place(_message.Message):
     """States where a reply stands in the ledger's history.
-    A caller keeps the highest sequence it saw per epoch and sends it back in the metadata key
-    `lastunit-seen-sequence`; a server that is behind it refuses with JOURNAL_ROLLED_BACK.
+    A caller keeps the highest sequence it saw and sends it back, with the epoch it came in, in the
+    metadata keys `lastunit-seen-sequence` and `lastunit-seen-epoch` (whole numbers as text). A read
+    then shows at least that much; a server whose journal lacks it refuses every call with
+    FAILED_PRECONDITION, reason JOURNAL_ROLLED_BACK, instead of selling again.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

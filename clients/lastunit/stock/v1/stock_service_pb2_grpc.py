@@ -33,6 +33,11 @@ class StockServiceStub:
     to come back, UNAVAILABLE may be retried with the same id, DEADLINE_EXCEEDED before any effect.
     Every mutating method is idempotent by its id: the same id with the same content gives the first
     answer with `replayed`, with other content it is refused as CONFLICT.
+
+    A caller names itself in the metadata key `lastunit-caller`, by which admission and the journal
+    know it, and should send a deadline. Reservations and reads are served on one listener,
+    settlement and control on another; the wrong one answers FAILED_PRECONDITION, reason
+    WRONG_LISTENER, and names the right one.
     """
 
     def __init__(self, channel):
@@ -116,6 +121,11 @@ class StockServiceServicer:
     to come back, UNAVAILABLE may be retried with the same id, DEADLINE_EXCEEDED before any effect.
     Every mutating method is idempotent by its id: the same id with the same content gives the first
     answer with `replayed`, with other content it is refused as CONFLICT.
+
+    A caller names itself in the metadata key `lastunit-caller`, by which admission and the journal
+    know it, and should send a deadline. Reservations and reads are served on one listener,
+    settlement and control on another; the wrong one answers FAILED_PRECONDITION, reason
+    WRONG_LISTENER, and names the right one.
     """
 
     def Reserve(self, request, context):
@@ -319,6 +329,11 @@ class StockService:
     to come back, UNAVAILABLE may be retried with the same id, DEADLINE_EXCEEDED before any effect.
     Every mutating method is idempotent by its id: the same id with the same content gives the first
     answer with `replayed`, with other content it is refused as CONFLICT.
+
+    A caller names itself in the metadata key `lastunit-caller`, by which admission and the journal
+    know it, and should send a deadline. Reservations and reads are served on one listener,
+    settlement and control on another; the wrong one answers FAILED_PRECONDITION, reason
+    WRONG_LISTENER, and names the right one.
     """
 
     @staticmethod

@@ -34,6 +34,11 @@ class StockServiceStub:
     to come back, UNAVAILABLE may be retried with the same id, DEADLINE_EXCEEDED before any effect.
     Every mutating method is idempotent by its id: the same id with the same content gives the first
     answer with `replayed`, with other content it is refused as CONFLICT.
+
+    A caller names itself in the metadata key `lastunit-caller`, by which admission and the journal
+    know it, and should send a deadline. Reservations and reads are served on one listener,
+    settlement and control on another; the wrong one answers FAILED_PRECONDITION, reason
+    WRONG_LISTENER, and names the right one.
     """
 
     @_typing.overload
@@ -114,6 +119,11 @@ class StockServiceAsyncStub(StockServiceStub):
     to come back, UNAVAILABLE may be retried with the same id, DEADLINE_EXCEEDED before any effect.
     Every mutating method is idempotent by its id: the same id with the same content gives the first
     answer with `replayed`, with other content it is refused as CONFLICT.
+
+    A caller names itself in the metadata key `lastunit-caller`, by which admission and the journal
+    know it, and should send a deadline. Reservations and reads are served on one listener,
+    settlement and control on another; the wrong one answers FAILED_PRECONDITION, reason
+    WRONG_LISTENER, and names the right one.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -190,6 +200,11 @@ class StockServiceServicer(metaclass=_abc_1.ABCMeta):
     to come back, UNAVAILABLE may be retried with the same id, DEADLINE_EXCEEDED before any effect.
     Every mutating method is idempotent by its id: the same id with the same content gives the first
     answer with `replayed`, with other content it is refused as CONFLICT.
+
+    A caller names itself in the metadata key `lastunit-caller`, by which admission and the journal
+    know it, and should send a deadline. Reservations and reads are served on one listener,
+    settlement and control on another; the wrong one answers FAILED_PRECONDITION, reason
+    WRONG_LISTENER, and names the right one.
     """
 
     @_abc_1.abstractmethod
