@@ -1,4 +1,5 @@
-//! Prints flushes and records a second for groups of 1, 64 and 512 records, beside a bare write and fdatasync.
+//! Prints flushes and records a second for groups of 1, 64 and 512 records, beside a bare write and
+//! fdatasync.
 //!
 //! `cargo run --release -p lastunit-journal --example flush_rate [directory] [seconds]`
 
@@ -29,7 +30,7 @@ impl Rate {
         let flushes = self.latencies.len() as f64 / self.total.as_secs_f64();
         let at = |percent: usize| self.latencies[(self.latencies.len() - 1) * percent / 100];
         println!(
-            "{name:8} group {group:4}: {flushes:8.0} flushes/s {:10.0} records/s  p50 {:?} p99 {:?}",
+            "{name:8} group {group:4}: {flushes:6.0} flushes/s {:8.0} records/s p50 {:?} p99 {:?}",
             flushes * group as f64,
             at(50),
             at(99)
@@ -51,7 +52,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Writes as many bytes as the journal does for such a group, round and round in a file filled with zeros.
+/// Writes as many bytes as the journal does for such a group, round and round in a file filled with
+/// zeros.
 fn raw(directory: &Path, group: usize, span: Duration) -> Result<Rate, Box<dyn Error>> {
     let path = directory.join("raw");
     let file = OpenOptions::new()

@@ -1,7 +1,7 @@
 //! Records on their way to the disk: laid out, not yet sealed with checksums.
 //!
-//! Owns the bytes between `append` and the flush. Checksums are left to the flush, because only then
-//! is known what is durable, and because they cost time that the node's lock should not pay.
+//! Owns the bytes between `append` and the flush. Checksums are left to the flush, because only
+//! then is known what is durable, and because they cost time that the node's lock should not pay.
 
 use crate::limits::HEADER_BYTES;
 use crate::position::Position;

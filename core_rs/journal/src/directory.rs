@@ -1,6 +1,7 @@
 //! What the directory holds: segments without a gap, snapshots, and files that do not count.
 //!
-//! Reads names and segment headers only. Refuses a set of segments that no run of this journal leaves.
+//! Reads names and segment headers only. Refuses a set of segments that no run of this journal
+//! leaves.
 
 use std::collections::BTreeMap;
 

@@ -10,7 +10,7 @@ use std::io;
 pub enum JournalError {
     /// Another process (or another `FileStorage` of this one) owns the directory.
     #[error(
-        "journal directory {directory} is owned by {}: stop that process, or serve another directory",
+        "journal directory {directory} is owned by {}: stop it, or serve another directory",
         owner_text(*.pid)
     )]
     Owned {
@@ -33,8 +33,8 @@ pub enum JournalError {
 
     /// Bytes that were acknowledged are not what was written. Nothing was changed on disk.
     #[error(
-        "acknowledged data is damaged in {file} at offset {offset}: {problem}; nothing was changed: \
-         restore the journal directory from a copy, or verify it to see what can be read"
+        "acknowledged data is damaged in {file} at offset {offset}: {problem}; nothing was \
+         changed: restore the journal directory from a copy, or verify it to see what can be read"
     )]
     Damaged {
         /// File that holds the damage.
@@ -47,7 +47,8 @@ pub enum JournalError {
 
     /// The file was written by a version of the format that this one cannot read.
     #[error(
-        "{file} has format version {found}, this program reads {supported}: start a program that knows it"
+        "{file} has format version {found}, this program reads {supported}: \
+         start a program that knows it"
     )]
     UnsupportedVersion {
         /// File whose header was read.
@@ -60,7 +61,8 @@ pub enum JournalError {
 
     /// A write or a sync failed earlier. Every write is refused until the journal is opened again.
     #[error(
-        "the journal stopped after {cause}: restart the process, it will recover what was acknowledged"
+        "the journal stopped after a failure ({cause}): restart the process, \
+         it will recover what was acknowledged"
     )]
     Poisoned {
         /// The first failure.
@@ -94,7 +96,8 @@ pub enum JournalError {
 
     /// No allocated space is left. There is room again once a segment could be prepared.
     #[error(
-        "no journal space is left: {free_bytes} bytes are allocated, {needed_bytes} are needed: free disk space"
+        "no journal space is left: {free_bytes} bytes are allocated, {needed_bytes} are needed: \
+         free disk space"
     )]
     NoRoom {
         /// Bytes still allocated to the journal.
@@ -121,7 +124,8 @@ pub enum JournalError {
         found_ms: i64,
     },
 
-    /// Batches were written in another order than they were taken, or one was dropped. A bug of the caller.
+    /// Batches were written in another order than they were taken, or one was dropped. A bug of the
+    /// caller.
     #[error("batch {found} was handed in where batch {expected} was due")]
     BatchOrder {
         /// Number of the batch that is due.

@@ -1,7 +1,7 @@
 //! A real directory on a real disk.
 //!
-//! Keeps files open between calls, because each sync would otherwise pay for an open. Holds the lock that
-//! makes it the directory's one owner.
+//! Keeps files open between calls, because each sync would otherwise pay for an open. Holds the
+//! lock that makes it the directory's one owner.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};

@@ -1,8 +1,8 @@
 //! The open journal: one value, three kinds of thread.
 //!
-//! Owns the locks and the order they are taken in: keeper, writer, planner, index; never the other way
-//! round, and no disk work is done under planner or index. The work itself is in `planner`, `writer`,
-//! `segment` and `snapshot_writer`.
+//! Owns the locks and the order they are taken in: keeper, writer, planner, index; never the other
+//! way round, and no disk work is done under planner or index. The work itself is in `planner`,
+//! `writer`, `segment` and `snapshot_writer`.
 
 use std::io;
 use std::sync::atomic::AtomicBool;
@@ -26,10 +26,10 @@ use crate::writer::Writer;
 
 /// An open journal. Share it in an `Arc`: every call takes `&self`.
 ///
-/// Three kinds of thread meet here. Deciders call `append` (memory only, a lock held for well under a
-/// microsecond). One flusher loops `take_batch` and `write_and_sync`. One keeper calls `prepare_segment`
-/// when `is_preparation_due`, and writes snapshots. None of them waits for another's disk work, but a
-/// `seal` waits for the flush in flight.
+/// Three kinds of thread meet here. Deciders call `append` (memory only, a lock held for well under
+/// a microsecond). One flusher loops `take_batch` and `write_and_sync`. One keeper calls
+/// `prepare_segment` when `is_preparation_due`, and writes snapshots. None of them waits for
+/// another's disk work, but a `seal` waits for the flush in flight.
 #[derive(Debug)]
 pub struct Journal {
     shared: Arc<Shared>,
@@ -44,7 +44,8 @@ pub struct Journal {
     options: JournalOptions,
 }
 
-/// A thread that panicked inside left half a change behind: the rule is to stop, the files are whole.
+/// A thread that panicked inside left half a change behind: the rule is to stop, the files are
+/// whole.
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no thread panicked inside the journal")
 }
@@ -52,12 +53,12 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Journal {
     /// Recovers what the directory holds and opens it for appending under a new epoch.
     ///
-    /// Writes nothing before it has decided what the journal is. Then it clears an unfinished tail, makes
-    /// what it read durable again, writes the epoch record, and returns.
+    /// Writes nothing before it has decided what the journal is. Then it clears an unfinished tail,
+    /// makes what it read durable again, writes the epoch record, and returns.
     ///
     /// # Errors
-    /// `Damaged` if acknowledged data is not what was written, `UnsupportedVersion`, `Option`, `Storage`,
-    /// `NoRoom` if the journal is full to the last byte and so is the disk.
+    /// `Damaged` if acknowledged data is not what was written, `UnsupportedVersion`, `Option`,
+    /// `Storage`, `NoRoom` if the journal is full to the last byte and so is the disk.
     pub fn open(
         storage: Arc<dyn Storage>,
         options: JournalOptions,
@@ -106,12 +107,12 @@ impl Journal {
         Ok(())
     }
 
-    /// Adds a record to the open batch and fixes its place. Memory only. Call it before the events are
-    /// applied: after any error nothing has changed.
+    /// Adds a record to the open batch and fixes its place. Memory only. Call it before the events
+    /// are applied: after any error nothing has changed.
     ///
     /// # Errors
-    /// `NoRoom` and `BatchFull` (try again), `RecordTooLarge` and `EventCount` (never fits), `Poisoned`,
-    /// `SequenceGap` and `TimeWentBack` (bugs of the caller).
+    /// `NoRoom` and `BatchFull` (try again), `RecordTooLarge` and `EventCount` (never fits),
+    /// `Poisoned`, `SequenceGap` and `TimeWentBack` (bugs of the caller).
     pub fn append(&self, input: RecordInput<'_>) -> Result<(), JournalError> {
         self.shared.check_poison()?;
         held(&self.planner).append(input)
@@ -123,7 +124,8 @@ impl Journal {
         held(&self.planner).take()
     }
 
-    /// Writes the batch, waits for the disk, and returns the sequence up to which all is durable now.
+    /// Writes the batch, waits for the disk, and returns the sequence up to which all is durable
+    /// now.
     ///
     /// Batches are handed in in the order they were taken. Holds no lock that `append` needs.
     ///
@@ -141,9 +143,9 @@ impl Journal {
 
     /// Writes a seal if the journal is idle and not sealed yet; returns whether it wrote one.
     ///
-    /// A seal proves everything before it as acknowledged, so that later damage to the last group is
-    /// noticed. Call it after a flush when nothing waits, and at a clean stop. It carries `time_ms`
-    /// (milliseconds since the epoch), or the time of the last record if that is later.
+    /// A seal proves everything before it as acknowledged, so that later damage to the last group
+    /// is noticed. Call it after a flush when nothing waits, and at a clean stop. It carries
+    /// `time_ms` (milliseconds since the epoch), or the time of the last record if that is later.
     ///
     /// # Errors
     /// As `write_and_sync`.
@@ -156,7 +158,8 @@ impl Journal {
             if !is_idle || planner.is_sealed() {
                 return Ok(false);
             }
-            // Without room even for a seal there is none: the last group stays unproven, and that is all.
+            // Without room even for a seal there is none: the last group stays unproven, and that
+            // is all.
             if planner.append_bare(Kind::Seal, time_ms).is_err() {
                 return Ok(false);
             }
@@ -197,20 +200,23 @@ impl Journal {
         Reader::new(Arc::clone(&self.shared))
     }
 
-    /// Returns the bytes that are allocated and not yet planned for: what can be appended even if the disk is full.
+    /// Returns the bytes that are allocated and not yet planned for: what can be appended even if
+    /// the disk is full.
     #[must_use]
     pub fn free_bytes(&self) -> u64 {
         held(&self.planner).free_bytes()
     }
 
-    /// Whether `free_bytes` is under the reserve: refuse new reservations, settlement may still append.
+    /// Whether `free_bytes` is under the reserve: refuse new reservations, settlement may still
+    /// append.
     #[must_use]
     pub fn is_space_low(&self) -> bool {
         let planner = held(&self.planner);
         planner.free_bytes() < planner.reserve_bytes
     }
 
-    /// Sets the bytes kept back, clamped to what `JournalOptions` allows; more segments are then prepared ahead.
+    /// Sets the bytes kept back, clamped to what `JournalOptions` allows; more segments are then
+    /// prepared ahead.
     pub fn set_reserve_bytes(&self, reserve_bytes: u64) {
         let most = self.options.reserve_bytes_max();
         held(&self.planner).reserve_bytes = reserve_bytes.min(most);
@@ -222,12 +228,13 @@ impl Journal {
         held(&self.planner).is_preparation_due()
     }
 
-    /// Allocates and fills the next segment with zeros, ahead of its use. Takes as long as the disk takes.
-    /// Does nothing if none is due. After a full disk, wait a second or more before the next try.
+    /// Allocates and fills the next segment with zeros, ahead of its use. Takes as long as the disk
+    /// takes. Does nothing if none is due. After a full disk, wait a second or more before the next
+    /// try.
     ///
     /// # Errors
-    /// `Storage`: on a full disk the journal lives on with the space it has (try again later), any other
-    /// failure poisons it. `Poisoned`.
+    /// `Storage`: on a full disk the journal lives on with the space it has (try again later), any
+    /// other failure poisons it. `Poisoned`.
     pub fn prepare_segment(&self) -> Result<(), JournalError> {
         let _keeper = held(&self.keeper);
         self.shared.check_poison()?;
@@ -267,7 +274,8 @@ impl Journal {
     /// Starts a snapshot of the state as of `sequence`, the last event of some durable record.
     ///
     /// # Errors
-    /// `Snapshot` if `sequence` is not durable yet, is 0, ends no record, or another one is being written.
+    /// `Snapshot` if `sequence` is not durable yet, is 0, ends no record, or another one is being
+    /// written.
     pub fn start_snapshot(&self, sequence: i64) -> Result<SnapshotWriter, JournalError> {
         let claim = Claim::take(&self.is_snapshot_open).ok_or_else(|| {
             let problem = "another one is being written: finish or drop it first".to_owned();
@@ -321,7 +329,8 @@ fn planner_of(decision: &Decision, options: &JournalOptions) -> Planner {
     planner
 }
 
-/// Asks for room before writing megabytes that would not fit, and leaves nothing behind if it fails.
+/// Asks for room before writing megabytes that would not fit, and leaves nothing behind if it
+/// fails.
 fn create_if_room(storage: &dyn Storage, header: SegmentHeader) -> Result<(), JournalError> {
     let name = names::segment(header.number);
     let free_bytes = storage.free_bytes();

@@ -1,8 +1,9 @@
-//! The journal of the ledger: checksummed records in preallocated segments, group commit, snapshots, recovery.
+//! The journal of the ledger: checksummed records in preallocated segments, group commit,
+//! snapshots, recovery.
 //!
-//! Owns every file of the ledger and what "durable" means. It must not know what an event means, read a
-//! clock or start a thread: times come in as arguments, and the node decides which thread calls what.
-//! `FORMAT.md` draws the bytes; `README.md` says how the calls fit together.
+//! Owns every file of the ledger and what "durable" means. It must not know what an event means,
+//! read a clock or start a thread: times come in as arguments, and the node decides which thread
+//! calls what. `FORMAT.md` draws the bytes; `README.md` says how the calls fit together.
 //!
 //! ```
 //! use std::sync::Arc;

@@ -2,7 +2,8 @@
 //!
 //! Owns numbers only. The layout that some of them come from is drawn in `FORMAT.md`.
 
-/// Bytes of a slot: records start at multiples of it, so that after damage each possible start can be tried.
+/// Bytes of a slot: records start at multiples of it, so that after damage each possible start can
+/// be tried.
 pub const SLOT_BYTES: u32 = 64;
 
 /// Bytes of a record header and of a segment header: one slot.
@@ -14,7 +15,8 @@ pub const RECORD_BODY_BYTES_MAX: u32 = 8 << 20;
 /// Most events of one record: a sale of a million reservations that is cancelled in one command.
 pub const RECORD_EVENT_COUNT_MAX: u32 = 1_000_000;
 
-/// Most bytes that wait in the open batch. It bounds memory, one flush, and how far a torn tail can reach.
+/// Most bytes that wait in the open batch. It bounds memory, one flush, and how far a torn tail can
+/// reach.
 pub const BATCH_BYTES_MAX: u32 = 16 << 20;
 
 /// Least bytes of a segment: its header, an epoch record, the end record and a little room.
@@ -23,10 +25,12 @@ pub const SEGMENT_BYTES_MIN: u32 = 1 << 10;
 /// Most bytes of a segment: its offsets must fit 32 bits, and recovery reads a whole one.
 pub const SEGMENT_BYTES_MAX: u32 = 1 << 30;
 
-/// Bytes of a segment unless told otherwise: filled with zeros in well under a second, rolled seldom.
+/// Bytes of a segment unless told otherwise: filled with zeros in well under a second, rolled
+/// seldom.
 pub const SEGMENT_BYTES_DEFAULT: u32 = 16 << 20;
 
-/// Bytes kept back for settlement unless told otherwise: two records of 200 bytes for 20,000 reservations.
+/// Bytes kept back for settlement unless told otherwise: two records of 200 bytes for 20,000
+/// reservations.
 pub const RESERVE_BYTES_DEFAULT: u64 = 8 << 20;
 
 /// Most bytes that can be kept back; all of it is allocated ahead, and recovery reads it.
@@ -47,7 +51,8 @@ pub const PREPARED_SEGMENT_COUNT_MAX: u32 = 64;
 /// Problems that `verify` lists before it stops looking.
 pub const VERIFY_PROBLEM_COUNT_MAX: usize = 100;
 
-/// Bytes of journal between two marks of the index: what a look-up walks over at most, give or take a flush.
+/// Bytes of journal between two marks of the index: what a look-up walks over at most, give or take
+/// a flush.
 pub(crate) const MARK_BYTES: u32 = 64 << 10;
 
 /// Bytes read at once when walking through a segment.

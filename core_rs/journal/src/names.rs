@@ -1,12 +1,13 @@
 //! Names of the files, and what they say.
 //!
-//! Numbers have a fixed width, so that sorting names sorts the journal. A name that ends in `.temporary`
-//! is work that was not finished; the next opening removes it.
+//! Numbers have a fixed width, so that sorting names sorts the journal. A name that ends in
+//! `.temporary` is work that was not finished; the next opening removes it.
 
 /// Ending of a file that is being made and does not count yet.
 pub(crate) const TEMPORARY: &str = ".temporary";
 
-/// Lock file of the owner, which holds its process id. Not part of the journal: `list` leaves it out.
+/// Lock file of the owner, which holds its process id. Not part of the journal: `list` leaves it
+/// out.
 pub(crate) const OWNER: &str = "owner.lock";
 
 const SEGMENT: (&str, &str) = ("segment-", ".journal");

@@ -9,12 +9,14 @@ use crate::limits::{
 /// Settings given at each opening. All may differ from the last time.
 #[derive(Clone, Debug)]
 pub struct JournalOptions {
-    /// Bytes of each new segment, `SEGMENT_BYTES_MIN` to `SEGMENT_BYTES_MAX`, rounded down to whole slots.
+    /// Bytes of each new segment, `SEGMENT_BYTES_MIN` to `SEGMENT_BYTES_MAX`, rounded down to whole
+    /// slots.
     pub segment_bytes: u32,
-    /// Allocated bytes below which `is_space_low` says so: 0 to `RESERVE_BYTES_MAX`, and no more than
-    /// `PREPARED_SEGMENT_COUNT_MAX` segments hold.
+    /// Allocated bytes below which `is_space_low` says so: 0 to `RESERVE_BYTES_MAX`, and no more
+    /// than `PREPARED_SEGMENT_COUNT_MAX` segments hold.
     pub reserve_bytes: u64,
-    /// Ledger time of the opening in milliseconds since the epoch; raised to that of the last record.
+    /// Ledger time of the opening in milliseconds since the epoch; raised to that of the last
+    /// record.
     pub time_ms: i64,
     /// Identity of a journal created by this opening; `None` draws one at random.
     pub journal_id: Option<u128>,

@@ -232,7 +232,8 @@ impl Planner {
     }
 }
 
-/// Bytes left for records in a segment that is filled up to `offset`, with its end record kept back.
+/// Bytes left for records in a segment that is filled up to `offset`, with its end record kept
+/// back.
 fn room_after(segment_bytes: u32, offset: u32) -> u32 {
     segment_bytes
         .saturating_sub(offset)

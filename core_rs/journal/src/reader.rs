@@ -1,7 +1,7 @@
 //! Reading durable records by sequence, while others are written.
 //!
-//! Never looks past the durable end, so it never sees a record that a crash could take back. A record
-//! that is not what was written is reported and never passed over.
+//! Never looks past the durable end, so it never sees a record that a crash could take back. A
+//! record that is not what was written is reported and never passed over.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,11 +33,13 @@ impl Reader {
     /// Returns records in order, from the one that holds the event `sequence + 1` on.
     ///
     /// Stops at what is durable now, after `record_count_max` records (1 or more), or after
-    /// `READ_BODY_BYTES_MAX` bytes of bodies. Empty if nothing after `sequence` is durable. The first record
-    /// starts at or before `sequence + 1`: a caller inside a record skips the events it has.
+    /// `READ_BODY_BYTES_MAX` bytes of bodies. Empty if nothing after `sequence` is durable. The
+    /// first record starts at or before `sequence + 1`: a caller inside a record skips the events
+    /// it has.
     ///
     /// # Errors
-    /// `Damaged` if a record is not what was written, `Storage` if it cannot be read. Neither poisons.
+    /// `Damaged` if a record is not what was written, `Storage` if it cannot be read. Neither
+    /// poisons.
     pub fn read_after(
         &self,
         sequence: i64,
@@ -144,7 +146,8 @@ impl Reader {
         Err(damaged(&names::segment(1), 0, problem))
     }
 
-    /// Returns the sequence that a segment starts with, read if need be; the last there is if it is empty.
+    /// Returns the sequence that a segment starts with, read if need be; the last there is if it is
+    /// empty.
     fn learn_start(&self, number: u32, end: Position) -> Result<i64, JournalError> {
         let place = Position::new(number, HEADER_BYTES);
         let known = self.shared.index().start_sequence(number);

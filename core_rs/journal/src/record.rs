@@ -11,7 +11,8 @@ pub struct RecordInput<'a> {
     pub event_count: u32,
     /// Ledger time in milliseconds since the epoch; never less than that of the record before.
     pub time_ms: i64,
-    /// The events, encoded by the caller; up to `RECORD_BODY_BYTES_MAX` bytes. The journal never looks inside.
+    /// The events, encoded by the caller; up to `RECORD_BODY_BYTES_MAX` bytes. The journal never
+    /// looks inside.
     pub body: &'a [u8],
 }
 

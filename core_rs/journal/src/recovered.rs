@@ -8,6 +8,10 @@ use crate::reader::{Reader, Records};
 use crate::recovery;
 use crate::storage::Storage;
 
+/// How often a directory is read before damage is believed: each time its owner can only go on a
+/// little.
+const INSPECT_TRY_COUNT: u32 = 3;
+
 /// State as of a sequence, as the caller encoded it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
@@ -17,7 +21,8 @@ pub struct Snapshot {
     pub bytes: Vec<u8>,
 }
 
-/// An unfinished tail that was left out: nothing in it was ever acknowledged, or it is the last unsealed group.
+/// An unfinished tail that was left out: nothing in it was ever acknowledged, or it is the last
+/// unsealed group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
     /// Where the readable journal ends.
@@ -37,18 +42,20 @@ pub struct Recovered {
     pub last_sequence: i64,
     /// Time of the last record found, seals and openings included; `i64::MIN` in a new journal.
     pub last_time_ms: i64,
-    /// This opening's number, from 1. From `inspect`: that of the last opening, 0 if there was none.
+    /// This opening's number, from 1. From `inspect`: that of the last opening, 0 if there was
+    /// none.
     pub epoch: i64,
     /// The tail that was cut, if there was one.
     pub cut: Option<Cut>,
-    /// What an operator should know: a damaged snapshot that was passed over, files that do not belong,
-    /// a disk too full to prepare a segment.
+    /// What an operator should know: a damaged snapshot that was passed over, files that do not
+    /// belong, a disk too full to prepare a segment.
     pub notes: Vec<String>,
 }
 
 impl Recovered {
-    /// Returns a reader of the whole journal, records before the snapshot included. From `Journal::open`
-    /// it is the same as `Journal::reader`; from `inspect` it ends where the journal ended then.
+    /// Returns a reader of the whole journal, records before the snapshot included. From
+    /// `Journal::open` it is the same as `Journal::reader`; from `inspect` it ends where the
+    /// journal ended then.
     #[must_use]
     pub fn reader(&self) -> Reader {
         self.records.reader()
@@ -57,10 +64,21 @@ impl Recovered {
 
 /// Looks at a directory as recovery would, without owning it and without writing a byte.
 ///
+/// The directory may be in use: what is found is then true of some moment while it was looked at,
+/// and the tail that is being written may show as a cut.
+///
 /// # Errors
-/// As `Journal::open`. The directory of a running node may have an unfinished tail at any moment.
+/// As `Journal::open`.
 pub fn inspect(storage: Arc<dyn Storage>) -> Result<Recovered, JournalError> {
-    let decision = recovery::decide(&*storage)?;
+    let mut tries = INSPECT_TRY_COUNT;
+    let decision = loop {
+        tries -= 1;
+        match recovery::decide(&*storage) {
+            // Its owner may have gone on to a segment that was made after the directory was listed.
+            Err(JournalError::Damaged { .. }) if tries > 0 => {}
+            decided => break decided?,
+        }
+    };
     let epoch = i64::from(decision.end.tail.epoch);
     Ok(decision.into_recovered(storage, epoch).1)
 }

@@ -1,8 +1,9 @@
 //! Opening a directory: first decide what the journal is, then make it so.
 //!
-//! `decide` writes nothing. `repair` may be cut short anywhere and done again: it clears what the decision
-//! left out and makes durable what it kept, and neither changes the next decision.
+//! `decide` writes nothing. `repair` may be cut short anywhere and done again: it clears what the
+//! decision left out and makes durable what it kept, and neither changes the next decision.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::directory::Directory;
@@ -118,7 +119,18 @@ fn newest_snapshot(
     for (sequence, file_bytes) in directory.snapshots.iter().rev() {
         match snapshot::load(storage, id, *sequence, *file_bytes) {
             Ok(loaded) => return Ok(Some(loaded)),
-            Err(error @ JournalError::Storage { .. }) => return Err(error),
+            // Only one that its owner removed while we look is passed over as well.
+            Err(JournalError::Storage {
+                operation,
+                file,
+                source,
+            }) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(JournalError::Storage {
+                    operation,
+                    file,
+                    source,
+                });
+            }
             Err(error) => notes.push(format!("snapshot {sequence} was passed over: {error}")),
         }
     }
@@ -141,7 +153,7 @@ pub(crate) fn after_witness(
         let mut window = Window::new(storage, snapshot.id, place.segment, segment_bytes);
         if let Slot::Record { header, crc } = window.slot(place.offset)?
             && crc == snapshot.witness_crc
-            && header.next_sequence() == snapshot.sequence + 1
+            && header.next_sequence() - 1 == snapshot.sequence
         {
             return Ok(Tail::after(place, &header, crc));
         }
@@ -158,8 +170,9 @@ pub(crate) fn after_witness(
 
 /// Clears the tail that was left out and writes the last group once more.
 ///
-/// The last group may stand in the system's memory only: its flush may have failed in a process that
-/// then died, and a later sync that succeeds proves nothing about it. Writing the same bytes again does.
+/// The last group may stand in the system's memory only: its flush may have failed in a process
+/// that then died, and a later sync that succeeds proves nothing about it. Writing the same bytes
+/// again does.
 pub(crate) fn repair(storage: &dyn Storage, decision: &Decision) -> Result<(), JournalError> {
     for name in &decision.directory.temporaries {
         let removed = storage.remove(name);

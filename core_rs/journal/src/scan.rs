@@ -1,8 +1,9 @@
 //! Following the journal record by record to its end, and judging what stands there.
 //!
-//! Owns the group rule: after the first slot that is no record, a later record that was written when that
-//! slot was already durable proves that acknowledged data is damaged: refuse. Without such a proof
-//! it is the unfinished tail of one flush: cut. Writes nothing. `FORMAT.md` argues the rule.
+//! Owns the group rule: after the first slot that is no record, a later record that was written
+//! when that slot was already durable proves that acknowledged data is damaged: refuse. Without
+//! such a proof it is the unfinished tail of one flush: cut. Writes nothing. `FORMAT.md` argues the
+//! rule.
 
 use crate::bytes::is_zero;
 use crate::directory::Directory;
@@ -104,7 +105,8 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Refuses if what stands at `place`, behind the end, cannot be from the flush that the crash cut short.
+/// Refuses if what stands at `place`, behind the end, cannot be from the flush that the crash cut
+/// short.
 fn check_behind(
     end: Position,
     what: &str,

@@ -1,7 +1,8 @@
 //! The header of a segment, and how a segment comes to be.
 //!
-//! A segment is made under a temporary name, filled with zeros, synced, renamed, and its name synced. So
-//! a segment with its final name is always whole, and a flush into it changes neither its length nor its blocks.
+//! A segment is made under a temporary name, filled with zeros, synced, renamed, and its name
+//! synced. So a segment with its final name is always whole, and a flush into it changes neither
+//! its length nor its blocks.
 
 use crate::bytes::{CRC_AT, Header, header_crc, put, take};
 use crate::error::JournalError;

@@ -136,7 +136,8 @@ impl Shared {
         }
     }
 
-    // A panic while the index is held leaves marks that are all true, so the lock's own poison is passed over.
+    // A panic while the index is held leaves marks that are all true, so the lock's own poison is
+    // passed over.
     pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,7 +1,8 @@
 //! The header of a record: its fields, its bytes, and when it is valid.
 //!
-//! A header's checksum is seeded with the journal's identity and the record's place, so a record is valid
-//! in one place of one journal only. Whether it *continues* the journal is for `tail.rs` to say.
+//! A header's checksum is seeded with the journal's identity and the record's place, so a record is
+//! valid in one place of one journal only. Whether it *continues* the journal is for `tail.rs` to
+//! say.
 
 use crate::bytes::{CRC_AT, Header, header_crc, put, take};
 use crate::limits::{RECORD_BODY_BYTES_MAX, RECORD_EVENT_COUNT_MAX, record_bytes};
@@ -92,7 +93,8 @@ impl RecordHeader {
         (bytes, crc)
     }
 
-    /// Returns the header and its checksum if these bytes are a record of this journal in this place.
+    /// Returns the header and its checksum if these bytes are a record of this journal in this
+    /// place.
     pub(crate) fn decode(bytes: &Header, id: JournalId, position: Position) -> Option<(Self, u32)> {
         if take(bytes, 0) != MAGIC {
             return None;

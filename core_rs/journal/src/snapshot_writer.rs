@@ -1,4 +1,5 @@
-//! Writing a snapshot beside the running journal: under a temporary name, synced, renamed, synced again.
+//! Writing a snapshot beside the running journal: under a temporary name, synced, renamed, synced
+//! again.
 //!
 //! Runs on the keeper's thread and takes no lock that appends or flushes need.
 
@@ -105,8 +106,8 @@ impl SnapshotWriter {
     /// Adds the next chunk of the state, of any length.
     ///
     /// # Errors
-    /// `Storage` on a full disk (the journal lives on) or another failure (the journal is poisoned),
-    /// `Snapshot` past `SNAPSHOT_BYTES_MAX`.
+    /// `Storage` on a full disk (the journal lives on) or another failure (the journal is
+    /// poisoned), `Snapshot` past `SNAPSHOT_BYTES_MAX`.
     pub fn write(&mut self, chunk: &[u8]) -> Result<(), JournalError> {
         let body_bytes = self.body_bytes() + chunk.len() as u64;
         if body_bytes > SNAPSHOT_BYTES_MAX {

@@ -1,7 +1,8 @@
 //! What the journal asks of a disk: one flat directory of files, in eight calls.
 //!
-//! Owns the trait only. `FileStorage` answers it with a real directory, `testing::MemoryStorage` with a
-//! disk that can fail. Implementations must not retry, reorder or cache: the journal decides what a failure means.
+//! Owns the trait only. `FileStorage` answers it with a real directory, `testing::MemoryStorage`
+//! with a disk that can fail. Implementations must not retry, reorder or cache: the journal decides
+//! what a failure means.
 
 use std::io;
 
@@ -34,15 +35,15 @@ pub trait Storage: Send + Sync {
     /// Writes all of `bytes` at `offset`, creating the file or growing it where needed.
     ///
     /// # Errors
-    /// `WriteZero` if fewer bytes were taken (they are not tried again), `StorageFull` on a full disk,
-    /// else what the system says. After an error the bytes may be there in part.
+    /// `WriteZero` if fewer bytes were taken (they are not tried again), `StorageFull` on a full
+    /// disk, else what the system says. After an error the bytes may be there in part.
     fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
     /// Makes the bytes and the length of the file durable.
     ///
     /// # Errors
-    /// What the system says. After an error nothing is known of what was written since the last success,
-    /// and a second call that succeeds proves nothing.
+    /// What the system says. After an error nothing is known of what was written since the last
+    /// success, and a second call that succeeds proves nothing.
     fn sync(&self, name: &str) -> io::Result<()>;
 
     /// Gives the file another name, replacing a file that has it.

@@ -17,7 +17,8 @@ pub(crate) struct Tail {
     pub(crate) chain: u32,
     pub(crate) time_ms: i64,
     pub(crate) epoch: u32,
-    /// Start of the last record's group: everything before it was durable when the group was written.
+    /// Start of the last record's group: everything before it was durable when the group was
+    /// written.
     pub(crate) group: Position,
     /// Where the last record ended, in the same segment as its group.
     pub(crate) group_end: Position,

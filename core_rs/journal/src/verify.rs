@@ -1,6 +1,7 @@
 //! Checking a journal at rest: every record of every segment, every snapshot.
 //!
-//! Goes on behind damage, unlike recovery, so that an operator sees what can still be read. Writes nothing.
+//! Goes on behind damage, unlike recovery, so that an operator sees what can still be read. Writes
+//! nothing.
 
 use crate::directory::Directory;
 use crate::error::JournalError;
@@ -160,7 +161,8 @@ fn damage_place(error: &JournalError) -> Option<Position> {
     ))
 }
 
-/// Returns the state from which the next whole record behind `place` can be followed, if there is one.
+/// Returns the state from which the next whole record behind `place` can be followed, if there is
+/// one.
 fn next_record(scan: &Scan<'_>, place: Position) -> Result<Option<Tail>, JournalError> {
     let mut offset = place.offset.max(HEADER_BYTES);
     for (number, segment_bytes) in scan.directory.after(place.segment - 1) {

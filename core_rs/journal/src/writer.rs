@@ -1,7 +1,7 @@
 //! One flush: checksums, write, sync, publish.
 //!
-//! The only code that changes a segment in use. Its lock is what keeps one flush in flight; it is never
-//! held together with a wait for anything but the disk.
+//! The only code that changes a segment in use. Its lock is what keeps one flush in flight; it is
+//! never held together with a wait for anything but the disk.
 
 use std::sync::Arc;
 
@@ -20,7 +20,8 @@ pub(crate) struct Writer {
     shared: Arc<Shared>,
     next_batch: u64,
     chain: u32,
-    /// Raised by the epoch record itself: an end record that makes room for it is of the epoch before.
+    /// Raised by the epoch record itself: an end record that makes room for it is of the epoch
+    /// before.
     epoch: u32,
     durable_sequence: i64,
 }

@@ -50,11 +50,11 @@ impl Model {
                 let _failed = self.work(&journal);
             }
             // A process that dies without a power cut leaves what the system has in memory.
-            if !self.random.is_one_in(4) {
+            if self.random.is_one_in(4) {
+                self.storage.crash_with(usize::MAX, &mut |_| Fate::Kept);
+            } else {
                 let mut random = Random::new(self.random.next_u64());
                 self.storage.crash(&mut random);
-            } else {
-                self.storage.crash_with(usize::MAX, &mut |_| Fate::Kept);
             }
             self.crash_count += 1;
         }
@@ -218,8 +218,8 @@ fn acknowledged_records_survive_whatever_fails() {
 
 #[test]
 fn every_outcome_of_a_power_cut_in_one_small_flush_is_lawful() {
-    // Two durable records, then a flush of three that is cut short: every combination of lost, kept and
-    // torn over its sectors.
+    // Two durable records, then a flush of three that is cut short: every combination of lost, kept
+    // and torn over its sectors.
     let prepare = || {
         let storage = Arc::new(MemoryStorage::new());
         let (journal, _) = Journal::open(storage.clone(), small(4096)).expect("opens");

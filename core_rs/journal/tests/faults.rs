@@ -1,4 +1,5 @@
-//! The N-th change fails, for every N and every kind of failure: stop at once, lose nothing acknowledged.
+//! The N-th change fails, for every N and every kind of failure: stop at once, lose nothing
+//! acknowledged.
 
 mod support;
 
@@ -22,7 +23,8 @@ struct Run {
     is_complete: bool,
 }
 
-/// Opens, appends in groups, rolls, seals and takes snapshots, until something fails or all is done.
+/// Opens, appends in groups, rolls, seals and takes snapshots, until something fails or all is
+/// done.
 fn run(storage: &Arc<MemoryStorage>) -> Run {
     let mut run = Run::default();
     let Ok((journal, _)) = try_open(storage, SEGMENT_BYTES) else {
@@ -146,8 +148,9 @@ fn any_failed_change_and_a_power_cut_after_it_lose_nothing_acknowledged() {
 
 #[test]
 fn failed_sync_that_the_next_process_cannot_see_is_made_good_before_it_serves() {
-    // The first process dies of a failed sync: the bytes are in memory, the system holds them for clean.
-    // The second reads them, so it must write them again: a sync alone would leave nothing on the disk.
+    // The first process dies of a failed sync: the bytes are in memory, the system holds them for
+    // clean. The second reads them, so it must write them again: a sync alone would leave nothing
+    // on the disk.
     let storage = Arc::new(MemoryStorage::new());
     let (journal, _) = open(&storage, 4096);
     for sequence in 1..=3 {

@@ -173,6 +173,29 @@ fn readers_beside_the_writer_see_each_durable_record_once_in_order() {
     assert!(recovered.snapshot.is_some());
 }
 
+#[test]
+fn directory_in_use_is_never_taken_for_damaged() {
+    const LAST: i64 = 2000;
+    let directory = tempfile::tempdir().expect("a directory");
+    let (journal, _) = open(directory.path());
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Acquire) {
+                let durable = journal.durable_sequence();
+                let storage = FileStorage::open_read_only(directory.path()).expect("there");
+                let mut recovered = inspect(Arc::new(storage)).expect("it is whole");
+                replay(&mut recovered);
+                assert!(recovered.last_sequence >= durable);
+            }
+        });
+        for sequence in 1..=LAST {
+            flush(&journal, sequence..=sequence);
+        }
+        is_done.store(true, Ordering::Release);
+    });
+}
+
 /// Appends from one thread and flushes from another, as a node does.
 fn write_beside(journal: &Journal, last: i64) {
     thread::scope(|scope| {

@@ -1,4 +1,5 @@
-//! Rolling to the next segment, limits of records and batches, and what happens when space runs out.
+//! Rolling to the next segment, limits of records and batches, and what happens when space runs
+//! out.
 
 mod support;
 

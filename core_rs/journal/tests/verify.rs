@@ -66,11 +66,11 @@ fn each_damaged_record_is_named_and_those_behind_it_are_counted() {
 fn record_places(image: &Image) -> Vec<usize> {
     let storage = Arc::new(MemoryStorage::from_image(image));
     let recovered = lastunit_journal::inspect(storage).expect("whole");
-    let records = recovered
-        .records
-        .map(|record| record.expect("whole").position);
-    let first = records.filter(|position| position.segment == 1);
-    first.map(|position| position.offset as usize).collect()
+    let records = recovered.reader().read_after(0, usize::MAX).expect("whole");
+    let first = records.iter().filter(|record| record.position.segment == 1);
+    first
+        .map(|record| record.position.offset as usize)
+        .collect()
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! A directory in memory with the faults of real ones.
 //!
-//! What is written is visible at once and durable after a sync; names are durable after a sync of the
-//! directory. `crash` leaves what a power loss could leave. Faults are planned by the number of the change.
+//! What is written is visible at once and durable after a sync; names are durable after a sync of
+//! the directory. `crash` leaves what a power loss could leave. Faults are planned by the number of
+//! the change.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -17,7 +18,8 @@ pub type Image = BTreeMap<String, Vec<u8>>;
 /// How a planned change fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The device reports an error. Of a write, half is done; of a sync, nothing, and it is forgotten.
+    /// The device reports an error. Of a write, half is done; of a sync, nothing, and it is
+    /// forgotten.
     Device,
     /// The disk is full. Of a write, half is done.
     Full,
@@ -88,7 +90,8 @@ impl MemoryStorage {
             .collect()
     }
 
-    /// Changes the bytes of a file behind the journal's back, as a failing disk does; their number stays.
+    /// Changes the bytes of a file behind the journal's back, as a failing disk does; their number
+    /// stays.
     ///
     /// # Panics
     /// If there is no such file.
@@ -120,7 +123,8 @@ impl MemoryStorage {
     }
 
     /// Cuts the power and switches on again: each sector that was written and not synced is lost,
-    /// kept or torn, and the changes of names since the last sync of the directory are there up to some point.
+    /// kept or torn, and the changes of names since the last sync of the directory are there up to
+    /// some point.
     pub fn crash(&self, random: &mut Random) {
         let kept = random.below(self.pending_name_count() as u64 + 1);
         let kept = usize::try_from(kept).unwrap_or_default();
@@ -131,7 +135,8 @@ impl MemoryStorage {
         });
     }
 
-    /// As `crash`, with the fate of each sector (in the order of `dirty_sectors`) and of the names given.
+    /// As `crash`, with the fate of each sector (in the order of `dirty_sectors`) and of the names
+    /// given.
     pub fn crash_with(&self, kept_names: usize, fate: &mut dyn FnMut(usize) -> Fate) {
         let mut disk = self.disk();
         let pending = std::mem::take(&mut disk.pending);

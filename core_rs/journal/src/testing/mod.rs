@@ -1,7 +1,7 @@
 //! A disk in memory that fails on demand, for this crate's tests and for simulators of a node.
 //!
-//! Shipped only under the feature `testing`. Must not decide what a journal should do: it only behaves
-//! as badly as real disks are known to.
+//! Shipped only under the feature `testing`. Must not decide what a journal should do: it only
+//! behaves as badly as real disks are known to.
 
 mod content;
 mod memory_storage;
