@@ -163,6 +163,11 @@ class Exchange:
             self._task = self._loop.create_task(self._run())
         return future
 
+    def renew(self) -> None:
+        """Leaves the stream for a new one, which carries what is seen by now."""
+        if self._call is not None:
+            self._call.cancel()
+
     async def close(self, grace_seconds: float) -> None:
         """Ends the stream once everything pending is answered or the grace is over.
 
@@ -232,8 +237,8 @@ class Exchange:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
                     raise
-                # We gave the stream up ourselves because it answered nothing in time.
-                return Failure(grpc.StatusCode.UNAVAILABLE, "the stream stood still")
+                # We left the stream ourselves: it answered nothing in time, or has to be renewed.
+                return Failure(grpc.StatusCode.UNAVAILABLE, "the stream was left")
             if response is grpc.aio.EOF:
                 code = await call.code()
                 if code is grpc.StatusCode.OK:

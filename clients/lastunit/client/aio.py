@@ -148,6 +148,8 @@ class StockClient:
     def forget_seen(self) -> None:
         """Accepts a ledger that has lost what it told, after a RolledBackError was handled."""
         self._seen.forget()
+        for exchange in (self._data, self._settlement):
+            exchange.renew()
 
     # --- reservations ---
 

@@ -1,0 +1,1 @@
+"""The client library against the real ledger server."""
