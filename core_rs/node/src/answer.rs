@@ -43,10 +43,13 @@ pub enum Completion {
     Call(Box<dyn FnOnce(Answer) + Send>),
 }
 
+/// Answers of one port, each with its ticket.
+type PortAnswers = (Arc<dyn AnswerPort>, Vec<(u64, Answer)>);
+
 /// Answers gathered by port, so that a port is told once.
 #[derive(Default)]
 pub(crate) struct Deliveries {
-    ports: Vec<(Arc<dyn AnswerPort>, Vec<(u64, Answer)>)>,
+    ports: Vec<PortAnswers>,
 }
 
 impl Deliveries {

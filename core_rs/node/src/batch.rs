@@ -19,7 +19,7 @@ use crate::shared::Shared;
 
 /// What was decided of one operation, to be encoded without the lock.
 enum Answered {
-    Command(Decided),
+    Command(Box<Decided>),
     Query(Shown, Order),
 }
 
@@ -124,7 +124,9 @@ fn decide(
 
 fn decide_one(core: &mut Core, operation: &Operation) -> Result<Answered, Fault> {
     match &operation.request {
-        Request::Command(command) => core.execute(command).map(Answered::Command),
+        Request::Command(command) => core
+            .execute(command)
+            .map(|decided| Answered::Command(Box::new(decided))),
         Request::Query(query) => {
             let order = core.order();
             let shown = query::look(&core.ledger, query);

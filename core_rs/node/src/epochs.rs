@@ -53,7 +53,7 @@ impl Epochs {
 
     /// Reads what `to_bytes` wrote; None if it is something else.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() % ENTRY_BYTES != 0 {
+        if !bytes.len().is_multiple_of(ENTRY_BYTES) {
             return None;
         }
         let mut epochs = Self::default();

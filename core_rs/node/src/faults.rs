@@ -3,7 +3,7 @@
 //! Owns: every reason that the node gives. Must not: know gRPC beyond the code, or find out what is
 //! wrong. Where next: `serve.rs`.
 
-use lastunit_admission::{Denial, Nanos, Refusal};
+use lastunit_admission::{Nanos, Refusal};
 use lastunit_engine::{Millis, Sequence};
 use lastunit_journal::JournalError;
 use lastunit_wire::{Code, Fault};
@@ -169,22 +169,19 @@ pub(crate) fn refused(refusal: &Refusal) -> Fault {
             .fact("cost_millionths", refusal.cost)
             .fact("violation_count", refusal.violation_count)
     };
-    match (refusal.first.denial, refusal.retry_after) {
-        (Denial::NotNow { .. }, Some(retry_after)) => {
-            let millis = millis_up(retry_after);
-            let message = format!(
-                "the {lane} lane does not let the call in now ({bucket}); try again in {millis} ms"
-            );
-            base(Code::ResourceExhausted, bucket, message).with_retry_after(millis)
-        }
-        _ => {
-            let message = format!(
-                "the call costs more than its bucket in the {lane} lane can ever hold ({bucket}); \
-                 send less at once"
-            );
-            base(Code::InvalidArgument, "COST_EXCEEDS_BURST", message)
-        }
-    }
+    // A time to come back is given exactly when waiting helps.
+    let Some(retry_after) = refusal.retry_after else {
+        let message = format!(
+            "the call costs more than its bucket in the {lane} lane can ever hold ({bucket}); send \
+             less at once"
+        );
+        return base(Code::InvalidArgument, "COST_EXCEEDS_BURST", message);
+    };
+    let millis = millis_up(retry_after);
+    let message = format!(
+        "the {lane} lane does not let the call in now ({bucket}); try again in {millis} ms"
+    );
+    base(Code::ResourceExhausted, bucket, message).with_retry_after(millis)
 }
 
 /// Rounded up: a caller that comes back then finds its tokens.

@@ -228,13 +228,13 @@ impl Node {
         if let Some(answer) = self.submit(call, completion) {
             return answer;
         }
-        let received = match call.deadline {
+        let arrived = match call.deadline {
             None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(deadline) => {
                 receiver.recv_timeout(deadline.saturating_duration_since(Instant::now()))
             }
         };
-        received.unwrap_or_else(|error| match error {
+        arrived.unwrap_or_else(|error| match error {
             RecvTimeoutError::Timeout => Answer::fault(&faults::answer_too_late()),
             RecvTimeoutError::Disconnected => {
                 Answer::fault(&faults::not_serving(Phase::Closed, ""))

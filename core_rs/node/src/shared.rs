@@ -113,8 +113,8 @@ impl Shared {
 
     pub(crate) fn end_all(&self, fault: &Fault) {
         let end = Answer::fault(fault);
-        self.waiters.end(end.clone());
-        self.watches.end(end);
+        self.waiters.end(&end);
+        self.watches.end(&end);
     }
 
     /// Runs work; a panic in it poisons the node instead of the thread's other work.

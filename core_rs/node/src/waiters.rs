@@ -89,7 +89,7 @@ impl Waiters {
     }
 
     /// Answers everything in line, and everything that comes, with `end`.
-    pub(crate) fn end(&self, end: Answer) {
+    pub(crate) fn end(&self, end: &Answer) {
         let mut left = {
             let mut line = self.line();
             line.end = Some(end.clone());
@@ -177,7 +177,7 @@ mod tests {
         let order = Arc::default();
         let waiters = Waiters::new(5);
         assert!(waiters.wait(6, waiter(&order, b"never")).is_none());
-        waiters.end(Answer {
+        waiters.end(&Answer {
             code: 14,
             body: b"end".to_vec(),
         });

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use lastunit_engine::{AvailabilityView, Ledger, Outcome, Sequence, Text};
+use lastunit_engine::{Outcome, Sequence, Text};
 use lastunit_wire::{Fault, Method, Query, Request};
 
 use crate::answer::{Answer, Completion, Deliveries};
@@ -99,7 +99,7 @@ impl WatchBoard {
     }
 
     /// Answers all that ask, and all that will, with `end`.
-    pub(crate) fn end(&self, end: Answer) {
+    pub(crate) fn end(&self, end: &Answer) {
         let asking = {
             let mut board = self.board();
             board.end = Some(end.clone());
@@ -165,10 +165,10 @@ impl Watch {
             }
             state.completion = Some(completion);
         }
-        if let Some(end) = self.shared.watches.ask(Arc::clone(&self.entry)) {
-            if let Some(completion) = self.entry.state().completion.take() {
-                Deliveries::send_one(completion, end);
-            }
+        if let Some(end) = self.shared.watches.ask(Arc::clone(&self.entry))
+            && let Some(completion) = self.entry.state().completion.take()
+        {
+            Deliveries::send_one(completion, end);
         }
         Ok(())
     }
@@ -255,7 +255,7 @@ fn put_back(shared: &Shared, left: Vec<Arc<Entry>>) {
         board.end.clone()
     };
     if let Some(end) = end {
-        watches.end(end);
+        watches.end(&end);
     }
 }
 
@@ -302,10 +302,14 @@ fn look(shared: &Shared, state: &State) -> Result<(Availabilities, Order, Sequen
     let mut core = shared.lock(Urgency::Ordinary)?;
     let mut order = core.order();
     let first = order.as_of;
-    let Some(known) = core.ledger.skus(&state.sale_id) else {
+    let Some(changed) = core.ledger.sale_changed_sequence(&state.sale_id) else {
         found.outcome = Outcome::UnknownSale;
         return Ok((found, order, first));
     };
+    if changed <= state.shown {
+        return Ok((found, order, first));
+    }
+    let known = core.ledger.skus(&state.sale_id).unwrap_or_default();
     let asked = if state.skus.is_empty() {
         &known
     } else {
@@ -317,22 +321,16 @@ fn look(shared: &Shared, state: &State) -> Result<(Availabilities, Order, Sequen
             core = shared.lock(Urgency::Ordinary)?;
             order = core.order();
         }
-        match news(&core.ledger, state, sku) {
-            Some(Some(view)) => found.list.push(view),
-            Some(None) => {}
-            None => {
-                found.outcome = Outcome::UnknownSku;
-                found.sku = sku.clone();
-                found.list.clear();
-                break;
-            }
+        let Some(changed) = core.ledger.changed_sequence(&state.sale_id, sku) else {
+            found.outcome = Outcome::UnknownSku;
+            found.sku = sku.clone();
+            found.list.clear();
+            break;
+        };
+        if changed > state.shown {
+            let view = core.ledger.availability(&state.sale_id, sku);
+            found.list.extend(view);
         }
     }
     Ok((found, order, first))
-}
-
-/// None if the sku is not known, else its view if it changed since the last message.
-fn news(ledger: &Ledger, state: &State, sku: &str) -> Option<Option<AvailabilityView>> {
-    let view = ledger.availability(&state.sale_id, sku)?;
-    Some((view.changed_sequence > state.shown).then_some(view))
 }

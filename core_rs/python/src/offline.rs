@@ -11,6 +11,10 @@ use crate::errors;
 
 /// Recovers the journal of a directory without writing and checks every invariant.
 #[pyfunction]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "Python gives a path of its own"
+)]
 pub(crate) fn audit_directory(py: Python<'_>, path: PathBuf) -> PyResult<String> {
     py.detach(|| lastunit_node::audit_directory(&path))
         .map_err(|error| errors::open(&error))
@@ -18,6 +22,10 @@ pub(crate) fn audit_directory(py: Python<'_>, path: PathBuf) -> PyResult<String>
 
 /// Reads events of a directory without writing.
 #[pyfunction]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "Python gives a path of its own"
+)]
 pub(crate) fn read_directory_events(
     py: Python<'_>,
     path: PathBuf,

@@ -60,9 +60,10 @@ fn four_thousand_operations_are_answered_in_their_order() {
     let mut last_number = 0;
     for (index, reply) in replies.iter().enumerate() {
         let reply = reserved(reply);
-        let expected = match index < 1_000 {
-            true => contract::Outcome::Ok,
-            false => contract::Outcome::SoldOut,
+        let expected = if index < 1_000 {
+            contract::Outcome::Ok
+        } else {
+            contract::Outcome::SoldOut
         };
         assert_eq!(expected, outcome(reply.result.as_ref()), "{index}");
         let place = reply.place.unwrap();

@@ -167,11 +167,11 @@ pub(crate) fn wait_until(what: &str, mut is_there: impl FnMut() -> bool) {
     }
 }
 
-fn instant(millis: i64) -> Option<prost_types::Timestamp> {
-    Some(prost_types::Timestamp {
+fn instant(millis: i64) -> prost_types::Timestamp {
+    prost_types::Timestamp {
         seconds: millis / 1_000,
         nanos: i32::try_from(millis % 1_000 * 1_000_000).unwrap(),
-    })
+    }
 }
 
 /// Makes an open sale of one sku in one pool.
@@ -198,7 +198,7 @@ pub(crate) fn put_sale_request(opens: i64) -> contract::PutSaleRequest {
         actor: "tester".into(),
         reason: "test".into(),
         sale_id: SALE.into(),
-        opens_time: instant(opens),
+        opens_time: Some(instant(opens)),
         ..Default::default()
     }
 }
@@ -259,7 +259,7 @@ pub(crate) fn settle(reservation_id: &str) -> contract::SettlePaymentRequest {
 
 pub(crate) fn set_clock(now: i64) -> contract::SetClockRequest {
     contract::SetClockRequest {
-        now_time: instant(now),
+        now_time: Some(instant(now)),
     }
 }
 
