@@ -1,9 +1,9 @@
 //! Measures the engine alone: nanoseconds per decision and bytes per live reservation.
 //!
 //! `cargo run --release -p lastunit-engine --example throughput -- [reservations]`, by default
-//! 200,000, each of a person of its own. One thread, commands built beforehand, no journal. Bytes are
-//! resident memory before and after. Time is the processor's, so that other work on the machine does
-//! not count (Linux).
+//! 200,000, each of a person of its own. One thread, commands built beforehand, no journal. Bytes
+//! are resident memory before and after. Time is the processor's, so that other work on the machine
+//! does not count (Linux).
 
 #![expect(clippy::print_stdout, reason = "the figures are the purpose")]
 

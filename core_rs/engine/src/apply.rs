@@ -1,5 +1,5 @@
-//! Owns the two doors of the ledger: `decide`, which says what would happen, and `apply`, which makes
-//! it so.
+//! Owns the two doors of the ledger: `decide`, which says what would happen, and `apply`, which
+//! makes it so.
 //!
 //! `decide` reads: check fields, look up the id, look up the state, decide; it changes nothing.
 //! `apply` decides nothing: an event has every fact, and one that does not fit stops the process.

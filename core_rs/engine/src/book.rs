@@ -1,4 +1,5 @@
-//! Owns the bookkeeping under `apply`: counters, timers, usage and lists follow a reservation's state.
+//! Owns the bookkeeping under `apply`: counters, timers, usage and lists follow a reservation's
+//! state.
 //!
 //! Must not decide and must not fail: what can't be booked is a bug, and an assertion stops the
 //! process before a wrong number is told. Next: `apply.rs`.

@@ -15,7 +15,7 @@ use crate::reply::{Answer, Decision};
 use crate::state::Ledger;
 
 impl Ledger {
-    /// The first instant at which a sale's reservations may expire; `Millis::MAX` if it isn't known.
+    /// The first instant at which a sale's reservations may expire; `Millis::MAX` if nobody knows.
     pub(crate) fn brake_end(&self, sale: Slot) -> Millis {
         let explicit = match (self.brake.is_on, self.brake.until) {
             (false, _) => Millis::MIN,

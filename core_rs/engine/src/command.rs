@@ -1,7 +1,7 @@
 //! Owns the commands: everything a caller, an operator or a timer can ask of the ledger.
 //!
-//! Must not know what a command does. The door checks fields against the contract, `check.rs` checks
-//! them again. Next: `event.rs`.
+//! Must not know what a command does. The door checks fields against the contract, `check.rs`
+//! checks them again. Next: `event.rs`.
 
 use alloc::vec::Vec;
 
@@ -13,8 +13,8 @@ use crate::outcome::{Disposition, PaymentResult, ReleaseReason, SaleState};
 /// One command with who asks and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
-    /// The client's id of this command; empty for [`Action::Reserve`] (its id is the reservation's),
-    /// for [`Action::BeginPayment`] (its id is the attempt's) and for timers.
+    /// The client's id of this command; empty for [`Action::Reserve`] (its id is the
+    /// reservation's), for [`Action::BeginPayment`] (its id is the attempt's) and for timers.
     pub request_id: Text,
     /// Who called, as the door knows it; journaled, not compared on a repeat. Empty for timers.
     pub caller: Text,

@@ -2,7 +2,7 @@
 //!
 //! Must not hold behaviour beyond checking a form. Next: `limits.rs`.
 
-/// An owned text: an id, a reason or evidence. Up to 23 bytes live inline, a clone never copies more.
+/// An owned text: an id, a reason or evidence. Up to 23 bytes live inline; a clone copies no more.
 pub type Text = smol_str::SmolStr;
 
 /// Ledger time in milliseconds since the Unix epoch, or a span in milliseconds.
@@ -21,7 +21,7 @@ pub fn is_id(text: &str) -> bool {
         && text.bytes().all(|byte| IS_ID_BYTE[usize::from(byte)])
 }
 
-/// By byte, whether an id may have it. Several ids are checked in every command, so this is a look-up.
+/// By byte, whether an id may have it. Every command has several ids, so this is a look-up.
 const IS_ID_BYTE: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0_u8;

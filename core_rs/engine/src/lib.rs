@@ -1,9 +1,9 @@
 //! The stock ledger of lastunit as a pure state machine: it sells the last unit exactly once.
 //!
-//! Owns every rule of the reservation's life. `decide` takes the state, a [`Command`] and the time,
-//! and gives a [`Reply`] and [`Event`]s; `apply` folds events into the state. It reads no clock, does
-//! no I/O, draws no random number, and no order of a hash map shows, so the same events make the same
-//! state on every machine.
+//! Owns every rule of the reservation's life. `decide` takes the state, a [`Command`] and the
+//! time, and gives a [`Reply`] and [`Event`]s; `apply` folds events into the state. It reads no
+//! clock, does no I/O, draws no random number, and no order of a hash map shows, so the same events
+//! make the same state on every machine.
 //!
 //! ```
 //! use lastunit_engine::{Action, Command, Ledger, Outcome};
@@ -17,8 +17,8 @@
 //! assert_eq!(Outcome::UnknownReservation, decision.reply.outcome);
 //! ```
 //!
-//! Where to read next: `command.rs`, `event.rs` and `reply.rs` are the vocabulary; `state.rs` is what
-//! is remembered; `apply.rs` has the two doors; each rule is in the module of its command
+//! Where to read next: `command.rs`, `event.rs` and `reply.rs` are the vocabulary; `state.rs` is
+//! what is remembered; `apply.rs` has the two doors; each rule is in the module of its command
 //! (`reserve.rs`, `payment.rs`, `settle.rs`, `release.rs`, `returns.rs`, `stock.rs`, `sale.rs`,
 //! `person.rs`, `brake.rs`); `book.rs` keeps the numbers; `audit.rs` checks them.
 
@@ -34,6 +34,7 @@ mod book;
 mod brake;
 mod check;
 mod command;
+mod difference;
 mod draft;
 mod event;
 mod ids;

@@ -24,7 +24,7 @@ impl Ledger {
     }
 
     /// A page of a sale's reservations, in the order in which they were made; none if there is no
-    /// such sale. `after` is 0 for the first page and `next_after` of the page before for the others.
+    /// such sale. `after` is 0 for the first page, and `next_after` of the page before for others.
     ///
     /// At most [`PAGE_SIZE_MAX`] are given and [`PAGE_SCAN_MAX`] looked at, so a page may be short.
     #[must_use]

@@ -102,7 +102,7 @@ impl Ledger {
         }
     }
 
-    /// Rows 10, 11 and 12. In the other states units are no longer the attempt's: only it is closed.
+    /// Rows 10, 11 and 12. In the other states the units are not the attempt's: only it is closed.
     fn fail(&self, slot: Slot, attempt_state: AttemptState, now: Millis) -> Settlement {
         let reservation = &self.reservations[slot];
         let state = reservation.state;

@@ -1,4 +1,5 @@
-//! Owns what is due: the commands that ledger time asks for, in an order that follows from the state.
+//! Owns what is due: the commands that ledger time asks for, in an order that follows from the
+//! state.
 //!
 //! Must not have an effect: each command goes through `decide` and the journal like any other, so a
 //! timer that fires late, twice or never changes no promise. Next: `apply.rs`.
@@ -42,8 +43,8 @@ impl Ledger {
 
     /// The commands that are due at `now`, at most `limit`, in the order in which to run them.
     ///
-    /// Running them makes others due (a cancelled sale is released in portions), so call until it is
-    /// empty.
+    /// Running them makes others due (a cancelled sale is released in portions), so call until it
+    /// is empty.
     #[must_use]
     pub fn due(&self, now: Millis, limit: usize) -> Vec<Command> {
         let now = now.max(self.time);

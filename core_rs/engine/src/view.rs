@@ -168,7 +168,8 @@ pub struct ReservationPage {
 /// One invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Which invariant: `conservation`, `agreement`, `limits`, `money`, `timers`, `index`, `persons`.
+    /// Which invariant: `conservation`, `agreement`, `limits`, `money`, `timers`, `index` or
+    /// `persons`.
     pub invariant: &'static str,
     /// Of what: `sale/sku/pool`, a reservation, a person.
     pub subject: Text,

@@ -106,13 +106,14 @@ fn line(random: &mut Random, now: i64, attempts: &Attempts) -> String {
         _ if some.is_empty() => attempt.clone(),
         _ => some[usize::try_from(random.below(some.len() as u64)).unwrap()].clone(),
     };
+    let paying = one_of(random, &attempts.known);
+    let paying = paying.split_whitespace().next().unwrap();
     let (known, due) = (
         one_of(random, &attempts.known),
         one_of(random, &attempts.due),
     );
     let sale = random.pick(&["S", "S", "T"]);
     let (sku, pool) = (random.pick(&["A", "B"]), random.pick(&["x", "y", "z"]));
-    let path = format!("{sale}/{sku}/{pool}");
     let units = 1 + random.below(3);
     let result = random.pick(&["SUCCEEDED", "SUCCEEDED", "FAILED", "CANCELLED"]);
     let occurred = now - i64::try_from(random.below(700)).unwrap();
@@ -121,7 +122,7 @@ fn line(random: &mut Random, now: i64, attempts: &Attempts) -> String {
         25..=42 => format!("begin {attempt}"),
         43..=59 => format!("settle {known} {result} occurred={}", occurred.max(0)),
         60..=63 => format!("confirm {reservation}"),
-        64..=68 => format!("release {reservation}"),
+        64..=68 => format!("release {paying}"),
         69..=71 => format!("extend {reservation} {}", 1 + random.below(1_500)),
         72..=75 => {
             let disposition = random.pick(&["RESELL", "QUARANTINE", "WRITE_OFF"]);
@@ -129,15 +130,29 @@ fn line(random: &mut Random, now: i64, attempts: &Attempts) -> String {
             format!("return {reservation} {sku} {units} {disposition}{pool}")
         }
         76..=80 => format!("refund {due}"),
-        81..=82 => format!("unverified {reservation}"),
-        83..=84 => format!("supply {path} {units}"),
-        85..=86 => format!("withdraw {path} {units}"),
-        87 => format!("adjust {path} {} {}", random.below(4), random.below(4)),
-        88 => format!("move {path} {} {units}", random.pick(&["x", "y", "z"])),
-        89 => format!("pour {path} {units}"),
-        90 => format!("pool {path} offered={}", random.below(2) == 0),
-        91 => sale_line(random, sale),
-        92 => {
+        81..=82 => format!("unverified {paying}"),
+        83..=92 => stock_line(random, sale, sku, pool, units),
+        93 => format!("merge {person} p{}", random.below(6)),
+        94 => format!("brake {} until={}", random.pick(&["on", "off"]), now + 300),
+        95 => format!("outage {}", 1 + random.below(50)),
+        96 => format!("opened {}", 1 + random.below(50)),
+        97 => format!("expire {reservation}"),
+        98 => format!("overdue {reservation}"),
+        _ => "run".into(),
+    }
+}
+
+fn stock_line(random: &mut Random, sale: &str, sku: &str, pool: &str, units: u64) -> String {
+    let path = format!("{sale}/{sku}/{pool}");
+    match random.below(10) {
+        0..=1 => format!("supply {path} {units}"),
+        2..=3 => format!("withdraw {path} {units}"),
+        4 => format!("adjust {path} {} {}", random.below(4), random.below(4)),
+        5 => format!("move {path} {} {units}", random.pick(&["x", "y", "z"])),
+        6 => format!("pour {path} {units}"),
+        7 => format!("pool {path} offered={}", random.below(2) == 0),
+        8 => sale_line(random, sale),
+        _ => {
             let states = [
                 "OPEN",
                 "OPEN",
@@ -155,13 +170,6 @@ fn line(random: &mut Random, now: i64, attempts: &Attempts) -> String {
             };
             format!("state {sale} {state}")
         }
-        93 => format!("merge {person} p{}", random.below(6)),
-        94 => format!("brake {} until={}", random.pick(&["on", "off"]), now + 300),
-        95 => format!("outage {}", 1 + random.below(50)),
-        96 => format!("opened {}", 1 + random.below(50)),
-        97 => format!("expire {reservation}"),
-        98 => format!("overdue {reservation}"),
-        _ => "run".into(),
     }
 }
 

@@ -51,36 +51,7 @@ impl Model {
                 self.policies
                     .insert(event.sale_id.to_string(), defined.policy.clone());
             }
-            EventBody::Reserved(reserved) => {
-                let reservation = Reservation {
-                    sale_id: event.sale_id.to_string(),
-                    person_id: reserved.person_id.to_string(),
-                    state: State::Held,
-                    expires_at: reserved.expires_at,
-                    max_life_at: reserved.max_life_at,
-                    taken: reserved.taken.clone(),
-                    given_back: 0,
-                    returned: 0,
-                };
-                assert!(self.reservations.insert(id.clone(), reservation).is_none());
-                self.draw(&id, &reserved.taken, State::Held);
-                self.check_limits(&id);
-            }
-            EventBody::PaymentBegun(begun) => {
-                let owner = (id.clone(), AttemptState::Open);
-                assert!(
-                    self.attempts
-                        .insert(begun.attempt_id.to_string(), owner)
-                        .is_none()
-                );
-                if begun.retaken {
-                    assert!(event.time < self.reservations[&id].max_life_at);
-                    self.retake(&id, &begun.taken, State::Paying);
-                    self.check_limits(&id);
-                } else {
-                    self.go(&id, State::Paying);
-                }
-            }
+            EventBody::Reserved(_) | EventBody::PaymentBegun(_) => self.book_claim(event),
             EventBody::Confirmed => {
                 assert_eq!(State::Held, self.state(&id));
                 self.go(&id, State::Confirmed);
@@ -111,6 +82,60 @@ impl Model {
                 self.go(&id, State::Overdue);
             }
             EventBody::PaymentSettled(_) => self.settle(event),
+            EventBody::PaymentNewsIgnored { .. }
+            | EventBody::RefundBecameDue { .. }
+            | EventBody::CancelAtProviderRequested { .. }
+            | EventBody::AskProviderRequested { .. }
+            | EventBody::RefundRecorded { .. } => self.book_note(event),
+            EventBody::ReleaseRequested { .. } => {
+                assert!(matches!(self.state(&id), State::Paying | State::Overdue));
+            }
+            _ => self.book_stock(event),
+        }
+    }
+
+    /// A reservation that is made, or that pays and may take units again.
+    fn book_claim(&mut self, event: &Event) {
+        let id = event.reservation_id.to_string();
+        match &event.body {
+            EventBody::Reserved(reserved) => {
+                let reservation = Reservation {
+                    sale_id: event.sale_id.to_string(),
+                    person_id: reserved.person_id.to_string(),
+                    state: State::Held,
+                    expires_at: reserved.expires_at,
+                    max_life_at: reserved.max_life_at,
+                    taken: reserved.taken.clone(),
+                    given_back: 0,
+                    returned: 0,
+                };
+                assert!(self.reservations.insert(id.clone(), reservation).is_none());
+                self.draw(&id, &reserved.taken, State::Held);
+                self.check_limits(&id);
+            }
+            EventBody::PaymentBegun(begun) => {
+                let owner = (id.clone(), AttemptState::Open);
+                assert!(
+                    self.attempts
+                        .insert(begun.attempt_id.to_string(), owner)
+                        .is_none()
+                );
+                if begun.retaken {
+                    assert!(event.time < self.reservations[&id].max_life_at);
+                    self.retake(&id, &begun.taken, State::Paying);
+                    self.check_limits(&id);
+                } else {
+                    self.go(&id, State::Paying);
+                }
+            }
+            _ => unreachable!(),
+        }
+    }
+
+    /// What is said of an attempt.
+    fn book_note(&mut self, event: &Event) {
+        let id = event.reservation_id.to_string();
+        match &event.body {
             EventBody::PaymentNewsIgnored {
                 attempt_id,
                 attempt_state,
@@ -136,10 +161,7 @@ impl Model {
                 attempt.1 = AttemptState::Refunded;
                 self.go(&id, *state);
             }
-            EventBody::ReleaseRequested { .. } => {
-                assert!(matches!(self.state(&id), State::Paying | State::Overdue));
-            }
-            _ => self.book_stock(event),
+            _ => unreachable!(),
         }
     }
 
@@ -192,31 +214,13 @@ impl Model {
             EventBody::BufferPoured { sku, pool, units } => {
                 self.shift(&path(sku, pool), Place::Buffer, Place::Available, *units);
             }
-            EventBody::Returned(returned) => {
-                let id = event.reservation_id.to_string();
-                assert_eq!(State::Confirmed, self.state(&id));
-                let to = match returned.disposition {
-                    Disposition::Resell => Place::Available,
-                    Disposition::Quarantine => Place::Quarantine,
-                    Disposition::WriteOff => Place::Outside,
-                };
-                for taken in &returned.taken {
-                    let pool = path(&taken.sku, &taken.pool);
-                    self.shift(&pool, Place::Standing(State::Confirmed), to, taken.units);
-                }
-                let reservation = self.reservations.get_mut(&id).unwrap();
-                reservation.returned += returned.units;
-                if returned.is_limit_given_back {
-                    reservation.given_back += returned.units;
-                }
-                let all: Units = reservation.taken.iter().map(|taken| taken.units).sum();
-                assert!(reservation.returned <= all);
-                assert_eq!(
-                    reservation.returned == all,
-                    returned.state == State::Returned
-                );
-                reservation.state = returned.state;
-            }
+            EventBody::Returned(_) => self.book_return(event),
+            _ => self.book_rest(event),
+        }
+    }
+
+    fn book_rest(&mut self, event: &Event) {
+        match &event.body {
             EventBody::PersonsMerged {
                 source_person_id,
                 target_person_id,
@@ -238,6 +242,36 @@ impl Model {
             }
             _ => {}
         }
+    }
+
+    fn book_return(&mut self, event: &Event) {
+        let EventBody::Returned(returned) = &event.body else {
+            unreachable!()
+        };
+        let path = |sku: &str, pool: &str| (event.sale_id.to_string(), sku.into(), pool.into());
+        let id = event.reservation_id.to_string();
+        assert_eq!(State::Confirmed, self.state(&id));
+        let to = match returned.disposition {
+            Disposition::Resell => Place::Available,
+            Disposition::Quarantine => Place::Quarantine,
+            Disposition::WriteOff => Place::Outside,
+        };
+        for taken in &returned.taken {
+            let pool = path(&taken.sku, &taken.pool);
+            self.shift(&pool, Place::Standing(State::Confirmed), to, taken.units);
+        }
+        let reservation = self.reservations.get_mut(&id).unwrap();
+        reservation.returned += returned.units;
+        if returned.is_limit_given_back {
+            reservation.given_back += returned.units;
+        }
+        let all: Units = reservation.taken.iter().map(|taken| taken.units).sum();
+        assert!(reservation.returned <= all);
+        assert_eq!(
+            reservation.returned == all,
+            returned.state == State::Returned
+        );
+        reservation.state = returned.state;
     }
 
     fn settle(&mut self, event: &Event) {

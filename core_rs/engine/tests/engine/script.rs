@@ -179,6 +179,13 @@ fn action(verb: &str, words: &Words<'_>) -> Action {
             occurred_at: words.millis("occurred"),
             evidence: words.text("evidence").unwrap_or_default(),
         }),
+        _ => action_after_payment(verb, words),
+    }
+}
+
+fn action_after_payment(verb: &str, words: &Words<'_>) -> Action {
+    let id = || Text::from(words.next());
+    match verb {
         "confirm" => Action::Confirm {
             reservation_id: id(),
         },

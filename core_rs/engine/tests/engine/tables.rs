@@ -12,7 +12,9 @@ macro_rules! tables {
 
         fn table(name: &str) -> &'static str {
             match name {
-                $(stringify!($name) => include_str!(concat!("tables/", stringify!($name), ".txt")),)+
+                $(stringify!($name) => {
+                    include_str!(concat!("tables/", stringify!($name), ".txt"))
+                })+
                 _ => unreachable!(),
             }
         }
