@@ -102,6 +102,7 @@ class OrderCore:
 
         Raises:
             BusyError: As many calls as allowed are under way.
+            RolledBackError: The ledger has lost what it told us; nothing is sold on top of that.
             LastunitError: Ledger or account service did not answer; repeat with the same id.
         """
         if self._place_calls >= self._settings.place_calls_max:
@@ -109,6 +110,7 @@ class OrderCore:
                 f"{self._settings.place_calls_max} orders are being placed; try again shortly",
                 limit=self._settings.place_calls_max,
             )
+        self.follower.check_not_rolled_back()
         self._place_calls += 1
         try:
             return await self._place(request)

@@ -64,8 +64,22 @@ class OrderFollower:
             self._saved = store.load_position(connection)
         self._position = self._saved
         self._passed_by = PassedBy(self._saved)
+        self._rolled_back: RolledBackError | None = None
         self.illegal_count = 0
         self.divergent_count = 0
+
+    def check_not_rolled_back(self) -> None:
+        """Refuses to go on once the ledger was seen to have lost what it told us.
+
+        Raises:
+            RolledBackError: The error with which that was noticed.
+        """
+        if self._rolled_back is not None:
+            raise self._rolled_back
+
+    def note_rolled_back(self, error: RolledBackError) -> None:
+        """Remembers that the ledger has lost events, until it has told us new ones."""
+        self._rolled_back = error
 
     @property
     def position(self) -> int:
@@ -99,12 +113,14 @@ class OrderFollower:
         """
         page = await self._ledger.read_event_page(self._position, page_size=limit)
         if page.durable_sequence < self._position:
-            raise RolledBackError(
+            error = RolledBackError(
                 f"the ledger's journal ends at {page.durable_sequence}, it had told us "
                 f"{self._position}; do not sell before its data is restored",
                 seen_sequence=self._position,
                 reason="JOURNAL_ROLLED_BACK",
             )
+            self.note_rolled_back(error)
+            raise error
         return await self.take(page.events)
 
     async def take(self, events: Sequence[event_pb2.Event]) -> int:
@@ -112,6 +128,7 @@ class OrderFollower:
         new = [event for event in events if event.sequence > self._position]
         if not new:
             return 0
+        self._rolled_back = None
         last = new[-1].sequence
         moving = [event for event in new if translation.moves_an_order(event)]
         if moving or last - self._saved >= _UNSAVED_EVENTS_MAX:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from lastunit.client.aio import StockClient
 from lastunit.client.peer import PeerClient
+from lastunit.errors import RolledBackError
 from lastunit.order.core import OrderCore
 from lastunit.order.grpc_service import SERVICE_NAME, OrderServicer
 from lastunit.order.peers import GrpcAccounts, GrpcPayments
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from lastunit.order.follower import OrderFollower
     from lastunit.order.prices import PriceList
     from lastunit.order.settings import OrderSettings
     from lastunit.stock.v1 import event_pb2
@@ -68,6 +70,18 @@ class OrderProcess:
     transactions_per_second: float | None
 
 
+async def _events(ledger: StockClient, follower: OrderFollower) -> AsyncIterator[event_pb2.Event]:
+    """Streams what comes after the follower's position, and tells it of a lost journal."""
+    try:
+        async for event in ledger.read_events(
+            follower.position, follow=True, page_size=_EVENTS_MAX
+        ):
+            yield event
+    except RolledBackError as error:
+        follower.note_rolled_back(error)
+        raise
+
+
 async def serve_orders(
     process: OrderProcess, *, prices: PriceList, settings: OrderSettings
 ) -> None:
@@ -106,9 +120,6 @@ async def serve_orders(
     )
     background = Background()
 
-    def events() -> AsyncIterator[event_pb2.Event]:
-        return ledger.read_events(core.follower.position, follow=True, page_size=_EVENTS_MAX)
-
     async def close() -> None:
         await background.stop()
         await ledger.close()
@@ -119,6 +130,11 @@ async def serve_orders(
     server = ServiceServer("order", service_names=(SERVICE_NAME,), listen=process.listen)
     order_service_pb2_grpc.add_OrderServiceServicer_to_server(OrderServicer(core), server.grpc)
     background.start(
-        take_in_batches(events, core.follower.take, name="follow", batch_max=_EVENTS_MAX)
+        take_in_batches(
+            lambda: _events(ledger, core.follower),
+            core.follower.take,
+            name="follow",
+            batch_max=_EVENTS_MAX,
+        )
     )
     await run_service(server, on_drained=close)

@@ -205,7 +205,7 @@ class PaymentCore:
         )
 
     async def refund_attempt(self, request: pb.RefundAttemptRequest) -> pb.RefundAttemptResponse:
-        """Sends the money of a quarantined attempt back, or shows a refund under way.
+        """Sends the money of a quarantined attempt back, or tries a given-up refund again.
 
         Money that bought units is not touched here: the ledger has to say that it is owed.
         """
@@ -215,9 +215,11 @@ class PaymentCore:
             row = attempts.load(connection, request.attempt_id)
             if row is None:
                 return pb.REFUSAL_UNKNOWN_ATTEMPT
-            if row.state == AttemptState.QUARANTINED:
+            if views.load_refund(connection, request.attempt_id) is not None:
+                outbox.retry_refund(connection, request.attempt_id, now_ms=now_ms)
+            elif row.state == AttemptState.QUARANTINED:
                 outbox.add_refund(connection, row, now_ms=now_ms)
-            elif views.load_refund(connection, request.attempt_id) is None:
+            else:
                 return pb.REFUSAL_NOT_PAID
             return pb.REFUSAL_UNSPECIFIED
 

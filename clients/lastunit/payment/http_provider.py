@@ -28,6 +28,7 @@ __all__ = ["HttpProvider"]
 TIMEOUT_SECONDS: Final = 3.0
 
 CONNECTIONS_MAX: Final = 64
+POOL_SECONDS: Final = 30.0
 
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
@@ -56,7 +57,11 @@ class HttpProvider:
         )
         # Proxies of the environment are for the world outside, not for a provider next door.
         self._client = httpx.AsyncClient(
-            base_url=base_url, timeout=timeout_seconds, limits=limits, trust_env=False
+            base_url=base_url,
+            # Waiting for a free connection is our own queue and says nothing of the provider.
+            timeout=httpx.Timeout(timeout_seconds, pool=POOL_SECONDS),
+            limits=limits,
+            trust_env=False,
         )
 
     @property

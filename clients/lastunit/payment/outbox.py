@@ -28,6 +28,7 @@ __all__ = [
     "due_refunds",
     "due_settlements",
     "next_try_ms",
+    "retry_refund",
     "update_refund",
     "update_settlement",
 ]
@@ -169,6 +170,20 @@ def add_refund(connection: sa.Connection, attempt: sa.Row[Any], *, now_ms: int) 
         },
     )
     return added.rowcount > 0
+
+
+def retry_refund(connection: sa.Connection, attempt_id: str, *, now_ms: int) -> None:
+    """Tries a refund once more that was given up; one under way or done is left alone."""
+    table = schema.refunds
+    connection.execute(
+        sa.update(table)
+        .where(
+            table.c.attempt_id == attempt_id,
+            table.c.state == RefundState.FAILED.value,
+            table.c.next_try_ms.is_(None),
+        )
+        .values(next_try_ms=now_ms)
+    )
 
 
 def due_refunds(connection: sa.Connection, now_ms: int, limit: int) -> Sequence[sa.Row[Any]]:

@@ -290,13 +290,15 @@ async def test_a_comparison_never_takes_a_paid_order_back(world: World) -> None:
 
 
 async def test_a_ledger_that_lost_its_journal_is_noticed(world: World) -> None:
-    """The journal ends before what it had told: nothing is followed any more."""
+    """The journal ends before what it had told: nothing is followed and nothing sold."""
     order_id, _ = await placed_and_paying(world)
     await world.show(order_id)
     world.ledger.events.clear()
 
     with pytest.raises(RolledBackError, match="do not sell"):
         await world.core.follow_once()
+    with pytest.raises(RolledBackError, match="do not sell"):
+        await world.place("request-2", "account-2")
 
 
 async def test_reading_ones_own_write_compares_if_need_be(world: World) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from lastunit.client.outcomes import AttemptState, Outcome, PaymentResult
+from lastunit.payment import attempts
+from lastunit.payment.attempts import NewAttempt, StartResult
 from lastunit.payment.sandbox.core import PayAnswer
 from lastunit.payment.sandbox.knobs import Operation, Outage, SandboxKnobs
 from lastunit.payment.settings import PaymentSettings
 from lastunit.payment.v1 import payment_service_pb2 as pb
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 from .world import AMOUNT_MINOR, SETTLE_BY_MS, START_MS, World, no_answer, settled
 
@@ -330,6 +337,55 @@ async def test_a_refund_the_provider_refuses_ends_with_a_human() -> None:
     assert world.ledger.refunds == []
     assert world.core.next_due_ms() is None
     world.close()
+
+
+async def test_a_given_up_refund_is_tried_again_when_a_human_asks() -> None:
+    """RefundAttempt after the last pause sends the money back once the provider is willing."""
+    world = World(SandboxKnobs(is_refund_refused=True))
+    await world.start()
+    world.ledger.answers.append(settled(Outcome.OK, AttemptState.REFUND_DUE, refund_due=True))
+    world.sandbox.pay("order-1:1")
+    await world.run_until(START_MS + DAY_MS)
+    world.sandbox.knobs = SandboxKnobs()
+    request = pb.RefundAttemptRequest(attempt_id="order-1:1", reason="provider is willing")
+    await world.core.refund_attempt(request)
+    await world.run_until(START_MS + DAY_MS + 60_000)
+
+    assert [row.refunded_minor for row in world.sandbox.bill()] == [AMOUNT_MINOR]
+    assert world.ledger.refunds == ["order-1:1"]
+    world.close()
+
+
+async def test_money_that_bought_a_unit_is_not_refunded_here(world: World) -> None:
+    """The ledger has to say that it is owed; until then RefundAttempt is refused."""
+    await world.start()
+    world.sandbox.pay("order-1:1")
+    await world.run_until(START_MS + 5_000)
+    request = pb.RefundAttemptRequest(attempt_id="order-1:1", reason="changed my mind")
+    answer = await world.core.refund_attempt(request)
+
+    assert answer.refusal == pb.REFUSAL_NOT_PAID
+    assert [row.refunded_minor for row in world.sandbox.bill()] == [0]
+
+
+async def test_an_attempt_at_another_provider_must_end_first(world: World) -> None:
+    """While money may come by one provider no attempt is written for another."""
+    await world.start()
+    other = NewAttempt(
+        "order-1:2", "order-1", "order-1", "elsewhere", "card", AMOUNT_MINOR, "CNY", SETTLE_BY_MS
+    )
+
+    def start(connection: sa.Connection) -> StartResult:
+        return attempts.start(
+            connection, other, now_ms=START_MS, first_ask_ms=START_MS, attempts_max=16
+        )
+
+    while_open = await world.database.run(start)
+    await world.run_until(SETTLE_BY_MS + 1)
+    after_close = await world.database.run(start)
+
+    assert (while_open.is_other_provider_open, while_open.row) == (True, None)
+    assert after_close.is_new
 
 
 async def test_a_crash_before_the_create_call_is_healed_by_asking(world: World) -> None:
