@@ -81,8 +81,9 @@ def serve_command(directory: Path, *flags: str) -> list[str]:
     ]
 
 
-def start_server(directory: Path, *flags: str) -> Server:
+def start_server(directory: Path, *flags: str, environment: dict[str, str] | None = None) -> Server:
     """Starts a server and waits until it is ready."""
+    outer = {key: value for key, value in os.environ.items() if "LASTUNIT_" not in key}
     log = directory / f"server-{uuid.uuid4().hex[:8]}.log"
     with log.open("w") as errors:
         process = subprocess.Popen(
@@ -91,7 +92,7 @@ def start_server(directory: Path, *flags: str) -> Server:
             stderr=errors,
             text=True,
             cwd=ROOT,
-            env={key: value for key, value in os.environ.items() if "LASTUNIT_" not in key},
+            env=outer | (environment or {}),
         )
     assert process.stdout is not None
     line = process.stdout.readline()

@@ -6,7 +6,10 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.conformance.kit import ROOT, Ledger, serve_command, start_server
+from tests.conformance.kit import ROOT, Ledger, reserve_request, serve_command, start_server
+
+from lastunit.stock.v1 import stock_admin_service_pb2 as admin
+from lastunit.stock.v1 import stock_service_pb2 as stock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,8 +20,10 @@ def with_history(directory: Path) -> Path:
     server = start_server(directory)
     ledger = Ledger(server.ready["data"], server.ready["settlement"])
     sale_id = ledger.put_sale(units=1000)
-    for _ in range(200):
-        ledger.held(sale_id)
+    operations = [stock.Operation(reserve=reserve_request(sale_id)) for _ in range(200)]
+    message = stock.ExchangeRequest(operations=operations)
+    [response] = ledger.stock.Exchange(iter([message]), timeout=20)
+    assert all(reply.reserve.result.outcome == 1 for reply in response.replies)
     ledger.close()
     # Killed, so that no snapshot spares the recovery from reading the damaged records.
     server.kill()
@@ -73,8 +78,6 @@ def test_a_torn_tail_is_cut_and_everything_acknowledged_stays(tmp_path: Path, ju
 
     server = start_server(tmp_path)
     ledger = Ledger(server.ready["data"], server.ready["settlement"])
-
-    from lastunit.stock.v1 import stock_admin_service_pb2 as admin
 
     audit = ledger.admin.Audit(admin.AuditRequest())
     ledger.close()

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
-from tests.conformance.kit import SKU, Ledger, Server, new_id, reserve_request, start_server
+import pytest
+from tests.conformance.kit import (
+    SKU,
+    Ledger,
+    Server,
+    new_id,
+    refused,
+    reserve_request,
+    start_server,
+)
 
 from lastunit.stock.v1 import reservation_pb2 as reservation
 from lastunit.stock.v1 import stock_admin_service_pb2 as admin
@@ -66,9 +75,8 @@ class Oracle:
         self.sequence = max(self.sequence, reply.place.sequence)
 
 
-async def load_until_killed(server: Server, oracle: Oracle, sale_id: str) -> None:
-    """Runs all callers and kills the server in the middle of their calls."""
-    goal = len(oracle.reserved) + ACKNOWLEDGED
+async def load_until_gone(server: Server, oracle: Oracle, sale_id: str, *, goal: int) -> None:
+    """Runs all callers until the server ends by itself, or kills it at so many answers."""
     async with (
         grpc.aio.insecure_channel(server.ready["data"]) as data,
         grpc.aio.insecure_channel(server.ready["settlement"]) as settlement,
@@ -77,7 +85,7 @@ async def load_until_killed(server: Server, oracle: Oracle, sale_id: str) -> Non
         callers = [
             asyncio.create_task(oracle.one_caller(stub, settling, sale_id)) for _ in range(CALLERS)
         ]
-        while len(oracle.reserved) < goal:  # noqa: ASYNC110 - the oracle is plain data
+        while len(oracle.reserved) < goal and server.process.poll() is None:  # noqa: ASYNC110 - the oracle is plain data
             await asyncio.sleep(0.001)
         server.kill()
         await asyncio.gather(*callers)
@@ -118,7 +126,8 @@ async def test_every_acknowledged_reservation_survives_kill_9(tmp_path: Path) ->
     ledger.close()
     oracle = Oracle()
     for number in range(ROUNDS):
-        await load_until_killed(server, oracle, sale_id)
+        goal = len(oracle.reserved) + ACKNOWLEDGED
+        await load_until_gone(server, oracle, sale_id, goal=goal)
         server = start_server(tmp_path)
         assert server.ready["epoch"] == number + 2
         ledger = Ledger(server.ready["data"], server.ready["settlement"])
@@ -126,6 +135,39 @@ async def test_every_acknowledged_reservation_survives_kill_9(tmp_path: Path) ->
         retry_unknown(ledger, oracle)
         check(ledger, oracle, sale_id)
         ledger.close()
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "after_append_before_write:50",
+        "after_write_before_sync:50",
+        "after_sync_before_reply:50",
+        "during_snapshot",
+    ],
+)
+async def test_every_acknowledged_reservation_survives_a_cut_at(tmp_path: Path, place: str) -> None:
+    """The process ends itself between two steps of a flush; what was told stands all the same."""
+    server = start_server(
+        tmp_path,
+        *("--set", "journal.snapshot_events=1000"),
+        environment={"LASTUNIT_FAILPOINT": place},
+    )
+    ledger = Ledger(server.ready["data"], server.ready["settlement"])
+    sale_id = ledger.put_sale(units=UNITS)
+    ledger.close()
+    oracle = Oracle()
+
+    await load_until_gone(server, oracle, sale_id, goal=10 * ACKNOWLEDGED)
+    assert len(oracle.reserved) < 10 * ACKNOWLEDGED, "the failpoint was never reached"
+
+    server = start_server(tmp_path)
+    ledger = Ledger(server.ready["data"], server.ready["settlement"])
+    check(ledger, oracle, sale_id)
+    retry_unknown(ledger, oracle)
+    check(ledger, oracle, sale_id)
+    ledger.close()
     assert server.stop() == 0
 
 
@@ -138,28 +180,22 @@ def retry_unknown(ledger: Ledger, oracle: Oracle) -> None:
         assert again.result.replayed or again.result.outcome == 1, again
 
 
-async def test_clients_in_flight_learn_that_the_server_is_gone(tmp_path: Path) -> None:
+def test_clients_in_flight_learn_that_the_server_is_gone(tmp_path: Path) -> None:
     """A killed server shows as UNAVAILABLE, which is what clients retry with the same id."""
     server = start_server(tmp_path)
     ledger = Ledger(server.ready["data"], server.ready["settlement"])
     sale_id = ledger.put_sale(units=5)
     server.kill()
 
-    code = None
-    try:
+    with pytest.raises(grpc.RpcError) as caught:
         ledger.stock.Reserve(reserve_request(sale_id), timeout=5)
-    except grpc.RpcError as error:
-        code = error.code()
-    finally:
-        ledger.close()
+    ledger.close()
 
-    assert code is grpc.StatusCode.UNAVAILABLE
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def test_an_older_copy_of_the_journal_refuses_those_who_have_seen_more(tmp_path: Path) -> None:
     """A directory restored from an old copy says JOURNAL_ROLLED_BACK and does not sell again."""
-    import shutil
-
     server = start_server(tmp_path)
     ledger = Ledger(server.ready["data"], server.ready["settlement"])
     sale_id = ledger.put_sale(units=5)
@@ -181,17 +217,11 @@ def test_an_older_copy_of_the_journal_refuses_those_who_have_seen_more(tmp_path:
         ("lastunit-seen-sequence", str(place.sequence)),
         ("lastunit-seen-epoch", str(place.epoch)),
     )
-    reason = ""
-    with contextlib.suppress(StopIteration):
-        try:
-            ledger.stock.Reserve(reserve_request(sale_id), metadata=seen, timeout=5)
-        except grpc.RpcError as error:
-            from tests.conformance.kit import refused
-
-            reason = refused(error).reason
+    with pytest.raises(grpc.RpcError) as caught:
+        ledger.stock.Reserve(reserve_request(sale_id), metadata=seen, timeout=5)
     ledger.close()
 
-    assert reason == "JOURNAL_ROLLED_BACK"
+    assert refused(caught.value).reason == "JOURNAL_ROLLED_BACK"
     assert server.stop() == 0
 
 
