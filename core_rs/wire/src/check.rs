@@ -92,9 +92,25 @@ impl fmt::Display for At<'_> {
             Step::Field(name) if parent.parent.is_none() => formatter.write_str(name),
             Step::Field(name) => write!(formatter, ".{name}"),
             Step::Index(index) => write!(formatter, "[{index}]"),
-            Step::Key(key) => write!(formatter, "[{key:?}]"),
+            Step::Key(key) => write_key(key, formatter),
         }
     }
+}
+
+/// Writes a key of a map as JSON would, so that any client can read it back.
+fn write_key(key: &str, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+    formatter.write_str("[\"")?;
+    for letter in key.chars() {
+        match letter {
+            '"' | '\\' => write!(formatter, "\\{letter}")?,
+            '\n' => formatter.write_str("\\n")?,
+            '\r' => formatter.write_str("\\r")?,
+            '\t' => formatter.write_str("\\t")?,
+            '\0'..' ' => write!(formatter, "\\u{:04x}", u32::from(letter))?,
+            _ => write!(formatter, "{letter}")?,
+        }
+    }
+    formatter.write_str("\"]")
 }
 
 /// A string of bytes of one class, with bounds on its length.

@@ -2,15 +2,30 @@
 //!
 //! Must not know what a method does. A test compares the list with the contract. Next: `decode.rs`.
 
-/// The order in which admission serves.
+/// The order in which admission serves, as the contract tells callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
-    /// What payments and operators decided; first.
+    /// What operators do; first.
+    Control,
+    /// What the provider or the buyer says of a reservation that exists; second.
     Settlement,
-    /// New reservations; second.
+    /// New reservations; third.
     Reservation,
     /// Questions; last.
     Read,
+}
+
+impl Lane {
+    /// The name in settings, metrics and the comments of the contract.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Settlement => "settlement",
+            Self::Reservation => "reservation",
+            Self::Read => "read",
+        }
+    }
 }
 
 macro_rules! methods {
@@ -74,6 +89,7 @@ macro_rules! methods {
     };
 }
 
+const CONTROL: Option<Lane> = Some(Lane::Control);
 const SETTLEMENT: Option<Lane> = Some(Lane::Settlement);
 const RESERVATION: Option<Lane> = Some(Lane::Reservation);
 const READ: Option<Lane> = Some(Lane::Read);
@@ -95,25 +111,25 @@ methods! {
         Exchange: None, true;
     }
     "StockAdminService" {
-        PutSale: SETTLEMENT, false;
-        SetSaleState: SETTLEMENT, false;
-        PutPool: SETTLEMENT, false;
-        SupplyStock: SETTLEMENT, false;
-        WithdrawStock: SETTLEMENT, false;
-        AdjustStock: SETTLEMENT, false;
-        MoveStock: SETTLEMENT, false;
-        PourBuffer: SETTLEMENT, false;
-        ReleaseUnverified: SETTLEMENT, false;
-        MergePersons: SETTLEMENT, false;
-        SetExpiryBrake: SETTLEMENT, false;
-        Audit: SETTLEMENT, false;
-        ExplainReservation: SETTLEMENT, false;
+        PutSale: CONTROL, false;
+        SetSaleState: CONTROL, false;
+        PutPool: CONTROL, false;
+        SupplyStock: CONTROL, false;
+        WithdrawStock: CONTROL, false;
+        AdjustStock: CONTROL, false;
+        MoveStock: CONTROL, false;
+        PourBuffer: CONTROL, false;
+        ReleaseUnverified: CONTROL, false;
+        MergePersons: CONTROL, false;
+        SetExpiryBrake: CONTROL, false;
+        Audit: CONTROL, false;
+        ExplainReservation: CONTROL, false;
     }
     "JournalService" {
         ReadEvents: READ, true;
     }
     "RehearsalService" {
-        SetClock: SETTLEMENT, false;
+        SetClock: CONTROL, false;
     }
 }
 

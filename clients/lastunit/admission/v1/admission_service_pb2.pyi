@@ -28,23 +28,27 @@ class _LaneEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Lane.ValueType],
     LANE_UNSPECIFIED: _Lane.ValueType  # 0
     """No lane is concerned."""
     LANE_SETTLEMENT: _Lane.ValueType  # 1
-    """What payments and operators decided; first."""
+    """What the provider or the buyer says of a reservation that exists; second. No bucket refuses it."""
     LANE_RESERVATION: _Lane.ValueType  # 2
-    """New reservations; second."""
+    """New reservations; third."""
     LANE_READ: _Lane.ValueType  # 3
     """Questions; last."""
+    LANE_CONTROL: _Lane.ValueType  # 4
+    """What operators do; first. No bucket refuses it."""
 
 class Lane(_Lane, metaclass=_LaneEnumTypeWrapper):
-    """Says in which order kinds of work are served."""
+    """Says in which order kinds of work are served: control, settlement, reservation, read."""
 
 LANE_UNSPECIFIED: Lane.ValueType  # 0
 """No lane is concerned."""
 LANE_SETTLEMENT: Lane.ValueType  # 1
-"""What payments and operators decided; first."""
+"""What the provider or the buyer says of a reservation that exists; second. No bucket refuses it."""
 LANE_RESERVATION: Lane.ValueType  # 2
-"""New reservations; second."""
+"""New reservations; third."""
 LANE_READ: Lane.ValueType  # 3
 """Questions; last."""
+LANE_CONTROL: Lane.ValueType  # 4
+"""What operators do; first. No bucket refuses it."""
 Global___Lane: _TypeAlias = Lane  # noqa: Y015
 
 @_typing.final

@@ -51,7 +51,7 @@ class RehearsalServiceServicer:
     def SetClock(self, request, context):
         """Sets ledger time, runs every timer that is due by then, in the order of their times, and then
         answers. Idempotent: time never goes back, so a repeat changes nothing. An earlier time than
-        the ledger's: FAILED_PRECONDITION, reason CLOCK_BEHIND.
+        the ledger's: FAILED_PRECONDITION, reason CLOCK_BEHIND. Lane: control.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,7 @@ class RehearsalServiceStub:
     SetClock: _grpc.UnaryUnaryMultiCallable[_rehearsal_service_pb2.SetClockRequest, _rehearsal_service_pb2.SetClockResponse]
     """Sets ledger time, runs every timer that is due by then, in the order of their times, and then
     answers. Idempotent: time never goes back, so a repeat changes nothing. An earlier time than
-    the ledger's: FAILED_PRECONDITION, reason CLOCK_BEHIND.
+    the ledger's: FAILED_PRECONDITION, reason CLOCK_BEHIND. Lane: control.
     """
 
 @_typing.type_check_only
@@ -51,7 +51,7 @@ class RehearsalServiceAsyncStub(RehearsalServiceStub):
     SetClock: _aio.UnaryUnaryMultiCallable[_rehearsal_service_pb2.SetClockRequest, _rehearsal_service_pb2.SetClockResponse]  # type: ignore[assignment]
     """Sets ledger time, runs every timer that is due by then, in the order of their times, and then
     answers. Idempotent: time never goes back, so a repeat changes nothing. An earlier time than
-    the ledger's: FAILED_PRECONDITION, reason CLOCK_BEHIND.
+    the ledger's: FAILED_PRECONDITION, reason CLOCK_BEHIND. Lane: control.
     """
 
 class RehearsalServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -67,7 +67,7 @@ class RehearsalServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_rehearsal_service_pb2.SetClockResponse, _abc.Awaitable[_rehearsal_service_pb2.SetClockResponse]]:
         """Sets ledger time, runs every timer that is due by then, in the order of their times, and then
         answers. Idempotent: time never goes back, so a repeat changes nothing. An earlier time than
-        the ledger's: FAILED_PRECONDITION, reason CLOCK_BEHIND.
+        the ledger's: FAILED_PRECONDITION, reason CLOCK_BEHIND. Lane: control.
         """
 
 def add_RehearsalServiceServicer_to_server(servicer: RehearsalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

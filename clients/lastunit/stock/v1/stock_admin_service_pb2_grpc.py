@@ -29,7 +29,7 @@ class StockAdminServiceStub:
     """Sets up sales and stock, and explains what the ledger did.
 
     Every change names an actor and a reason, which the journal keeps, and is idempotent by its
-    `request_id`. Refusals and statuses are as in StockService. Lane: settlement.
+    `request_id`. Refusals and statuses are as in StockService. Lane: control.
     """
 
     def __init__(self, channel):
@@ -109,7 +109,7 @@ class StockAdminServiceServicer:
     """Sets up sales and stock, and explains what the ledger did.
 
     Every change names an actor and a reason, which the journal keeps, and is idempotent by its
-    `request_id`. Refusals and statuses are as in StockService. Lane: settlement.
+    `request_id`. Refusals and statuses are as in StockService. Lane: control.
     """
 
     def PutSale(self, request, context):
@@ -303,7 +303,7 @@ class StockAdminService:
     """Sets up sales and stock, and explains what the ledger did.
 
     Every change names an actor and a reason, which the journal keeps, and is idempotent by its
-    `request_id`. Refusals and statuses are as in StockService. Lane: settlement.
+    `request_id`. Refusals and statuses are as in StockService. Lane: control.
     """
 
     @staticmethod

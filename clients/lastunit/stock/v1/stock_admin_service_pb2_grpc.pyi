@@ -30,7 +30,7 @@ class StockAdminServiceStub:
     """Sets up sales and stock, and explains what the ledger did.
 
     Every change names an actor and a reason, which the journal keeps, and is idempotent by its
-    `request_id`. Refusals and statuses are as in StockService. Lane: settlement.
+    `request_id`. Refusals and statuses are as in StockService. Lane: control.
     """
 
     @_typing.overload
@@ -102,7 +102,7 @@ class StockAdminServiceAsyncStub(StockAdminServiceStub):
     """Sets up sales and stock, and explains what the ledger did.
 
     Every change names an actor and a reason, which the journal keeps, and is idempotent by its
-    `request_id`. Refusals and statuses are as in StockService. Lane: settlement.
+    `request_id`. Refusals and statuses are as in StockService. Lane: control.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -170,7 +170,7 @@ class StockAdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Sets up sales and stock, and explains what the ledger did.
 
     Every change names an actor and a reason, which the journal keeps, and is idempotent by its
-    `request_id`. Refusals and statuses are as in StockService. Lane: settlement.
+    `request_id`. Refusals and statuses are as in StockService. Lane: control.
     """
 
     @_abc_1.abstractmethod

@@ -398,7 +398,9 @@ fn map_probes(pool: &DescriptorPool, field: &FieldDescriptor, rules: &Rules) -> 
     ];
     for key in keys {
         let text = key.value.as_str().expect("a text").to_owned();
-        let breaks = key.breaks.map(|(_, rule)| (format!("[{text:?}]"), rule));
+        let breaks = key
+            .breaks
+            .map(|(_, rule)| (format!("[{}]", quote(&text)), rule));
         let value = map(vec![(text, Value::String("x".to_owned()))]);
         probes.push(Probe { value, breaks });
     }
@@ -408,4 +410,14 @@ fn map_probes(pool: &DescriptorPool, field: &FieldDescriptor, rules: &Rules) -> 
         probes.push(Probe { value, breaks });
     }
     probes
+}
+
+/// Writes the keys that the probes use as JSON does.
+fn quote(key: &str) -> String {
+    let escaped = match key {
+        "\0" => "\\u0000",
+        "a\n" => "a\\n",
+        other => other,
+    };
+    format!("\"{escaped}\"")
 }
