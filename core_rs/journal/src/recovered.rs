@@ -1,15 +1,15 @@
 //! What recovery hands to the caller.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::error::JournalError;
 use crate::position::Position;
 use crate::reader::{Reader, Records};
-use crate::recovery;
+use crate::recovery::{self, Decision};
 use crate::storage::Storage;
 
-/// How often a directory is read before damage is believed: each time its owner can only go on a
-/// little.
+/// How often a directory that changes under our eyes is read before damage in it is believed.
 const INSPECT_TRY_COUNT: u32 = 3;
 
 /// State as of a sequence, as the caller encoded it.
@@ -70,15 +70,27 @@ impl Recovered {
 /// # Errors
 /// As `Journal::open`.
 pub fn inspect(storage: Arc<dyn Storage>) -> Result<Recovered, JournalError> {
-    let mut tries = INSPECT_TRY_COUNT;
-    let decision = loop {
-        tries -= 1;
-        match recovery::decide(&*storage) {
-            // Its owner may have gone on to a segment that was made after the directory was listed.
-            Err(JournalError::Damaged { .. }) if tries > 0 => {}
-            decided => break decided?,
-        }
-    };
+    let decision = decide_in_use(&*storage)?;
     let epoch = i64::from(decision.end.tail.epoch);
     Ok(decision.into_recovered(storage, epoch).1)
+}
+
+/// Decides again where the directory was changed by its owner meanwhile: a segment that was not
+/// listed would look like a missing one.
+fn decide_in_use(storage: &dyn Storage) -> Result<Decision, JournalError> {
+    for _ in 1..INSPECT_TRY_COUNT {
+        let before = names_of(storage)?;
+        match recovery::decide(storage) {
+            Err(JournalError::Damaged { .. }) if before != names_of(storage)? => {}
+            decided => return decided,
+        }
+    }
+    recovery::decide(storage)
+}
+
+fn names_of(storage: &dyn Storage) -> Result<BTreeSet<String>, JournalError> {
+    let files = storage.list();
+    let files =
+        files.map_err(|source| JournalError::storage("list", "the journal directory", source))?;
+    Ok(files.into_iter().map(|file| file.name).collect())
 }

@@ -73,7 +73,9 @@ impl Tail {
 
     /// Says why the record does not come next, if it does not.
     pub(crate) fn refuse(&self, header: &RecordHeader) -> Option<&'static str> {
-        let epoch = self.epoch + u32::from(header.kind == Kind::Epoch);
+        let epoch = self
+            .epoch
+            .saturating_add(u32::from(header.kind == Kind::Epoch));
         if header.chain != self.chain {
             Some("the record does not follow the one before it: its chain checksum differs")
         } else if header.first_sequence != self.next_sequence {
