@@ -66,13 +66,19 @@ class LedgerProcess:
     sale_count: int = 0
 
     @classmethod
-    def start(cls, directory: Path, *, clock: str = "manual") -> LedgerProcess:
+    def start(
+        cls,
+        directory: Path,
+        *,
+        clock: str = "manual",
+        addresses: tuple[str, str] = ("127.0.0.1:0", "127.0.0.1:0"),
+    ) -> LedgerProcess:
         """Starts one and waits until it can be called."""
         command = [sys.executable, "-m", "lastunit_server", "serve"]
         options = {
             "--data-directory": str(directory),
-            "--data-address": "127.0.0.1:0",
-            "--settlement-address": "127.0.0.1:0",
+            "--data-address": addresses[0],
+            "--settlement-address": addresses[1],
             "--clock": clock,
             "--durability": "written",
             "--log-level": "error",
@@ -84,6 +90,15 @@ class LedgerProcess:
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())
         return cls(process, ready["data"], ready["settlement"])
+
+    def crash(self, directory: Path) -> None:
+        """Kills it, and starts another on its directory and its addresses."""
+        self.process.kill()
+        self.process.wait(30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        addresses = (self.address, self.settlement_address)
+        self.process = self.start(directory, clock="system", addresses=addresses).process
 
     def stop(self) -> None:
         """Stops it."""

@@ -59,6 +59,14 @@ async def ledger_in_real_time(tmp_path: Path) -> AsyncIterator[LedgerProcess]:
     ledger.stop()
 
 
+@pytest.fixture
+async def accounts() -> AsyncIterator[str]:
+    """An account service; its address."""
+    server = await account_server()
+    yield server.address
+    await server.stop(0)
+
+
 def callback(event_id: str) -> tuple[dict[str, str], bytes]:
     """Returns a signed callback for an attempt nobody knows."""
     body = {
@@ -110,18 +118,62 @@ async def test_a_callback_that_got_its_200_survives_kill_9(
 
 
 async def test_a_sale_runs_over_the_wires_and_everything_stops_cleanly(
-    processes: Processes, ledger_in_real_time: LedgerProcess
+    processes: Processes, ledger_in_real_time: LedgerProcess, accounts: str
 ) -> None:
     """Place, pay, callback, PAID; a stranger refused; then SIGTERM and exit status 0 for all."""
-    accounts = await account_server()
+    order, sandbox = _start_all(processes, ledger_in_real_time, accounts)
+    async with grpc.aio.insecure_channel(order) as channel:
+        stub = order_service_pb2_grpc.OrderServiceStub(channel)
+        placed, paid = await _buy(stub, sandbox)
+        stranger = await stub.PlaceOrder(_order("stranger"))
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await stub.PlaceOrder(pb.PlaceOrderRequest(request_id="no spaces"))
+        shown = await _wait_until_paid(stub, placed.order_id)
+    statuses = processes.stop_all()
+
+    assert placed.outcome == outcome_pb2.OUTCOME_OK
+    assert paid.pay_url == f"http://{sandbox}/v1/pay/{paid.provider_no}"
+    assert stranger.refusal == pb.REFUSAL_ACCOUNT_UNKNOWN
+    assert grpc.StatusCode.INVALID_ARGUMENT is error.value.code()
+    assert shown.order.state == order_pb2.ORDER_STATE_PAID
+    assert statuses == {"webhook": 0, "sandbox": 0, "payment": 0, "order": 0}
+
+
+async def test_a_ledger_that_is_killed_half_way_loses_no_payment(
+    processes: Processes, ledger_in_real_time: LedgerProcess, accounts: str
+) -> None:
+    """Money comes while the ledger is dead; the one that starts on its journal sells the unit."""
+    order, sandbox = _start_all(processes, ledger_in_real_time, accounts)
+    async with grpc.aio.insecure_channel(order) as channel:
+        stub = order_service_pb2_grpc.OrderServiceStub(channel)
+        placed = await stub.PlaceOrder(_order("account-1"))
+        paid = await stub.Pay(
+            pb.PayRequest(request_id="pay-1", order_id=placed.order_id, method="card")
+        )
+        ledger_in_real_time.process.kill()
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+            await client.post(f"http://{sandbox}/v1/pay/{paid.provider_no}")
+        waiting = stub.PlaceOrder(_order("account-2"), timeout=60)
+        await asyncio.to_thread(ledger_in_real_time.crash, processes.directory / "ledger")
+        shown = await _wait_until_paid(stub, placed.order_id)
+        repeated = await stub.PlaceOrder(_order("account-1"))
+        second = await waiting
+
+    assert shown.order.state == order_pb2.ORDER_STATE_PAID
+    assert (placed.order_id, True) == (repeated.order_id, repeated.replayed)
+    assert second.outcome == outcome_pb2.OUTCOME_OK
+
+
+def _start_all(
+    processes: Processes, ledger: LedgerProcess, account_address: str
+) -> tuple[str, str]:
+    """Starts webhook, sandbox, payment and order; returns the addresses of order and sandbox."""
     webhook = processes.start_webhook()
     sandbox = processes.start_sandbox(webhook, '{"callback_delay_ms": 10}')
     directory = str(processes.directory)
     ledger_words = (
-        "--ledger-address",
-        ledger_in_real_time.address,
-        "--settlement-address",
-        ledger_in_real_time.settlement_address,
+        *("--ledger-address", ledger.address),
+        *("--settlement-address", ledger.settlement_address),
     )
     payment = processes.start(
         "payment",
@@ -133,25 +185,10 @@ async def test_a_sale_runs_over_the_wires_and_everything_stops_cleanly(
         "order",
         "lastunit.order.cli",
         *("serve", "--data-directory", f"{directory}/order", *ledger_words),
-        *("--account-address", accounts.address, "--payment-address", payment["address"]),
+        *("--account-address", account_address, "--payment-address", payment["address"]),
         *("--price", "phone=84000", "--database-rate", "200"),
     )
-    async with grpc.aio.insecure_channel(order["address"]) as channel:
-        stub = order_service_pb2_grpc.OrderServiceStub(channel)
-        placed, paid = await _buy(stub, sandbox)
-        stranger = await stub.PlaceOrder(_order("stranger"))
-        with pytest.raises(grpc.aio.AioRpcError) as error:
-            await stub.PlaceOrder(pb.PlaceOrderRequest(request_id="no spaces"))
-        shown = await _wait_until_paid(stub, placed.order_id)
-    statuses = processes.stop_all()
-    await accounts.stop(0)
-
-    assert placed.outcome == outcome_pb2.OUTCOME_OK
-    assert paid.pay_url == f"http://{sandbox}/v1/pay/{paid.provider_no}"
-    assert stranger.refusal == pb.REFUSAL_ACCOUNT_UNKNOWN
-    assert grpc.StatusCode.INVALID_ARGUMENT is error.value.code()
-    assert shown.order.state == order_pb2.ORDER_STATE_PAID
-    assert statuses == {"webhook": 0, "sandbox": 0, "payment": 0, "order": 0}
+    return str(order["address"]), sandbox
 
 
 def _order(account_id: str) -> pb.PlaceOrderRequest:
