@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 import grpc
 
 from lastunit import errors
+from lastunit.client._cancellation import CancellationGuard
 from lastunit.client._retry import backoff_seconds
 from lastunit.client._status import Failure, failure_from_call
 from lastunit.stock.v1 import journal_service_pb2, outcome_pb2, stock_service_pb2
@@ -192,6 +193,7 @@ class _Resumed(Generic[MessageT]):
         """Gives out messages until the stream ends or its reader stops."""
         failure_count = 0
         while True:
+            guard = CancellationGuard()
             call = self._open()
             try:
                 async for message in call:
@@ -204,6 +206,7 @@ class _Resumed(Generic[MessageT]):
                 failure = failure_from_call(error)
             finally:
                 call.cancel()
+            guard.check()
             failure_count += 1
             await asyncio.sleep(self._pause(failure, failure_count))
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from lastunit import errors
+from lastunit.client._cancellation import CancellationGuard
 from lastunit.client._operation import Operation
 from lastunit.client._retry import backoff_seconds
 from lastunit.client._status import Failure, failure_from_call, failure_from_fault
@@ -195,21 +196,23 @@ class Exchange:
     # --- the stream and its breaks ---
 
     async def _run(self) -> None:
+        guard = CancellationGuard()
         while True:
             while not self._waiting:
                 self._changed.clear()
                 await self._changed.wait()
-            failure = await self._converse()
+            failure = await self._converse(guard)
+            guard.check()
             self._failure_count += 1
             pause = self._take_back(failure)
             await asyncio.sleep(pause)
 
-    async def _converse(self) -> Failure:
+    async def _converse(self, guard: CancellationGuard) -> Failure:
         """Opens a stream and serves it until it breaks; says why it did."""
         call = self._call = self._open(metadata=self._seen.metadata())
         writer = self._loop.create_task(self._write(call))
         try:
-            return await self._read(call)
+            return await self._read(call, guard)
         except grpc.aio.AioRpcError as error:
             return failure_from_call(error)
         except _ProtocolError as error:
@@ -229,13 +232,12 @@ class Exchange:
             if message is not None:
                 await call.write(message)
 
-    async def _read(self, call: Any) -> Failure:
+    async def _read(self, call: Any, guard: CancellationGuard) -> Failure:
         while True:
             try:
                 response = await call.read()
             except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
+                if guard.is_cancelled:
                     raise
                 # We left the stream ourselves: it answered nothing in time, or has to be renewed.
                 return Failure(grpc.StatusCode.UNAVAILABLE, "the stream was left")

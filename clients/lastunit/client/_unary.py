@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
+from lastunit.client._cancellation import CancellationGuard
 from lastunit.client._retry import backoff_seconds
 from lastunit.client._status import Failure, failure_from_call
 
@@ -80,6 +81,7 @@ class UnaryCaller:
         deadline = loop.time() + check_deadline(deadline_seconds)
         method = self._method(path, response_type)
         failure_count = 0
+        guard = CancellationGuard()
         while True:
             try:
                 response = await method(
@@ -88,6 +90,7 @@ class UnaryCaller:
                     metadata=self._seen.metadata() if self._seen else None,
                 )
             except grpc.aio.AioRpcError as error:
+                guard.check()
                 failure_count += 1
                 failure = failure_from_call(error)
                 pause = self._pause(failure, failure_count)

@@ -376,6 +376,38 @@ async def test_close_ends_calls_that_nobody_answers(ledger: FakeLedger) -> None:
         await call
 
 
+async def test_close_ends_although_grpc_swallows_the_cancellation(ledger: FakeLedger) -> None:
+    """A connection that fails at the moment of closing does not keep the client open."""
+
+    class Swallowing:
+        """Answers a cancellation with the failure of its connection, as grpc.aio can."""
+
+        async def read(self) -> None:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise grpc.aio.AioRpcError(
+                    grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata()
+                ) from None
+
+        async def write(self, _message: bytes) -> None:
+            """Takes a message and tells nobody."""
+
+        def cancel(self) -> None:
+            """Changes nothing."""
+
+    client = StockClient(ledger.address)
+    client._data._open = lambda **_metadata: Swallowing()
+    call = asyncio.create_task(reserve(client, "r-1"))
+    await asyncio.sleep(0.05)
+    closing = asyncio.create_task(client.close(grace_seconds=0))
+    await asyncio.wait([closing], timeout=10)
+
+    assert closing.done()
+    with pytest.raises(errors.ClosedError):
+        await call
+
+
 async def test_settlement_and_reservations_use_their_own_listeners(ledger: FakeLedger) -> None:
     """With two addresses, payments never share a connection with reservations."""
     settlement = FakeLedger()
