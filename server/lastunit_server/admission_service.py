@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AdmissionService"]
 
-# In the order in which they are served. Control has no lane in the contract: nobody waits for it.
+# In the order in which they are served.
 _LANES = {
+    "control": messages.LANE_CONTROL,
     "settlement": messages.LANE_SETTLEMENT,
     "reservation": messages.LANE_RESERVATION,
     "read": messages.LANE_READ,

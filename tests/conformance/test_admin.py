@@ -217,11 +217,16 @@ def test_admission_shows_policy_and_counts(ledger: Ledger) -> None:
     policy = ledger.admission.GetPolicy(admission.GetPolicyRequest())
     stats = ledger.admission.GetAdmissionStats(admission.GetAdmissionStatsRequest(page_size=1000))
 
-    lanes = [admission.LANE_SETTLEMENT, admission.LANE_RESERVATION, admission.LANE_READ]
+    lanes = [
+        admission.LANE_CONTROL,
+        admission.LANE_SETTLEMENT,
+        admission.LANE_RESERVATION,
+        admission.LANE_READ,
+    ]
     assert [lane.lane for lane in policy.lanes] == lanes
     assert policy.version >= 1
-    assert not policy.lanes[0].HasField("bucket")
+    assert not policy.lanes[1].HasField("bucket")
     assert [lane.lane for lane in stats.lanes] == lanes
     for counts in (*stats.lanes, *stats.callers):
         assert counts.offered_count == counts.admitted_count + counts.refused_count
-    assert stats.lanes[0].admitted_count > 0
+    assert stats.lanes[1].admitted_count > 0

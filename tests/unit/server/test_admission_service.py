@@ -51,9 +51,14 @@ def test_the_policy_is_shown_as_it_is(service: AdmissionService) -> None:
     shown = messages.GetPolicyResponse.FromString(cast("bytes", service.get_policy(b"")))
 
     assert shown.version == 1
-    assert [lane.lane for lane in shown.lanes] == [1, 2, 3]
-    assert not shown.lanes[0].HasField("bucket")
-    assert shown.lanes[1].bucket.rate_per_second == 50_000
+    assert [lane.lane for lane in shown.lanes] == [
+        messages.LANE_CONTROL,
+        messages.LANE_SETTLEMENT,
+        messages.LANE_RESERVATION,
+        messages.LANE_READ,
+    ]
+    assert [lane.HasField("bucket") for lane in shown.lanes] == [False, False, True, True]
+    assert shown.lanes[2].bucket.rate_per_second == 50_000
     assert [(c.caller, c.bucket.burst) for c in shown.callers] == [("shop", 3)]
     assert {cost.method: cost.tokens for cost in shown.costs}["Reserve"] == 2
 
