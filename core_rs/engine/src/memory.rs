@@ -37,7 +37,8 @@ impl Ledger {
         Ok(Some(Self::repeat(remembered.sequence, state, answer)))
     }
 
-    /// Remembers the event that answers a request; the calls to act that follow it do not.
+    /// Remembers the event that answers a request; the calls to act that follow it only move its
+    /// sequence.
     pub(crate) fn remember(&mut self, event: &Event) {
         let is_call_to_act = matches!(
             event.body,
@@ -45,13 +46,17 @@ impl Ledger {
                 | EventBody::AskProviderRequested { .. }
                 | EventBody::RefundBecameDue { .. }
         );
-        if event.request_id.is_empty() || is_call_to_act {
+        if event.request_id.is_empty() {
             return;
         }
-        assert!(
-            self.find_request(&event.request_id).is_none(),
-            "a request is done once"
-        );
+        let known = self.find_request(&event.request_id);
+        if is_call_to_act {
+            // The first answer told the last event of its command, and so does a repeat.
+            let slot = known.expect("a call to act follows the event of its request");
+            self.requests[slot].sequence = event.sequence;
+            return;
+        }
+        assert!(known.is_none(), "a request is done once");
         let is_signed = !event.actor.is_empty() || !event.reason.is_empty();
         let slot = self.requests.push(Remembered {
             request_id: event.request_id.clone(),

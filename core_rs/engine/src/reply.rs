@@ -39,7 +39,7 @@ pub struct Reply {
     pub come_back_at: Option<Millis>,
     /// With LIMIT_REACHED or NOT_ALLOWED: which limit, named as in the policy or the request.
     pub limit: Option<Text>,
-    /// The last event of this command; on a repeat, the event that remembers the first; else 0.
+    /// The last event of this command, also on a repeat; 0 if it had no effect.
     pub sequence: Sequence,
     /// What this command answers with; [`Answer::None`] for refusals.
     pub answer: Answer,

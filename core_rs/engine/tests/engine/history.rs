@@ -12,7 +12,7 @@ use crate::model::Model;
 use crate::script;
 use crate::world::World;
 
-const SEEDS: std::ops::RangeInclusive<u64> = 1..=16;
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=12;
 const STEPS: usize = 350;
 
 /// xorshift64*: enough for a test, and the same everywhere.

@@ -47,7 +47,25 @@ impl World {
             "only what is done leaves events"
         );
         self.apply(&decision.events);
+        if is_done {
+            self.check_repeat(command, &decision);
+        }
         decision
+    }
+
+    /// What was done is answered alike when it comes again, but for `replayed`.
+    fn check_repeat(&self, command: &Command, first: &Decision) {
+        let is_entity = matches!(command.action, Action::Reserve(_) | Action::BeginPayment(_));
+        if command.request_id.is_empty() && !is_entity {
+            return;
+        }
+        let again = self.ledger.decide(command, self.now);
+        let mut expected = first.reply.clone();
+        expected.replayed = true;
+
+        assert_eq!(expected, again.reply, "a repeat gets the first answer");
+        assert!(again.events.is_empty(), "a repeat has no effect");
+        assert_eq!(self.ledger.sequence(), again.reply.sequence);
     }
 
     fn apply(&mut self, events: &[Event]) {
