@@ -1,4 +1,4 @@
-"""How many calls of which method ended with which code, per listener.
+"""How many calls are open, and how many of which method ended with which code, per listener.
 
 Owns the counting on the hot path; must not know Prometheus (see `metrics`).
 """
@@ -19,6 +19,22 @@ class CallCounts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: Counter[tuple[str, int]] = Counter()
+        self._open_count = 0
+
+    def begin(self) -> None:
+        """Counts one call or stream that was let in."""
+        with self._lock:
+            self._open_count += 1
+
+    def end(self) -> None:
+        """Takes one finished call or stream out of those that are open."""
+        with self._lock:
+            self._open_count -= 1
+
+    @property
+    def open_count(self) -> int:
+        """Calls and streams of ours that are not finished."""
+        return self._open_count
 
     def add(self, method: str, code: int) -> None:
         """Counts one finished call by gRPC path and status code."""

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from lastunit_server._native import Node
     from lastunit_server.settings import Settings
 
-__all__ = ["DataFront", "Handlers", "refuse"]
+__all__ = ["LINGER_SECONDS", "STOP_POLL_SECONDS", "DataFront", "Handlers", "refuse"]
+
+# How often a stop looks whether the last call has ended.
+STOP_POLL_SECONDS = 0.01
+# What the transport gets to send the last replies before connections are cut.
+LINGER_SECONDS = 0.1
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -99,10 +104,11 @@ class DataFront:
 
     def _unary(self, method: str) -> Any:
         submit = self.completions.submit
-        count = self.counts.add
+        count, begin, end = self.counts.add, self.counts.begin, self.counts.end
         listener = Listener.DATA.value
 
         async def handle(request: bytes, context: Context) -> bytes:
+            begin()
             try:
                 caller = caller_from(context.invocation_metadata())
                 if isinstance(caller, Refusal):
@@ -124,6 +130,8 @@ class DataFront:
                 refusal = faults.bug(method)
                 count(method, refusal.code.value[0])
                 return refuse(context, refusal)
+            finally:
+                end()
 
         return handle
 
@@ -168,5 +176,11 @@ class DataFront:
             grace_seconds: After this, what is left is cut off.
         """
         self.streams.stop()
-        await self.server.stop(grace_seconds)
+        stopping = asyncio.ensure_future(self.server.stop(grace_seconds))
+        while self.counts.open_count and not stopping.done():  # noqa: ASYNC110 - counted by threads
+            await asyncio.sleep(STOP_POLL_SECONDS)
+        # Nothing of ours is open. A watcher of health has been told and would stay for ever.
+        await asyncio.wait((stopping,), timeout=LINGER_SECONDS)
+        await self.server.stop(None)
+        await stopping
         self.completions.close()

@@ -115,12 +115,22 @@ class _Server:
         watch = asyncio.create_task(self._watch_health())
         await self._stop_asked.wait()
         watch.cancel()
-        return await self._stop()
+        code = await self._stop()
+        self._ignore_signals()
+        return code
 
     def _take_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, signal.Signals(number).name)
+
+    @staticmethod
+    def _ignore_signals() -> None:
+        """Keeps a late signal from turning a clean end into a killed one: all work is done."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
     def _on_signal(self, name: str) -> None:
         if self._stop_asked.is_set():

@@ -130,12 +130,14 @@ class SettlementExchange:
             advice = "send more operations on the streams that are open"
             refusal = faults.too_many_streams(_STREAMS_MAX, advice=advice)
         else:
+            self._counts.begin()
             try:
                 refusal = yield from self._replies(requests, context)
             except Exception:  # noqa: BLE001 - the outer guard: no text of ours reaches a caller
                 refusal = faults.bug(_EXCHANGE)
             finally:
                 self._slots.release()
+                self._counts.end()
         self._counts.add(_EXCHANGE, refusal.code.value[0] if refusal else 0)
         if refusal:
             context.set_trailing_metadata(refusal.trailers)

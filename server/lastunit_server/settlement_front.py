@@ -14,7 +14,7 @@ from lastunit_server import faults
 from lastunit_server.admission_service import AdmissionService
 from lastunit_server.call_context import caller_from, milliseconds_left
 from lastunit_server.counts import CallCounts
-from lastunit_server.data_front import Handlers
+from lastunit_server.data_front import LINGER_SECONDS, STOP_POLL_SECONDS, Handlers
 from lastunit_server.errors import StartError
 from lastunit_server.faults import Refusal
 from lastunit_server.methods import JOURNAL, STOCK, Listener, path, unary_methods
@@ -89,6 +89,7 @@ class SettlementFront:
         listener = Listener.SETTLEMENT.value
 
         def handle(request: bytes, context: Context) -> bytes:
+            self.counts.begin()
             try:
                 caller = caller_from(context.invocation_metadata())
                 if isinstance(caller, Refusal):
@@ -109,6 +110,8 @@ class SettlementFront:
                     refusal = faults.refusal_from(code, body)
             except Exception:  # noqa: BLE001 - the outer guard: no text of ours reaches a caller
                 refusal = faults.bug(method)
+            finally:
+                self.counts.end()
             return self._refuse(method, context, refusal)
 
         return handle
@@ -172,6 +175,11 @@ class SettlementFront:
             grace_seconds: After this, what is left is cut off.
         """
         self.exchange.stop()
-        self.server.stop(grace_seconds).wait()
+        stopped = self.server.stop(grace_seconds)
+        while self.counts.open_count and not stopped.is_set():
+            stopped.wait(STOP_POLL_SECONDS)
+        # Nothing of ours is open. A watcher of health has been told and would stay for ever.
+        stopped.wait(LINGER_SECONDS)
+        self.server.stop(None).wait()
         self.exchange.close()
         self._threads.shutdown(wait=False, cancel_futures=True)

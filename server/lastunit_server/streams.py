@@ -72,6 +72,7 @@ class Streams:
         """Counts a stream, bounds how many are open, and turns what it raises into a status."""
         refusal: Refusal | None = None
         self._open_count += 1
+        self._counts.begin()
         try:
             yield self._let_in(context)
         except _StreamEndError as end:
@@ -80,6 +81,7 @@ class Streams:
             refusal = faults.bug(method)
         finally:
             self._open_count -= 1
+            self._counts.end()
         self._counts.add(method, refusal.code.value[0] if refusal else 0)
         if refusal:
             await context.abort(refusal.code, refusal.message, refusal.trailers)

@@ -24,6 +24,9 @@ from tests.conformance.kit import (
     start_server,
 )
 
+from lastunit.stock.v1 import journal_service_pb2 as journal
+from lastunit.stock.v1 import stock_service_pb2 as stock
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -93,8 +96,6 @@ def test_streams_end_as_draining_and_calls_in_flight_are_answered(server: Server
     """A stop ends a follower with UNAVAILABLE, DRAINING, after every event it was owed."""
     ledger = opened(server)
     sale_id = ledger.put_sale(units=100)
-    from lastunit.stock.v1 import journal_service_pb2 as journal
-
     request = journal.ReadEventsRequest(after_sequence=0, follow=True, page_size=100)
     stream = ledger.journal.ReadEvents(request, timeout=20)
     next(stream)
@@ -124,33 +125,78 @@ def test_health_says_not_serving_while_the_server_stops(server: Server) -> None:
     assert server.process.wait(30) == 0
 
 
+def test_a_watcher_of_health_does_not_hold_a_stop_up(server: Server) -> None:
+    """Watch streams on both listeners stay open for ever; the stop does not wait for them."""
+    with (
+        grpc.insecure_channel(server.ready["data"]) as data,
+        grpc.insecure_channel(server.ready["settlement"]) as settlement,
+    ):
+        watches = [
+            health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            for channel in (data, settlement)
+        ]
+        for watch in watches:
+            next(watch)
+
+        assert server.stop(seconds=12) == 0
+
+
+def unread_exchange(ledger: Ledger) -> Any:
+    """Asks for more than the connection's windows take, reads one reply, and lets it get stuck."""
+    operation = stock.Operation(
+        get_reservation=stock.GetReservationRequest(reservation_id="nobody")
+    )
+    message = stock.ExchangeRequest(operations=[operation] * 4096)
+    unread = ledger.stock.Exchange(iter([message] * 100))
+    next(unread)
+    # The server is stuck once it decides nothing between two looks but the looks themselves.
+    looks = [decided(ledger)]
+    while len(looks) < 4 or looks[-1] - looks[-4] > 3:
+        time.sleep(0.1)
+        looks.append(decided(ledger))
+    return unread
+
+
+def decided(ledger: Ledger) -> int:
+    """Returns how many operations the server has decided."""
+    request = stock.GetReservationRequest(reservation_id="nobody")
+    return int(ledger.stock.GetReservation(request).place.op_number)
+
+
 def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:
-    """A stop that waits for an open call is cut short with exit status 5, and nothing is lost."""
+    """A stop that waits for a slow reader is cut short with exit status 5; nothing is lost."""
     server = start_server(tmp_path, "--grace-seconds", "60")
     ledger = opened(server)
     sale_id = ledger.put_sale(units=3)
     reservation_id = ledger.held(sale_id)
-    ends = time.monotonic() + 20
+    unread = unread_exchange(ledger)
 
-    # A stream that never ends by itself: its request half stays open.
-    def silent() -> Iterator[Any]:
-        while time.monotonic() < ends and server.process.poll() is None:
-            time.sleep(0.05)
-        yield from ()
-
-    ledger.stock.Exchange(silent(), timeout=20)
     server.process.send_signal(signal.SIGTERM)
     while not any(line["event"] == "stop_asked" for line in log_lines(server)):
         time.sleep(0.01)
+    time.sleep(0.5)
+    assert server.process.poll() is None
     server.process.send_signal(signal.SIGTERM)
 
-    assert server.process.wait(30) in {0, 5}
+    assert server.process.wait(30) == 5
+    unread.cancel()
     ledger.close()
     again = start_server(tmp_path)
     ledger = opened(again)
     assert ledger.state(reservation_id) == 1
     ledger.close()
     assert again.stop() == 0
+
+
+def test_a_slow_reader_is_cut_off_within_the_grace_time(tmp_path: Path) -> None:
+    """A caller that does not read its replies can't keep the server from a clean stop."""
+    server = start_server(tmp_path, "--grace-seconds", "2")
+    ledger = opened(server)
+    unread = unread_exchange(ledger)
+
+    assert server.stop(seconds=20) == 0
+    unread.cancel()
+    ledger.close()
 
 
 def test_a_second_owner_of_a_directory_is_refused(server: Server) -> None:
