@@ -7,8 +7,10 @@ Next: `lastunit.order.follower` moves orders on, `lastunit.order.store` has the 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from lastunit.client.outcomes import Line, Outcome
@@ -51,6 +53,14 @@ def order_id_of(request_id: str) -> str:
     return "o-" + _digest(request_id)
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Is a hold in the ledger that has yet to be written down."""
+
+    person_id: str
+    reply: Reply[stock_service_pb2.ReserveResponse]
+
+
 class OrderCore:
     """Is the order service without its wires.
 
@@ -89,6 +99,9 @@ class OrderCore:
         self._clock = clock
         self._settings = settings
         self._place_calls = 0
+        # First come, first served. Held while others are asked, never while the row is written:
+        # on a slow database the orders that won must not keep the others from their refusal.
+        self._place_work = asyncio.Semaphore(settings.place_work_max)
         self.follower = OrderFollower(database=database, runner=self._runner, ledger=ledger)
 
     async def follow_once(self, limit: int = 1_024) -> int:
@@ -118,7 +131,18 @@ class OrderCore:
             self._place_calls -= 1
 
     async def _place(self, request: pb.PlaceOrderRequest) -> pb.PlaceOrderResponse:
+        order_id = order_id_of(request.request_id)
         quote = self._prices.quote(request.lines)
+        async with self._place_work:
+            answer = await self._ask(order_id, request, quote)
+        if isinstance(answer, pb.PlaceOrderResponse):
+            return answer
+        return await self._write(request, order_id, quote, answer)
+
+    async def _ask(
+        self, order_id: str, request: pb.PlaceOrderRequest, quote: Quote
+    ) -> pb.PlaceOrderResponse | _Held:
+        """Asks who the buyer is and whether there are units; returns a refusal or the hold."""
         person = await self._persons.find(request.account_id)
         refusal = quote.refusal
         if person.state is not AccountState.ACTIVE:
@@ -127,7 +151,6 @@ class OrderCore:
                 if person.state is AccountState.LOCKED
                 else pb.REFUSAL_ACCOUNT_UNKNOWN
             )
-        order_id = order_id_of(request.request_id)
         if refusal:
             # The repeat of a call that was honoured is honoured, whatever has changed since.
             return self._placed_before(order_id, request) or pb.PlaceOrderResponse(
@@ -139,7 +162,7 @@ class OrderCore:
             return self._placed_before(order_id, request) or _refused(reply)
         if not reply.is_ok:
             return _refused(reply)
-        return await self._write(request, order_id, person.person_id, quote, reply)
+        return _Held(person.person_id, reply)
 
     async def _reserve(
         self, order_id: str, person_id: str, request: pb.PlaceOrderRequest
@@ -159,16 +182,16 @@ class OrderCore:
         self,
         request: pb.PlaceOrderRequest,
         order_id: str,
-        person_id: str,
         quote: Quote,
-        reply: Reply[stock_service_pb2.ReserveResponse],
+        held: _Held,
     ) -> pb.PlaceOrderResponse:
         """Writes the order down, durably, before the buyer is told."""
+        reply = held.reply
         order = store.NewOrder(
             order_id=order_id,
             request_id=request.request_id,
             account_id=request.account_id,
-            person_id=person_id,
+            person_id=held.person_id,
             sale_id=request.sale_id,
             lines=_lines(request, quote),
             amount_minor=quote.amount_minor,

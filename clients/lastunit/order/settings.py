@@ -15,6 +15,9 @@ __all__ = ["OrderSettings"]
 # hold memory that no answer within a deadline is worth.
 CALLS_OPEN_MAX: Final = 1_000_000
 
+# As many as may be under way by default: a bound of bounds, not a recommendation.
+WORK_AT_ONCE_MAX: Final = 30_000
+
 GHOST_SECONDS_MIN: Final = 0.1
 GHOST_SECONDS_MAX: Final = 600.0
 
@@ -32,6 +35,8 @@ class OrderSettings:
             0.1 to 600; a call that its caller has given up takes no unit.
         place_calls_max: PlaceOrder calls under way at once, 1 to 1,000,000; one more is answered
             RESOURCE_EXHAUSTED with when to come back.
+        place_work_max: How many of them ask the account service and the ledger at once, 1 to
+            30,000; the others wait, so that payments get their turn on the event loop.
         pays_per_order_max: Numbers of attempts one order may use up, 1 to 99; the ledger bounds
             those that were begun much lower.
     """
@@ -39,12 +44,14 @@ class OrderSettings:
     provider: str = "sandbox"
     ghost_seconds: float = 10.0
     place_calls_max: int = 30_000
+    place_work_max: int = 512
     pays_per_order_max: int = 16
 
     def __post_init__(self) -> None:
         """Checks every range and names the setting that is outside of it."""
         self._check("ghost_seconds", self.ghost_seconds, GHOST_SECONDS_MIN, GHOST_SECONDS_MAX)
         self._check("place_calls_max", self.place_calls_max, 1, CALLS_OPEN_MAX)
+        self._check("place_work_max", self.place_work_max, 1, WORK_AT_ONCE_MAX)
         self._check("pays_per_order_max", self.pays_per_order_max, 1, PAYS_PER_ORDER_MAX)
 
     def _check(self, name: str, value: float, least: float, most: float) -> None:

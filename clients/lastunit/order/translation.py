@@ -6,6 +6,7 @@ in, moves out. Next: `lastunit.order.states`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Translated",
     "attempt_state_name",
+    "is_order_id",
     "moves_an_order",
     "order_state",
     "snapshot",
@@ -40,6 +42,8 @@ _MOVING: Final = frozenset(
         "returned",
     }
 )
+
+_ORDER_ID_PATTERN: Final = re.compile(r"o-[0-9a-f]{32}", re.ASCII)
 
 _ORDER_STATES: Final[Mapping[State, OrderState]] = {
     State.HELD: OrderState.HELD,
@@ -69,8 +73,13 @@ class Translated:
 
 
 def moves_an_order(event: event_pb2.Event) -> bool:
-    """Tells whether an event can change an order that exists."""
-    return event.WhichOneof("body") in _MOVING
+    """Tells whether an event can change an order of this service."""
+    return event.WhichOneof("body") in _MOVING and is_order_id(event.reservation_id)
+
+
+def is_order_id(text: str) -> bool:
+    """Tells whether a reservation has an id as `core.order_id_of` makes them."""
+    return _ORDER_ID_PATTERN.fullmatch(text) is not None
 
 
 def order_state(state: State) -> OrderState | None:

@@ -54,7 +54,7 @@ class Answer:
     """Is what the provider is answered.
 
     Attributes:
-        status: HTTP status: 200, 400, 401, 404, 413 or 503.
+        status: HTTP status: 200, 400, 401, 413 or 503.
         reason: Stable machine name of a refusal; `ok` for 200.
         is_duplicate: True if the event was stored before.
     """
@@ -115,12 +115,11 @@ class Webhook:
         timestamp = headers.get(TIMESTAMP_HEADER, "")
         if not self._is_in_window(timestamp):
             return Answer(401, "time")
-        # An unknown provider has no key: it takes the path of a wrong signature, and says so only
-        # to somebody who could not have signed anyway.
+        # A provider that is not known has no key, so nobody can have signed for it.
         keys = self._keys.get(provider, ())
         signature = headers.get(SIGNATURE_HEADER, "")
         if not is_signed(keys, timestamp=timestamp, raw_body=raw_body, signature=signature):
-            return Answer(401, "signature") if keys else Answer(404, "unknown_provider")
+            return Answer(401, "signature")
         try:
             callback = parse_callback(raw_body)
         except MalformedCallbackError as error:

@@ -289,6 +289,15 @@ async def test_a_comparison_never_takes_a_paid_order_back(world: World) -> None:
     assert world.core.follower.divergent_count == 1
 
 
+async def test_reservations_of_others_cost_no_transaction(world: World) -> None:
+    """Events of reservations that are no orders of ours are read and passed by."""
+    for each in range(50):
+        world.ledger.happen(f"load-{each}", State.RELEASED, released={"release_reason": 1})
+
+    assert await world.core.follow_once() == 50
+    assert not world.runner.counts
+
+
 async def test_a_ledger_that_lost_its_journal_is_noticed(world: World) -> None:
     """The journal ends before what it had told: nothing is followed and nothing sold."""
     order_id, _ = await placed_and_paying(world)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -213,6 +214,31 @@ async def test_calls_under_way_have_a_bound() -> None:
 
     assert [BusyError] == [type(each) for each in answers if isinstance(each, BaseException)]
     assert after.outcome == outcome_pb2.OUTCOME_OK
+    world.close()
+
+
+async def test_few_are_worked_on_at_once_and_all_are_served() -> None:
+    """With two at work the third waits its turn; a slow database does not hold the others up."""
+    world = World(units=1, settings=OrderSettings(place_work_max=2))
+    database_is_slow = asyncio.Event()
+    run = world.runner.run
+
+    async def slow(*arguments: Any, **options: Any) -> Any:
+        await database_is_slow.wait()
+        return await run(*arguments, **options)
+
+    world.runner.run = slow  # type: ignore[method-assign] # a database that is slow today
+    winner = asyncio.create_task(world.place("winner", "account-0"))
+    while not world.ledger.calls["reserve"]:
+        await asyncio.sleep(0)
+    losers = [await world.place(f"r-{each}", f"account-{each}") for each in range(1, 6)]
+
+    assert not winner.done()
+    assert {outcome_pb2.OUTCOME_SOLD_OUT} == {answer.outcome for answer in losers}
+
+    database_is_slow.set()
+
+    assert (await winner).outcome == outcome_pb2.OUTCOME_OK
     world.close()
 
 

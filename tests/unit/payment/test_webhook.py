@@ -199,11 +199,11 @@ async def test_an_unknown_attempt_is_never_refused_at_the_door(world: World) -> 
     assert (await post(world, raw(merchant_no="nobody:9"))).status == 200
 
 
-async def test_an_unknown_provider_is_not_found(world: World) -> None:
-    """A provider without keys has no door."""
+async def test_nobody_can_sign_for_a_provider_without_keys(world: World) -> None:
+    """An unknown provider ends as a wrong signature does."""
     answer = await world.webhook.receive("elsewhere", signed(raw()), raw())
 
-    assert answer.status == 404
+    assert (answer.status, answer.reason) == (401, "signature")
 
 
 class BrokenRunner:
