@@ -83,6 +83,7 @@ class Job:
         self.outcome = Outcome()
         self.seconds = 0.0
         self.ledger_restarts = 0
+        self.cpu_seconds: dict[str, float] = {}
         self.watch: Watch | None = None
         self._buyers = Joined()
         self._registered = 0
@@ -205,6 +206,7 @@ class Job:
         while True:
             sample = await watch.look(time.monotonic() - began)
             self.view.show(watch.samples)
+            self.cpu_seconds |= self.services.cpu_seconds()
             dead = self.services.dead()
             if dead is not None and not dead.name.startswith("buyers"):
                 raise ChildError(f"{dead.name} ended by itself\n{dead.last_lines()}")
@@ -247,6 +249,7 @@ def as_json(job: Job) -> dict[str, Any]:
         "calls": samples[-1].calls if samples else 0,
         "calls_per_second": round(samples[-1].calls / job.seconds) if job.seconds else 0,
         "refusals": samples[-1].refusals if samples else {},
+        "cpu_seconds": job.cpu_seconds,
         "ledger_restarts": job.ledger_restarts,
         "time_scale": job.file.run.time_scale,
         "seed": job.file.run.seed,

@@ -35,6 +35,9 @@ calls_in_flight_max = 100000
 
 _ANY_PORT: Final = "127.0.0.1:0"
 
+_ASK_OFFSETS: Final = "150,300,600"
+"""Sale seconds after its start at which an attempt without news is asked for."""
+
 CALL_SECONDS_MAX: Final = 30.0
 """Deadline between services; long enough to outlive a kill and a restart of the ledger."""
 
@@ -119,6 +122,10 @@ class Services:
         await self._ledger.wait()
         await self._start_ledger()
 
+    def cpu_seconds(self) -> dict[str, float]:
+        """Tells how much processor time each running child has used so far."""
+        return {child.name: child.cpu_seconds() for child in self._children if child.is_running}
+
     def dead(self) -> Child | None:
         """Finds a child that has ended although nobody stopped it."""
         for child in self._children:
@@ -167,6 +174,8 @@ class Services:
             *("--settlement-address", self.settlement_address),
             *("--provider-url", self.provider_url),
             *("--time-scale", str(self._file.run.time_scale)),
+            # At a tenth of the time, more questions would be most of what the provider does.
+            *("--ask-offsets", _ASK_OFFSETS),
             *("--deadline-seconds", str(CALL_SECONDS_MAX)),
             *("--seed", str(self._file.run.seed)),
         ]
