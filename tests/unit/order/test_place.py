@@ -220,23 +220,23 @@ async def test_calls_under_way_have_a_bound() -> None:
 async def test_few_are_worked_on_at_once_and_all_are_served() -> None:
     """With two at work the third waits its turn; a slow database does not hold the others up."""
     world = World(units=1, settings=OrderSettings(place_work_max=2))
-    database_is_slow = asyncio.Event()
+    is_writing, database_goes_on = asyncio.Event(), asyncio.Event()
     run = world.runner.run
 
     async def slow(*arguments: Any, **options: Any) -> Any:
-        await database_is_slow.wait()
+        is_writing.set()
+        await database_goes_on.wait()
         return await run(*arguments, **options)
 
     world.runner.run = slow  # type: ignore[method-assign] # a database that is slow today
     winner = asyncio.create_task(world.place("winner", "account-0"))
-    while not world.ledger.calls["reserve"]:
-        await asyncio.sleep(0)
+    await is_writing.wait()
     losers = [await world.place(f"r-{each}", f"account-{each}") for each in range(1, 6)]
 
     assert not winner.done()
     assert {outcome_pb2.OUTCOME_SOLD_OUT} == {answer.outcome for answer in losers}
 
-    database_is_slow.set()
+    database_goes_on.set()
 
     assert (await winner).outcome == outcome_pb2.OUTCOME_OK
     world.close()
