@@ -5,6 +5,9 @@ Next: `lastunit.service.database`.
 
 While one transaction commits, what arrives waits and becomes the next one, so the group grows
 with the load by itself. A unit runs inside a savepoint: if it fails, it alone is undone.
+
+The thread takes the lock of the database and waits for the disk. What the units do in between
+runs on the event loop they came from, see `Writer._run_all`.
 """
 
 from __future__ import annotations
@@ -39,6 +42,14 @@ UNITS_QUEUED_MAX: Final = 65_536
 
 # Bounds how long a reply waits for its group, and how much one failed commit takes with it.
 UNITS_PER_TRANSACTION_MAX: Final = 512
+
+
+# How long a loop's thread runs units before it serves its other callers.
+_LOOP_SLICE_SECONDS: Final = 0.01
+
+# A loop that has not come round in this time waits for the writer itself, or is lost.
+_LOOP_PATIENCE_SECONDS: Final = 1.0
+_LOOP_CHECK_SECONDS: Final = 0.05
 
 
 class Lane(enum.IntEnum):
@@ -157,9 +168,9 @@ class Writer:
         is committed all the same.
 
         Args:
-            work: Called with a connection inside a transaction, in the writer's thread. It must
-                not commit, roll back or wait for anything. If it raises, its changes alone are
-                undone.
+            work: Called with a connection inside a transaction, in the writer's thread or in
+                this loop's. It must not commit, roll back or wait for anything. If it raises,
+                its changes alone are undone.
             lane: SETTLEMENT units start before RESERVATION ones.
 
         Returns:
@@ -246,15 +257,32 @@ class Writer:
             connection = self._connection or self._engine.connect()
             self._connection = connection
             transaction = connection.begin()
-            driver: Any = connection.connection.driver_connection
-            for unit in units:
-                _run_in_savepoint(unit, connection, driver)
+            self._run_all(units, connection)
             transaction.commit()
         except Exception as error:  # noqa: BLE001 - whatever it is, its callers must be told
             # Nothing of the group is durable, and the connection's state is not worth knowing.
             self._abandon_connection()
             for unit in units:
                 unit.error = unit.error or error
+
+    def _run_all(self, units: list[_Unit], connection: sa.Connection) -> None:
+        """Runs the units where they came from, if that is one event loop.
+
+        Each statement gives the interpreter's lock away and must win it back. Beside a busy loop
+        that takes a switch interval each time, so the loop's own thread does the work, which has
+        the lock already; this thread keeps what waits for locks and disks.
+        """
+        errand = _Errand(units, connection)
+        loops = {unit.loop for unit in units}
+        loop = loops.pop() if len(loops) == 1 else None
+        # A paced unit commits alone: there a loop's delay would not be shared by a group.
+        is_alone = self._pace is not None or self._thread is None
+        if loop is None or is_alone or loop.is_closed():
+            errand.run_here()
+        else:
+            errand.run_there(loop, until=lambda: self._is_closed)
+        if errand.error is not None:
+            raise errand.error
 
     def _abandon_connection(self) -> None:
         """Undoes what a failed commit may have left open, which SQLAlchemy takes for ended."""
@@ -283,6 +311,57 @@ class Writer:
         for loop, waiting in by_loop.items():
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_resolve_all, waiting)
+
+
+class _Errand:
+    """The units of one transaction, to be run by whoever comes first."""
+
+    def __init__(self, units: list[_Unit], connection: sa.Connection) -> None:
+        self._units = iter(units)
+        self._connection = connection
+        self._driver: Any = connection.connection.driver_connection
+        # Held by the thread that runs units, so that the other one cannot.
+        self._turn = threading.Lock()
+        self._done = threading.Event()
+        self.error: Exception | None = None
+
+    def run_here(self) -> None:
+        """Runs what is left of the units in this thread."""
+        with self._turn:
+            self._run(until=float("inf"))
+
+    def run_there(self, loop: asyncio.AbstractEventLoop, *, until: Callable[[], bool]) -> None:
+        """Lets a loop's thread run the units; does it here if the loop cannot.
+
+        A loop that waits for this writer, in `close` or for a future, would wait for ever.
+        """
+        loop.call_soon_threadsafe(self._run_slice, loop)
+        patience = time.monotonic() + _LOOP_PATIENCE_SECONDS
+        while not self._done.wait(_LOOP_CHECK_SECONDS):
+            if until() or loop.is_closed() or time.monotonic() > patience:
+                self.run_here()
+
+    def _run_slice(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._done.is_set() or not self._turn.acquire(blocking=False):
+            return
+        try:
+            self._run(until=time.monotonic() + _LOOP_SLICE_SECONDS)
+        finally:
+            self._turn.release()
+        if not self._done.is_set():
+            loop.call_soon(self._run_slice, loop)
+
+    def _run(self, *, until: float) -> None:
+        if self._done.is_set():
+            return
+        try:
+            for unit in self._units:
+                _run_in_savepoint(unit, self._connection, self._driver)
+                if time.monotonic() > until:
+                    return
+        except Exception as error:  # noqa: BLE001 - the group fails as one, in the writer's thread
+            self.error = error
+        self._done.set()
 
 
 async def _finish(waiting: Awaitable[None]) -> None:

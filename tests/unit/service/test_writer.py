@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -288,6 +289,51 @@ async def test_an_unthreaded_writer_runs_each_unit_at_once() -> None:
             await database.run(insert(3))
 
         assert stored(database) == [1, 2, 3]
+
+
+async def test_a_loop_that_waits_for_the_writer_is_not_waited_for(database: Database) -> None:
+    """A unit of the loop never runs into a loop that blocks on the writer."""
+    first = asyncio.ensure_future(database.run(insert(1)))
+    await asyncio.sleep(0)
+
+    assert database.writer.submit(insert(2)).result(20) == 2
+    assert await first == 1
+
+
+async def test_closing_from_the_loop_commits_what_the_loop_had_asked_for(tmp_path: Path) -> None:
+    """Close blocks the loop, and still every unit of that loop is done."""
+    database = Database(tmp_path / "notes.db", metadata)
+    waiting = [asyncio.ensure_future(database.run(insert(index))) for index in range(50)]
+    await asyncio.sleep(0)
+    database.close()
+
+    assert await asyncio.gather(*waiting) == list(range(50))
+
+
+async def test_units_of_a_large_group_let_other_callers_of_the_loop_through(
+    database: Database,
+) -> None:
+    """The loop serves others between the units of one transaction."""
+    turns: list[int] = []
+
+    def slow(number: int) -> Callable[[sa.Connection], None]:
+        def work(_connection: sa.Connection) -> None:
+            time.sleep(0.011)
+            turns.append(number)
+
+        return work
+
+    block = hold(database.writer)
+    waiting = [asyncio.ensure_future(database.run(slow(index))) for index in range(10)]
+    await asyncio.sleep(0)
+    block.may_leave.set()
+    while not turns:  # noqa: ASYNC110 - the unit tells only this list
+        await asyncio.sleep(0.001)
+    seen = len(turns)
+    await asyncio.gather(*waiting)
+
+    assert seen < 10
+    assert sorted(turns) == list(range(10))
 
 
 def test_a_database_in_memory_cannot_be_threaded() -> None:
