@@ -14,8 +14,8 @@ Settings of a node (the JSON text that `Node` takes; an unknown key is an error)
       "clock": "system",                system | manual (rehearsals: RehearsalService.SetClock)
       "manual_start_ms": 0,             first ledger time of an empty journal, manual clock only
       "journal": {
-        "segment_bytes": 67108864,      1 MiB to 1 GiB, size of one segment
-        "kept_back_bytes": 67108864,    room on the disk that only settlement may use
+        "segment_bytes": 16777216,      256 KiB to 1 GiB, size of one segment
+        "kept_back_bytes": 8388608,     0 to 1 GiB, room on the disk that only settlement may use
         "snapshot_events": 200000       1,000 to 100,000,000 events between two snapshots
       },
       "timer_step_limit": 256,          1 to 4,096 due commands decided under one lock hold
@@ -25,9 +25,9 @@ Settings of a node (the JSON text that `Node` takes; an unknown key is an error)
       "admission": {
         "version": 1,
         "lanes": {                      tokens, decimals allowed to the millionth; null: no bucket
-          "settlement":  {"rate_per_second": null, "burst": null, "calls_in_flight_max": 4096},
-          "reservation": {"rate_per_second": 50000, "burst": 5000, "calls_in_flight_max": 4096},
-          "read":        {"rate_per_second": 50000, "burst": 5000, "calls_in_flight_max": 2048},
+          "settlement":  {"rate_per_second": null, "burst": null, "calls_in_flight_max": 16384},
+          "reservation": {"rate_per_second": 50000, "burst": 5000, "calls_in_flight_max": 16384},
+          "read":        {"rate_per_second": 50000, "burst": 5000, "calls_in_flight_max": 4096},
           "control":     {"calls_in_flight_max": 64}
         },
         "callers": {                    "default" is each caller that is not named
@@ -210,21 +210,27 @@ class Node:
         """
 
 def audit_directory(path: str) -> str:
-    """Recovers the journal of a directory that no node has open and checks every invariant.
+    """Rebuilds the ledger of a directory and checks every invariant.
 
-    Nothing is written.
+    Nothing is written. If a node has the directory open, what was durable at that moment is shown.
 
     Returns:
-        JSON: `{"holds", "findings", "sequence", "epoch", "time_ms", "pools", "reservations"}`.
+        JSON: `{"holds", "sequence", "epoch", "time_ms", "findings": [{"invariant", "subject",
+        "message"}], "pools": [{"sale_id", "sku", "pool", "supplied", "withdrawn", "written_off",
+        "available", "buffer", "held", "paying", "overdue", "sold", "quarantine"}],
+        "reservations": {state: count}, "notes": [text], "unfinished_tail": null or {"position",
+        "bytes"}}`.
 
     Raises:
-        NodeOpenError: The directory is in use or the journal cannot be recovered.
+        NodeOpenError: The directory cannot be read or its journal cannot be recovered.
     """
 
 def read_directory_events(path: str, after_sequence: int, limit: int) -> tuple[bytes, int]:
-    """Reads events of a directory that no node has open; arguments and result as `read_events`.
+    """Reads events of a directory; arguments and result as `Node.read_events`.
+
+    Nothing is written. If a node has the directory open, what was durable at that moment is shown.
 
     Raises:
-        NodeOpenError: The directory is in use or the journal cannot be recovered.
-        ValueError: An argument is out of range.
+        ValueError: An argument is out of range or lies beyond the end of the journal.
+        OSError: The directory or its journal cannot be read.
     """

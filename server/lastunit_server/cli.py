@@ -169,7 +169,7 @@ def check_config(
         _fail(error, ExitCode.USAGE)
     facts = {
         "settings": checked.model_dump(mode="json"),
-        "admission": policy.model_dump(mode="json"),
+        "admission": {**policy.model_dump(mode="json"), "costs": policy.all_costs()},
     }
     if as_json:
         _print_json({"holds": True, "problems": [], **facts})

@@ -85,7 +85,11 @@ class Completions:
         """
         ticket = next(self._tickets)
         start(self._port, ticket)
-        return await self._future(ticket)
+        try:
+            return await self._future(ticket)
+        finally:
+            # Who gave up waiting leaves nothing behind: the answer may never come.
+            self._waiting.pop(ticket, None)
 
     def _future(self, ticket: int) -> asyncio.Future[Answer]:
         future: asyncio.Future[Answer] = self._loop.create_future()

@@ -62,6 +62,7 @@ class Streams:
         self._streams_max = streams_max
         self._open_count = 0
         self._stopped = asyncio.Event()
+        self._tail = _Tail(node, completions)
 
     def stop(self) -> None:
         """Ends every stream after what it was asked already; no new one is let in."""
@@ -161,11 +162,8 @@ class Streams:
                 continue
             if not asked.follow:
                 return
-            await self._or_stop(self._completions.ask(partial(self._notify, after)))
+            await self._or_stop(self._tail.after(after))
         raise _StreamEndError(faults.draining())
-
-    def _notify(self, after: int, port: "CompletionPort", ticket: int) -> None:
-        self._node.notify_after(port, ticket, after)
 
     async def _page(self, after: int, limit: int) -> tuple[bytes, int]:
         try:
@@ -193,6 +191,31 @@ def _body(answer: Answer) -> bytes:
     if code != 0:
         raise _StreamEndError(refusal_from(code, body))
     return body
+
+
+class _Tail:
+    """Tells when the journal has grown: all followers at one position share one question.
+
+    So a caller that opens and leaves streams while nothing happens costs the node nothing.
+    """
+
+    def __init__(self, node: "Node", completions: Completions) -> None:
+        self._node = node
+        self._completions = completions
+        self._asked: dict[int, asyncio.Task[Answer]] = {}
+
+    def after(self, sequence: int) -> Awaitable[Answer]:
+        """Returns what to await until an event after a position is durable."""
+        task = self._asked.get(sequence)
+        if task is None:
+            task = asyncio.ensure_future(self._completions.ask(partial(self._notify, sequence)))
+            self._asked[sequence] = task
+            task.add_done_callback(lambda _task: self._asked.pop(sequence, None))
+        # One follower that leaves must not take the others' answer with it.
+        return asyncio.shield(task)
+
+    def _notify(self, sequence: int, port: "CompletionPort", ticket: int) -> None:
+        self._node.notify_after(port, ticket, sequence)
 
 
 class _ExchangeInput:

@@ -62,7 +62,8 @@ class FakeNode:
     answer_of: Callable[[Submitted], Answer | None] = lambda call: (0, call.request)
     submitted: list[Submitted] = field(default_factory=list)
     held: deque[tuple[FakePort, int, Submitted]] = field(default_factory=deque)
-    events: list[bytes] = field(default_factory=list)
+    sequence: int = 0
+    notified: list[tuple[FakePort, int, int]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def port(self) -> FakePort:
@@ -107,6 +108,22 @@ class FakeNode:
             answer = self.answer_of(call)
         assert answer is not None, "a blocking call can't be held"
         return answer
+
+    def read_events(self, after_sequence: int, limit: int) -> tuple[bytes, int]:
+        """Returns the numbers of the events after a position, as text."""
+        last = min(self.sequence, after_sequence + limit)
+        return f"{after_sequence + 1}-{last}".encode(), last
+
+    def notify_after(self, port: FakePort, ticket: int, sequence: int) -> None:
+        """Notes who wants to know of events after a position."""
+        self.notified.append((port, ticket, sequence))
+
+    def grow(self, sequence: int) -> None:
+        """Makes events durable and tells who asked."""
+        self.sequence = sequence
+        asked, self.notified = self.notified, []
+        for port, ticket, _after in asked:
+            port.complete(ticket, 0, b"")
 
     def release(self, *, in_reverse: bool = False) -> int:
         """Answers everything that is held with its own request; returns how many."""

@@ -11,6 +11,7 @@ import pytest
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
+from lastunit.stock.v1 import journal_service_pb2
 from lastunit_server.options import MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 RESERVE = "/lastunit.stock.v1.StockService/Reserve"
 EXCHANGE = "/lastunit.stock.v1.StockService/Exchange"
+READ_EVENTS = "/lastunit.stock.v1.JournalService/ReadEvents"
 AUDIT = "/lastunit.stock.v1.StockAdminService/Audit"
 
 
@@ -196,6 +198,33 @@ async def test_a_stream_past_the_bound_is_refused(channel: Any, node: FakeNode) 
     await another.write(b"y")
     assert await another.read() == b"y"
     for stream in (*opened, another):
+        stream.cancel()
+
+
+def following(after: int) -> bytes:
+    """Serializes a request for the events after a position, live."""
+    request = journal_service_pb2.ReadEventsRequest(after_sequence=after, follow=True, page_size=10)
+    return bytes(request.SerializeToString())
+
+
+async def test_followers_share_one_question_and_miss_nothing(channel: Any, node: FakeNode) -> None:
+    """Three followers at the end cost the node one ticket; each gets every event once."""
+    node.sequence = 5
+    streams = [channel.unary_stream(READ_EVENTS)(following(0)) for _ in range(3)]
+    for stream in streams:
+        assert await stream.read() == b"1-5"
+    while not node.notified:  # noqa: ASYNC110 - the fake has no loop to tell
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    asked = len(node.notified)
+
+    streams[0].cancel()
+    await asyncio.sleep(0.05)
+    node.grow(17)
+
+    assert asked == 1
+    for stream in streams[1:]:
+        assert [await stream.read(), await stream.read()] == [b"6-15", b"16-17"]
         stream.cancel()
 
 
