@@ -1,0 +1,1 @@
+"""Tests without wires: fast, in one process."""
