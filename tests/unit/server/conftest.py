@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -38,24 +37,21 @@ def node() -> FakeNode:
     return FakeNode()
 
 
-@contextlib.asynccontextmanager
-async def running_data_front(node: FakeNode, settings: Settings) -> AsyncIterator[str]:
-    """Serves a data front while the block runs; gives its address."""
+@pytest.fixture
+async def data_front(node: FakeNode, settings: Settings) -> AsyncIterator[DataFront]:
+    """A running data front over the node."""
     front = DataFront(cast("Node", node), settings, asyncio.get_running_loop())
     front.settlement_address = "settlement.example:1"
-    address = front.bind()
+    front.bind()
     await front.start()
-    try:
-        yield address
-    finally:
-        await front.stop(1)
+    yield front
+    await front.stop(1)
 
 
 @pytest.fixture
-async def data_address(node: FakeNode, settings: Settings) -> AsyncIterator[str]:
+def data_address(data_front: DataFront) -> str:
     """The address of a running data front over the node."""
-    async with running_data_front(node, settings) as address:
-        yield address
+    return data_front.address
 
 
 @pytest.fixture

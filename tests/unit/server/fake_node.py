@@ -12,6 +12,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lastunit.stock.v1 import outcome_pb2, stock_service_pb2
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -53,6 +55,22 @@ class FakePort:
         taken = list(self._answers)
         self._answers.clear()
         return taken
+
+
+@dataclass
+class FakeWatch:
+    """A watch that shows one state and then nothing for ever."""
+
+    request: bytes
+    asked_count: int = 0
+
+    def next(self, port: FakePort, ticket: int) -> None:
+        """Answers the first question with an OK state and leaves the others open."""
+        self.asked_count += 1
+        if self.asked_count == 1:
+            result = outcome_pb2.Result(outcome=outcome_pb2.OUTCOME_OK)
+            message = stock_service_pb2.WatchAvailabilityResponse(result=result)
+            port.complete(ticket, 0, message.SerializeToString())
 
 
 @dataclass
@@ -117,6 +135,10 @@ class FakeNode:
     def notify_after(self, port: FakePort, ticket: int, sequence: int) -> None:
         """Notes who wants to know of events after a position."""
         self.notified.append((port, ticket, sequence))
+
+    def watch(self, request: bytes) -> FakeWatch:
+        """Opens a watch that never has news."""
+        return FakeWatch(request)
 
     def grow(self, sequence: int) -> None:
         """Makes events durable and tells who asked."""

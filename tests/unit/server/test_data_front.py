@@ -17,11 +17,14 @@ from lastunit_server.options import MESSAGE_BYTES_MAX
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from lastunit_server.data_front import DataFront
+
     from .fake_node import FakeNode, Submitted
 
 RESERVE = "/lastunit.stock.v1.StockService/Reserve"
 EXCHANGE = "/lastunit.stock.v1.StockService/Exchange"
 READ_EVENTS = "/lastunit.stock.v1.JournalService/ReadEvents"
+WATCH = "/lastunit.stock.v1.StockService/WatchAvailability"
 AUDIT = "/lastunit.stock.v1.StockAdminService/Audit"
 
 
@@ -226,6 +229,20 @@ async def test_followers_share_one_question_and_miss_nothing(channel: Any, node:
     for stream in streams[1:]:
         assert [await stream.read(), await stream.read()] == [b"6-15", b"16-17"]
         stream.cancel()
+
+
+async def test_a_watcher_that_leaves_leaves_nothing_behind(
+    data_front: DataFront, channel: Any
+) -> None:
+    """Streams that are cancelled while they wait free their places and their tickets."""
+    for _ in range(10):
+        stream = channel.unary_stream(WATCH)(b"")
+        assert await stream.read()
+        stream.cancel()
+        while data_front.counts.open_count:  # noqa: ASYNC110 - counted by the server
+            await asyncio.sleep(0.01)
+
+    assert data_front.completions.waiting_count == 0
 
 
 async def test_a_burst_is_answered_whole(data_address: str, node: FakeNode) -> None:
