@@ -7,6 +7,7 @@ Next: `attempts` (what news means), `reconciler`, `teller`, `inbox`, `follower`.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from lastunit.payment import attempts, outbox, views
@@ -73,6 +74,7 @@ class PaymentCore:
         self._clock = clock
         self._settings = settings
         self._schedule = Schedule(settings, random)
+        self._creates = asyncio.Semaphore(settings.creates_at_once_max)
         providers = {provider.name: provider}
         self._reconciler = Reconciler(
             database=database,
@@ -272,7 +274,8 @@ class PaymentCore:
             expire_ms=row.settle_by_ms,
         )
         try:
-            created = await self._provider.create(order)
+            async with self._creates:
+                created = await self._provider.create(order)
             fact = fact_from_provider(News.CREATED, "create", created)
         except ProviderRefusedError as error:
             fact = Fact(news=News.REFUSED, source="create", failure_code=error.code)

@@ -34,6 +34,8 @@ class PaymentSettings:
         time_scale: All spans above are multiplied by it, 0.001 to 100; 0.1 for a 1:10 run.
         attempts_per_order_max: More attempts of one order are refused, 1 to 99.
         calls_at_once_max: Calls to provider or ledger under way in one step, 1 to 1,024.
+        creates_at_once_max: Create calls under way, 1 to 1,024; few, so that a rush to the pay
+            page leaves the event loop to settlements.
     """
 
     ask_offsets_seconds: tuple[float, ...] = (60, 90, 120, 180, 300, 450)
@@ -47,7 +49,8 @@ class PaymentSettings:
     refund_retry_seconds: tuple[float, ...] = (60, 300, 1_800, 7_200, 43_200)
     time_scale: float = 1.0
     attempts_per_order_max: int = 16
-    calls_at_once_max: int = 64
+    calls_at_once_max: int = 256
+    creates_at_once_max: int = 32
 
     def __post_init__(self) -> None:
         """Checks every range and names the setting that is outside of it."""
@@ -60,6 +63,7 @@ class PaymentSettings:
         self._check("retry_seconds_max", self.retry_seconds_max, 0.001, SPAN_SECONDS_MAX)
         self._check("attempts_per_order_max", self.attempts_per_order_max, 1, 99)
         self._check("calls_at_once_max", self.calls_at_once_max, 1, 1_024)
+        self._check("creates_at_once_max", self.creates_at_once_max, 1, 1_024)
         for name in ("ask_offsets_seconds", "unknown_offsets_seconds", "refund_retry_seconds"):
             for span in getattr(self, name):
                 self._check(name, span, 0.001, SPAN_SECONDS_MAX)

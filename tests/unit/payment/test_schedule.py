@@ -106,6 +106,7 @@ def test_the_bucket_says_when_to_come_back() -> None:
         ("attempts_per_order_max", 0),
         ("attempts_per_order_max", 100),
         ("calls_at_once_max", 1_025),
+        ("creates_at_once_max", 0),
         ("ask_offsets_seconds", (0,)),
         ("refund_retry_seconds", (86_401,)),
     ],
