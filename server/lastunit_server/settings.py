@@ -105,7 +105,7 @@ class SettlementListener(_Section):
 
     address: Address = Field(default="127.0.0.1:7401", description="host:port")
     thread_count: int = Field(
-        default=16, ge=2, le=256, description="calls that are worked on at once on this listener"
+        default=32, ge=2, le=256, description="calls that are worked on at once on this listener"
     )
 
 
