@@ -6,7 +6,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lastunit_engine::{Millis, Sequence};
 use lastunit_journal::JournalError;
@@ -16,9 +16,11 @@ use crate::failpoints::{self, Failpoint};
 use crate::lane_lock::Urgency;
 use crate::shared::Shared;
 
-/// How long nothing must have happened before the journal is sealed, and how soon failed work (a
-/// full disk) is tried again.
+/// How long nothing must have happened before the journal is sealed.
 const QUIET: Duration = Duration::from_millis(200);
+
+/// How long to wait after failed work: a full disk does not get emptier by trying.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Mark and version of what the node keeps in a snapshot before the engine's own bytes: the mark,
 /// ledger time, the length of the list of epochs, and that list.
@@ -72,23 +74,32 @@ fn is_snapshot_due(shared: &Shared, durable: Sequence) -> bool {
 pub(crate) fn run(shared: &Shared) {
     let signal = &shared.keeper_signal;
     signal.thread.get_or_init(thread::current);
-    let mut last = (0, 0);
+    let mut last = 0;
+    let mut retry_at = Instant::now();
     while !signal.is_stopping.load(Ordering::SeqCst) {
+        if Instant::now() >= retry_at && !keep(shared) {
+            retry_at = Instant::now() + RETRY;
+        }
         let durable = shared.waiters.durable();
-        if shared.journal.is_preparation_due() {
-            note(shared, shared.journal.prepare_segment());
-        }
-        if is_snapshot_due(shared, durable) {
-            note(shared, write_snapshot(shared));
-        }
-        let appended = shared.journal.appended_sequence();
-        let is_quiet = durable == appended && last == (durable, appended);
+        let is_quiet = durable == last && durable == shared.journal.appended_sequence();
         if is_quiet {
             seal_if_quiet(shared);
         }
-        last = (durable, appended);
+        last = durable;
         thread::park_timeout(QUIET);
     }
+}
+
+/// Does what is due; returns whether all of it went well.
+fn keep(shared: &Shared) -> bool {
+    let mut is_well = true;
+    if shared.journal.is_preparation_due() {
+        is_well = note(shared, shared.journal.prepare_segment());
+    }
+    if is_snapshot_due(shared, shared.waiters.durable()) {
+        is_well &= note(shared, write_snapshot(shared));
+    }
+    is_well
 }
 
 /// Seals the journal, unless a command came in meanwhile: the next quiet moment will do then.
@@ -102,14 +113,15 @@ fn seal_if_quiet(shared: &Shared) {
 }
 
 /// A full disk leaves the journal alive and is counted; anything else has poisoned it.
-fn note(shared: &Shared, result: Result<(), JournalError>) {
-    let Err(error) = result else { return };
+fn note(shared: &Shared, result: Result<(), JournalError>) -> bool {
+    let Err(error) = result else { return true };
     shared.meters.count_keeper_failure();
     if let Some(cause) = shared.journal.poison() {
         shared.fail_journal(&cause);
     } else {
         shared.meters.note_keeper_failure(&error.to_string());
     }
+    false
 }
 
 /// Writes a snapshot of the present state once that is durable.

@@ -314,3 +314,26 @@ pub(crate) fn refuse(shared: &Shared, fault: &Fault) -> Answer {
     shared.meters.count_fault(fault.reason);
     Answer::fault(fault)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contract_and_admission_agree_on_the_lane_of_every_call() {
+        let served = |method: &&Method| {
+            // Exchange has the lanes of its operations; events are read without admission.
+            !matches!(method, Method::Exchange | Method::ReadEvents)
+        };
+        for method in Method::ALL.iter().filter(served) {
+            let expected = method.lane().map(lastunit_wire::Lane::name);
+
+            assert_eq!(
+                expected,
+                Some(operation_of(*method).lane().name()),
+                "{}",
+                method.path()
+            );
+        }
+    }
+}

@@ -203,3 +203,32 @@ fn a_message_without_or_with_too_many_operations_is_refused_whole() {
     }
     assert_eq!(5, available(&node));
 }
+
+#[test]
+fn settlement_passes_between_the_chunks_of_large_batches() {
+    let node = open_on(Arc::new(MemoryStorage::new()));
+    put_sale(&node, 100_000);
+    reserve_now(&node, "paid");
+    let answers = Answers::new();
+    for ticket in 0..4_u64 {
+        let ids = (0..4_096).map(|index| format!("t{ticket}.{index}"));
+        let operations = ids.map(|id| reserve_operation(&id)).collect();
+        let request = contract::ExchangeRequest {
+            exchange_id: 0,
+            operations,
+        };
+        TESTER.submit(&node, Method::Exchange, &request, &answers, ticket);
+    }
+    let begun: contract::BeginPaymentResponse =
+        ask(&node, Method::BeginPayment, &begin_payment("paid"));
+    let settled: contract::SettlePaymentResponse =
+        ask(&node, Method::SettlePayment, &settle("paid"));
+    let last = answers.take(4).pop().unwrap();
+    let last: contract::ExchangeResponse = decode(&last.1);
+    let last = reserved(&last.replies[4_095].response.clone().unwrap())
+        .place
+        .unwrap();
+
+    assert_eq!(contract::Outcome::Ok, outcome(begun.result.as_ref()));
+    assert!(settled.place.unwrap().op_number < last.op_number);
+}

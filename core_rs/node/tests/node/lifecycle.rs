@@ -91,3 +91,24 @@ fn closing_while_many_call_loses_no_answer_and_no_unit() {
     assert_eq!(acknowledged, counters(&node).held);
     audit(&node);
 }
+
+#[test]
+fn a_bug_on_a_thread_of_the_node_stops_it_with_a_reason() {
+    let node = open_on(Arc::new(MemoryStorage::new()));
+    put_sale(&node, 10);
+    let sequence = node.health().sequence;
+    let bug = Completion::Call(Box::new(|_| panic!("on purpose")));
+    node.notify_after(sequence, bug);
+    TESTER.call(&node, Method::Reserve, &reserve("a"));
+    wait_until("the node stopped", || {
+        node.health().phase == Phase::Poisoned
+    });
+    let answer = TESTER.call(&node, Method::Reserve, &reserve("b"));
+
+    assert_eq!(
+        (14, "NODE_POISONED".to_owned()),
+        (answer.code, reason(&answer))
+    );
+    assert_eq!("on purpose", node.health().cause);
+    assert_eq!("NODE_POISONED", node.close().unwrap_err().reason());
+}
