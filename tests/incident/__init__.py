@@ -1,0 +1,1 @@
+"""The incident, in old designs and in ours."""
