@@ -32,7 +32,8 @@ struct LaneState {
 /// The state of admission.
 ///
 /// ```
-/// use lastunit_admission::{Admission, BucketPolicy, Call, Lane, Operation, Policy, TOKEN, Verdict};
+/// use lastunit_admission::{Admission, BucketPolicy, Call, Lane, Operation, Policy};
+/// use lastunit_admission::{TOKEN, Verdict};
 ///
 /// let mut policy = Policy::default();
 /// policy.lane_mut(Lane::Reservation).bucket = Some(BucketPolicy { rate: 1_000, burst: TOKEN });

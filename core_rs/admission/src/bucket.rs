@@ -132,8 +132,9 @@ impl Bucket {
         })
     }
 
-    /// Takes `cost` whatever is there ([`Bucket::check`] says whether it is), down to one burst below zero, so that work which may not be
-    /// refused still slows the work which may, and not for longer than twice the burst.
+    /// Takes `cost` whatever is there ([`Bucket::check`] says whether it is), down to one burst
+    /// below zero, so that work which may not be refused still slows the work which may, and not
+    /// for longer than twice the burst.
     pub fn overdraw(&mut self, cost: Micros) {
         self.tokens = self.tokens.saturating_sub(cost).max(-self.policy.burst);
     }

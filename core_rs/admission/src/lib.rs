@@ -10,6 +10,7 @@
 //! Where next: `bucket.rs` for the arithmetic, `admission.rs` for one decision, `policy.rs` for
 //! what an operator sets.
 #![no_std]
+#![forbid(unsafe_code)]
 
 extern crate alloc;
 

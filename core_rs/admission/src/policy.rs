@@ -62,7 +62,9 @@ impl Lane {
         }
     }
 
-    pub(crate) fn index(self) -> usize {
+    /// Position in [`Lane::ALL`].
+    #[must_use]
+    pub fn index(self) -> usize {
         match self {
             Self::Control => 0,
             Self::Settlement => 1,

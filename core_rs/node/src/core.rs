@@ -84,8 +84,8 @@ impl Core {
         let decision = self.ledger.decide(command, now);
         let is_appended = !decision.events.is_empty();
         if is_appended {
-            // The id was looked up by now: the retry of a reservation that exists has no events, and
-            // is answered however little room there is.
+            // The id was looked up by now: the retry of a reservation that exists has no events,
+            // and is answered however little room there is.
             let is_new_claim = matches!(command.action, Action::Reserve(_));
             if is_new_claim && self.journal.is_space_low() {
                 return Err(faults::journal_space(self.journal.free_bytes()));

@@ -1,7 +1,7 @@
 //! Durable events for readers: whole commands, in order, without a gap.
 //!
-//! Owns: the bounds of one read. Must not: hold any lock of the node; readers and the flusher do not
-//! meet. Where next: `lastunit-journal`'s reader.
+//! Owns: the bounds of one read. Must not: hold any lock of the node; readers and the flusher do
+//! not meet. Where next: `lastunit-journal`'s reader.
 
 use lastunit_engine::Sequence;
 use lastunit_journal::{JournalError, Reader};
@@ -22,8 +22,8 @@ pub enum ReadError {
     },
     /// The reader has events that this journal has not.
     #[error(
-        "sequence {after} lies beyond the journal's end at {durable}: an older copy is being served, \
-         or the reader's position belongs to another journal"
+        "sequence {after} lies beyond the journal's end at {durable}: an older copy is served, or \
+         the reader's position belongs to another journal"
     )]
     NotReached {
         /// What was asked for.

@@ -1,4 +1,5 @@
-//! The thread that makes the journal durable: one flush in flight, and the next takes all that came.
+//! The thread that makes the journal durable: one flush in flight, and the next takes all that
+//! came.
 //!
 //! Owns: the pace of flushes, which is the disk's own. Must not: touch Python or hold the node's
 //! lock. Where next: `waiters.rs`, which it lets go.
@@ -17,8 +18,8 @@ use crate::shared::Shared;
 #[derive(Default)]
 pub(crate) struct FlushSignal {
     thread: OnceLock<Thread>,
-    /// Whether the flusher is about to sleep. SeqCst with the journal's own lock: either the flusher
-    /// sees the record in its second look, or the appender sees that it must wake it.
+    /// Whether the flusher is about to sleep. SeqCst with the journal's own lock: either the
+    /// flusher sees the record in its second look, or the appender sees that it must wake it.
     is_idle: AtomicBool,
     is_stopping: AtomicBool,
 }

@@ -29,8 +29,8 @@ pub(crate) struct Poisoned;
 /// ordinary takers look whether an urgent one waits, and step back a bounded number of times.
 pub(crate) struct LaneLock<T> {
     value: Mutex<T>,
-    /// Urgent takers in line. Relaxed everywhere: it is a hint about whom to let pass; what the lock
-    /// protects is ordered by the mutex.
+    /// Urgent takers in line. Relaxed everywhere: it is a hint about whom to let pass; what the
+    /// lock protects is ordered by the mutex.
     urgent_count: AtomicU32,
 }
 

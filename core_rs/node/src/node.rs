@@ -312,8 +312,8 @@ impl Node {
         metrics::json(&self.shared)
     }
 
-    /// Refuses new calls and waits until those that were let in are answered, for `timeout` at most.
-    /// Then streams are ended. Returns whether all were answered.
+    /// Refuses new calls and waits until those that were let in are answered, for `timeout` at
+    /// most. Then streams are ended. Returns whether all were answered.
     pub fn drain(&self, timeout: Duration) -> bool {
         let shared = &self.shared;
         shared.life.advance(Phase::Draining, "");

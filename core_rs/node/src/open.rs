@@ -1,4 +1,5 @@
-//! Opening: recover the journal, rebuild the ledger, check it, credit the outage, start the threads.
+//! Opening: recover the journal, rebuild the ledger, check it, credit the outage, start the
+//! threads.
 //!
 //! Owns: the order of these steps, and what stops them. Must not: serve a call. Where next:
 //! `node.rs`.
@@ -28,8 +29,8 @@ pub enum OpenError {
     Journal(#[from] JournalError),
     /// The journal is whole, but what it says is not a ledger.
     #[error(
-        "the journal cannot be replayed at sequence {sequence}: {problem}; keep the directory as it \
-         is and start the program that wrote it"
+        "the journal cannot be replayed at sequence {sequence}: {problem}; keep the directory as \
+         it is and start the program that wrote it"
     )]
     Replay {
         /// Where the replay stopped.
@@ -39,8 +40,8 @@ pub enum OpenError {
     },
     /// The ledger was rebuilt and breaks an invariant.
     #[error(
-        "the recovered ledger breaks {count} invariants, first {first}: keep the directory as it is, \
-         run the audit on a copy and find the first event after which it fails"
+        "the recovered ledger breaks {count} invariants, first {first}: keep the directory as it \
+         is, run the audit on a copy and find the first event after which it fails"
     )]
     Audit {
         /// How many findings.

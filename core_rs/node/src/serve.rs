@@ -139,8 +139,8 @@ pub(crate) fn check_deadline(deadline: Option<Instant>) -> Result<(), Fault> {
     }
 }
 
-/// Batches go to their listener's worker, whatever their size, so that they are decided in the order
-/// in which they came; what reads a lot goes to the slow worker; the rest is served at once.
+/// Batches go to their listener's worker, whatever their size, so that they are decided in the
+/// order in which they came; what reads a lot goes to the slow worker; the rest is served at once.
 fn worker_of(
     shared: &Shared,
     method: Method,
@@ -232,8 +232,8 @@ fn serve_clock(shared: &Shared, target: i64) -> Result<Ready, Fault> {
     })
 }
 
-/// The last look before a decision, under the lock: is this journal the one the caller knows, and is
-/// there still somebody to answer?
+/// The last look before a decision, under the lock: is this journal the one the caller knows, and
+/// is there still somebody to answer?
 pub(crate) fn check_start(shared: &Shared, core: &Core, context: Context) -> Result<(), Fault> {
     let head = core.ledger.sequence();
     let (seen, seen_epoch) = (context.seen_sequence, context.seen_epoch);

@@ -1,8 +1,8 @@
 //! Everything that the node's threads and callers share, and what they do when something breaks.
 //!
-//! Owns: the parts, each with its own lock or none. Locks are never nested: the node's lock is given
-//! back before the line of answers or admission is touched, so no order of locks can be wrong.
-//! Must not: hold logic of a call. Where next: `serve.rs`.
+//! Owns: the parts, each with its own lock or none. Locks are never nested: the node's lock is
+//! given back before the line of answers or admission is touched, so no order of locks can be
+//! wrong. Must not: hold logic of a call. Where next: `serve.rs`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::sync_channel;

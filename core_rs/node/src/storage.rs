@@ -17,8 +17,8 @@ use crate::settings::{DurabilityKind, NodeSettings};
 /// Without flushes the operating system writes when it likes: that survives the end of the process
 /// and is a great deal faster, and every reply says so.
 pub(crate) struct DiskStorage {
-    /// None once it is given back. Read-locked for each call of the disk, which costs nothing beside
-    /// it; write-locked once, when the node is closed and nobody writes any more.
+    /// None once it is given back. Read-locked for each call of the disk, which costs nothing
+    /// beside it; write-locked once, when the node is closed and nobody writes any more.
     files: RwLock<Option<FileStorage>>,
     is_flushed: bool,
 }

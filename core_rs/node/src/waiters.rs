@@ -1,7 +1,7 @@
 //! Answers that are ready but show a state which a crash could still take back.
 //!
-//! Owns: the line in which they wait for the disk, and the highest durable sequence. Must not: write
-//! or decide. Where next: `flusher.rs`, which lets them go.
+//! Owns: the line in which they wait for the disk, and the highest durable sequence. Must not:
+//! write or decide. Where next: `flusher.rs`, which lets them go.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};

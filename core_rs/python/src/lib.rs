@@ -2,7 +2,8 @@
 //!
 //! Owns: the border. Bytes go in and out, the GIL is released while the node works, panics become
 //! faults inside the node. Must not: hold a rule, or logic of any kind. Where next:
-//! `server/lastunit_server/_native.pyi`, which documents every call for Python, and `lastunit-node`.
+//! `server/lastunit_server/_native.pyi`, which documents every call for Python, and
+//! `lastunit-node`.
 
 mod errors;
 mod node;

@@ -142,8 +142,8 @@ fn an_older_copy_of_the_journal_does_not_sell_again() {
     let mut caller = TESTER;
     caller.seen_sequence = sold.sequence;
     caller.seen_epoch = sold.epoch;
-    // Each opening writes an event, so the number that the caller has seen is soon there again; what
-    // it has seen is not. Closed cleanly in between, so that a snapshot must remember it too.
+    // Each opening writes an event, so the number that the caller has seen is soon there again;
+    // what it has seen is not. Closed cleanly in between, so that a snapshot must remember it too.
     for _ in 0..3 {
         let node = open_on(storage.clone());
         assert!(node.health().sequence >= sold.sequence);
