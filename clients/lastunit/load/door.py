@@ -53,6 +53,7 @@ class Door:
     Args:
         order_address: ``host:port`` of the order service.
         channels: Connections to share, 1 or more.
+        place_calls_max: PlaceOrder calls on the wire at once, 1 or more.
         patience_seconds: Seconds after which a call without an answer is given up.
         tally: Where calls are counted.
         seed: Seed of the pauses between tries.
@@ -63,6 +64,7 @@ class Door:
         order_address: str,
         *,
         channels: int,
+        place_calls_max: int,
         patience_seconds: float,
         tally: Tally,
         seed: int,
@@ -76,6 +78,7 @@ class Door:
         self._provider = httpx.AsyncClient(
             trust_env=False, timeout=CALL_SECONDS_MAX, limits=httpx.Limits(max_connections=64)
         )
+        self._place_turns = asyncio.Semaphore(place_calls_max)
         self._patience_seconds = patience_seconds
         self._tally = tally
         self._random = random.Random(seed)  # noqa: S311 - spreads retries
@@ -107,7 +110,11 @@ class Door:
         call = getattr(self._stubs[buyer % len(self._stubs)], method)
 
         async def once() -> Any:
-            return await call(request, timeout=CALL_SECONDS_MAX)
+            if method != "PlaceOrder":
+                return await call(request, timeout=CALL_SECONDS_MAX)
+            # Ten thousand presses on the wire would stand between a payer and the pay page.
+            async with self._place_turns:
+                return await call(request, timeout=CALL_SECONDS_MAX)
 
         return await self._until_answered(method, getattr(request, "request_id", ""), once)
 

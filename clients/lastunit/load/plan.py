@@ -29,6 +29,8 @@ class LoadPlan:
         pay_probability: Share of buyers with a unit who pay.
         poll_seconds: Pause between two looks at an order whose payment is under way.
         patience_seconds: Seconds a buyer keeps asking without any answer.
+        place_calls_max: PlaceOrder calls on the wire at once; other presses wait their turn here,
+            as they do before a front end with so many connections. Who has a unit does not wait.
         channels: Connections that the buyers share.
         seed: Random seed; each process has its own.
     """
@@ -44,6 +46,7 @@ class LoadPlan:
     pay_probability: float
     poll_seconds: float
     patience_seconds: float
+    place_calls_max: int
     channels: int
     seed: int
 

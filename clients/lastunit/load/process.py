@@ -72,6 +72,7 @@ async def _run(plan: LoadPlan) -> None:
     door = Door(
         plan.order_address,
         channels=plan.channels,
+        place_calls_max=plan.place_calls_max,
         patience_seconds=plan.patience_seconds,
         tally=tally,
         seed=plan.seed,

@@ -38,6 +38,9 @@ SETTLE_SECONDS_MAX: Final = 120.0
 """Longest wait, in seconds of this machine, for the last open payments after the last buyer."""
 
 CHANNELS_PER_PROCESS: Final = 4
+PLACE_CALLS_MAX: Final = 1_024
+"""Presses on the wire at once, over all processes of buyers; the others wait at the door."""
+
 POLL_SALE_SECONDS: Final = 15.0
 """Pause, in sale seconds, between two looks of a buyer at an order under way."""
 
@@ -176,6 +179,7 @@ class Job:
                 pay_probability=file.buyers.pay_probability,
                 poll_seconds=file.seconds(POLL_SALE_SECONDS),
                 patience_seconds=PATIENCE_SECONDS,
+                place_calls_max=PLACE_CALLS_MAX // count,
                 channels=CHANNELS_PER_PROCESS,
                 seed=file.run.seed * 1_000 + index,
             )
