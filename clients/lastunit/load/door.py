@@ -29,6 +29,9 @@ ReplyT = TypeVar("ReplyT")
 CALL_SECONDS_MAX: Final = 60.0
 """Deadline of one try. 20,000 calls at once wait for their turn, so it is long."""
 
+# The connection pool's work grows with the square of what waits in it; the rest waits before it.
+_PROVIDER_CONNECTIONS: Final = 8
+
 PAUSE_SECONDS_MIN: Final = 0.25
 PAUSE_SECONDS_MAX: Final = 5.0
 
@@ -76,8 +79,11 @@ class Door:
         ]
         self._stubs = [order_service_pb2_grpc.OrderServiceStub(each) for each in self._channels]
         self._provider = httpx.AsyncClient(
-            trust_env=False, timeout=CALL_SECONDS_MAX, limits=httpx.Limits(max_connections=64)
+            trust_env=False,
+            timeout=CALL_SECONDS_MAX,
+            limits=httpx.Limits(max_connections=_PROVIDER_CONNECTIONS),
         )
+        self._pay_turns = asyncio.Semaphore(_PROVIDER_CONNECTIONS)
         self._place_turns = asyncio.Semaphore(place_calls_max)
         self._patience_seconds = patience_seconds
         self._tally = tally
@@ -122,7 +128,8 @@ class Door:
         """Pays at the provider; returns what the provider says, such as ``PAID``."""
 
         async def once() -> str:
-            response = await self._provider.post(pay_url)
+            async with self._pay_turns:
+                response = await self._provider.post(pay_url)
             response.raise_for_status()
             return str(response.json()["status"])
 

@@ -6,6 +6,7 @@ Next: `lastunit.payment.sandbox.app` (the other side).
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import httpx
@@ -27,7 +28,9 @@ __all__ = ["HttpProvider"]
 # After so long an answer is not worth waiting for; the attempt is UNKNOWN and asked for.
 TIMEOUT_SECONDS: Final = 3.0
 
-CONNECTIONS_MAX: Final = 64
+# The pool looks through all its connections and waiting calls at each call: few connections, and
+# calls that wait before the pool and not in it, or a rush costs its square.
+CONNECTIONS_MAX: Final = 16
 POOL_SECONDS: Final = 30.0
 
 _NOT_FOUND: Final = 404
@@ -63,6 +66,7 @@ class HttpProvider:
             limits=limits,
             trust_env=False,
         )
+        self._turns = asyncio.Semaphore(CONNECTIONS_MAX)
 
     @property
     def name(self) -> str:
@@ -128,7 +132,8 @@ class HttpProvider:
         self, method: str, path: str, body: dict[str, object] | None
     ) -> tuple[int, dict[str, Any]]:
         try:
-            response = await self._client.request(method, path, json=body)
+            async with self._turns:
+                response = await self._client.request(method, path, json=body)
             answer = response.json()
         except (httpx.HTTPError, ValueError) as error:
             raise ProviderUnavailableError(f"{self._name} did not answer: {error!r}") from error
