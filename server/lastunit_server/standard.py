@@ -102,7 +102,8 @@ def _add(server: Any, services: Iterable[str], *, has_reflection: bool) -> None:
 
 def _import_descriptors() -> None:
     """Puts our protos into the pool that reflection answers from."""
-    from lastunit.admission.v1 import admission_service_pb2  # noqa: F401 - imported for what it registers
+    # Imported for what it registers.
+    from lastunit.admission.v1 import admission_service_pb2  # noqa: F401
     from lastunit.stock.v1 import (  # noqa: F401 - imported for what the import registers
         journal_service_pb2,
         rehearsal_service_pb2,

@@ -85,7 +85,8 @@ async def load_until_gone(server: Server, oracle: Oracle, sale_id: str, *, goal:
         callers = [
             asyncio.create_task(oracle.one_caller(stub, settling, sale_id)) for _ in range(CALLERS)
         ]
-        while len(oracle.reserved) < goal and server.process.poll() is None:  # noqa: ASYNC110 - the oracle is plain data
+        # The oracle is plain data, so its size is polled.
+        while len(oracle.reserved) < goal and server.process.poll() is None:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         server.kill()
         await asyncio.gather(*callers)

@@ -13,7 +13,8 @@ from lastunit.payment.settings import PaymentSettings
 
 def schedule(**changes: object) -> Schedule:
     """Returns a schedule with some settings changed."""
-    return Schedule(PaymentSettings(**changes), random.Random(3))  # type: ignore[arg-type] # names are checked by the class
+    # The class checks the names.
+    return Schedule(PaymentSettings(**changes), random.Random(3))  # type: ignore[arg-type]
 
 
 def asks(*, is_created: bool, scale: float = 1.0, count: int = 12) -> list[int]:

@@ -216,7 +216,8 @@ class BrokenRunner:
 
 async def test_what_cannot_be_stored_is_503(world: World) -> None:
     """The provider is asked to come back rather than told a lie."""
-    world.webhook = Webhook(BrokenRunner(), {"sandbox": [KEY]}, world.clock)  # type: ignore[arg-type] # raises before it could return
+    # Raises before it could return.
+    world.webhook = Webhook(BrokenRunner(), {"sandbox": [KEY]}, world.clock)  # type: ignore[arg-type]
 
     assert (await post(world, raw())).status == 503
 
