@@ -29,7 +29,7 @@ UNKNOWN     OPEN? =?      =?       SUCCEEDED! QUARANTINEDq FAILED! OPEN? =?     
 SUCCEEDED   =.    =.      =.       =.         =.           =.      =.    =.       =.         =. =.
 FAILED      =.    =.      =.       SUCCEEDED! QUARANTINEDq =.      =.    =.       =.         =. =.
 CANCELLED   =.    =.      =.       SUCCEEDED! QUARANTINEDq =.      =.    =.       =.         =. =.
-QUARANTINED =.    =.      =.       =.         =.           =.      =.    =.       =.         =. CANCELLED!
+QUARANTINED =. =. =. =. =. =. =. =. =. =. CANCELLED!
 """
 MARKS = {
     Effect.IGNORE: ".",
