@@ -73,8 +73,8 @@ def _name(result: RunResult) -> str:
     return f"{result.design}: {result.title}"
 
 
-def result_card(result: RunResult) -> str:
-    """Renders the figures of a run in large type."""
+def result_card(result: RunResult, *, queue_label: str = "longest queue") -> str:
+    """Renders the figures of a run in large type; ``queue_label`` says what queues in it."""
     is_bad = bool(result.oversold or result.refunded or result.unsettled)
     wait = result.callback_wait_max
     facts = [
@@ -83,7 +83,7 @@ def result_card(result: RunResult) -> str:
         _judged("paid but refunded", result.refunded),
         Fact(label="longest callback wait", value="-" if wait is None else f"{wait:,.1f} s"),
         Fact(label="last sale after", value=f"{result.last_sale_seconds:,.0f} s"),
-        Fact(label="longest queue", value=f"{result.queue_peak:,}"),
+        Fact(label=queue_label, value=f"{result.queue_peak:,}"),
     ]
     return card(_name(result), facts, tone="bad" if is_bad else "good")
 

@@ -120,7 +120,7 @@ def live_page(
     ]
     body = "".join(
         (
-            pair(*(result_card(each) for each in runs)),
+            pair(result_card(naive), result_card(ours, queue_label="most presses open at once")),
             section("The checks of the live run", table(["check", "result"], checks)),
             section("What happened, second by second", *rows),
             section(
