@@ -217,7 +217,8 @@ class BrokenRunner:
 async def test_what_cannot_be_stored_is_503(world: World) -> None:
     """The provider is asked to come back rather than told a lie."""
     # Raises before it could return.
-    world.webhook = Webhook(BrokenRunner(), {"sandbox": [KEY]}, world.clock)  # type: ignore[arg-type]
+    webhook = Webhook(BrokenRunner(), {"sandbox": [KEY]}, world.clock)  # type: ignore[arg-type]
+    world.webhook = webhook
 
     assert (await post(world, raw())).status == 503
 
