@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -41,7 +42,14 @@ CALL_SECONDS_MAX = 10.0
 OPERATIONS_PER_MESSAGE = 500
 # Threads that wait for settlement replies; more than rate times the worst second.
 WAITING_THREADS = 64
+# Counters of the journal's flushes: how many, of how many events, in how many microseconds.
+FLUSH_METRICS = (
+    "lastunit_flush_count",
+    "lastunit_flush_event_count",
+    "lastunit_flush_micros_total",
+)
 PERCENTILES = (50, 90, 99, 99.9, 100)
+COLUMNS = ("flood", "flood/s", "settled", "refused", "flush")
 
 
 @dataclass
@@ -157,7 +165,12 @@ def measure(arguments: argparse.Namespace, in_flight: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="lastunit-flood-") as folder:
         command = [sys.executable, "-m", "lastunit_server", "serve"]
         server = subprocess.Popen(
-            [*command, *stock.server_flags(Path(folder)), *arguments.server_flag],
+            [
+                *command,
+                *stock.server_flags(Path(folder)),
+                *("--metrics-address", "127.0.0.1:0"),
+                *arguments.server_flag,
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -180,9 +193,11 @@ def measure_server(
     facts = prepare(ready["data"], int(arguments.rate * arguments.seconds))
     floods = start_floods(arguments, in_flight, ready["data"])
     time.sleep(LEAD_SECONDS)
-    cpu = machine.cpu_seconds(pid)
+    cpu, flushes = machine.cpu_seconds(pid), flush_counters(ready["metrics"])
     settled = settle(ready["settlement"], facts, arguments.rate)
     cpu = machine.cpu_seconds(pid) - cpu
+    after = flush_counters(ready["metrics"])
+    count, events, micros = (after[name] - flushes[name] for name in FLUSH_METRICS)
     flooded = [json.loads(process.communicate()[0]) for process in floods]
     return {
         "in_flight": in_flight,
@@ -190,7 +205,17 @@ def measure_server(
         "flood": flooded,
         "flood_calls_per_second": round(sum(part["calls_per_second"] for part in flooded), 1),
         "server_cpu_share": round(cpu / arguments.seconds, 2),
+        "flush_mean_ms": round(micros / max(count, 1) / 1000, 2),
+        "events_per_flush": round(events / max(count, 1), 1),
     }
+
+
+def flush_counters(address: str) -> dict[str, float]:
+    """Reads the journal's counters from the server's metrics."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as response:
+        lines = response.read().decode().splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(values[name]) for name in FLUSH_METRICS}
 
 
 def start_floods(
@@ -229,7 +254,7 @@ def run_flood(arguments: argparse.Namespace) -> None:
 def show(runs: list[dict[str, Any]]) -> None:
     """Prints one row a run."""
     table = Table(title="settlement on its own listener, milliseconds")
-    for name in ("in flight", "flood/s", "settled", "refused", "p50", "p90", "p99", "p99.9", "max"):
+    for name in (*COLUMNS, *(f"p{percent:g}" for percent in PERCENTILES)):
         table.add_column(name, justify="right")
     for run in runs:
         settled = run["settlement"]
@@ -238,6 +263,7 @@ def show(runs: list[dict[str, Any]]) -> None:
             f"{run['flood_calls_per_second']:.0f}",
             str(settled["calls"]),
             str(sum(settled["failures"].values())),
+            str(run["flush_mean_ms"]),
             *(str(settled[f"p{percent:g}_ms"]) for percent in PERCENTILES),
         )
     Console().print(table)
