@@ -123,10 +123,17 @@ class PersonDirectory:
     async def _resolve_waiting(self) -> None:
         # Lets at least every caller of this turn of the loop get onto the same call.
         await asyncio.sleep(self._gather_seconds)
-        while self._waiting:
-            taken = list(self._waiting)[:ACCOUNTS_PER_CALL_MAX]
-            futures = {account_id: self._waiting.pop(account_id) for account_id in taken}
-            await self._resolve(futures)
+        try:
+            while self._waiting:
+                taken = list(self._waiting)[:ACCOUNTS_PER_CALL_MAX]
+                futures = {account_id: self._waiting.pop(account_id) for account_id in taken}
+                await self._resolve(futures)
+        finally:
+            # In the same turn in which nobody was waiting: a task that has stopped looking but
+            # still counts would keep the next caller's call from being started, for ever.
+            task = asyncio.current_task()
+            if task is not None:
+                self._calls.discard(task)
 
     async def _resolve(self, futures: Mapping[str, asyncio.Future[ResolvedPerson]]) -> None:
         try:
