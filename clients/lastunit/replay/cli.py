@@ -6,9 +6,10 @@ Owns flags, progress and where results go. Must not compute them. Next: ``design
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -29,7 +30,7 @@ from lastunit.replay.gate import gate_table
 from lastunit.replay.model import run_model
 from lastunit.replay.report import replay_page
 from lastunit.replay.table import rich_table
-from lastunit.run.process import ChildError
+from lastunit.service.children import ChildError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,11 +115,7 @@ def incident(  # noqa: PLR0917 - each is an option of the command
     code themselves, driven by the same simulated clock.
     """
     if is_live:
-        from lastunit.run.cli import run_live
-
-        raise typer.Exit(
-            run_live(buyers=buyers, units=units, seed=seed, is_json=is_json, html=html)
-        )
+        _become_live_run(buyers=buyers, units=units, seed=seed, is_json=is_json, html=html)
     setting = Setting(
         buyers=buyers, units=units, seed=seed, transactions_per_second=transactions_per_second
     )
@@ -142,6 +139,17 @@ def incident(  # noqa: PLR0917 - each is an option of the command
         sys.stdout.write(json.dumps(_as_json(results)) + "\n")
     if any(not all(each.checks.values()) for each in results):
         raise typer.Exit(1)
+
+
+def _become_live_run(
+    *, buyers: int, units: int, seed: int, is_json: bool, html: Path | None
+) -> NoReturn:
+    """Replaces this process by ``lastunit run`` with the sale of the incident."""
+    words = ["run", "--incident", "--exit", f"--buyers={buyers}", f"--units={units}"]
+    words += [f"--seed={seed}", *(["--json"] if is_json else [])]
+    words += [f"--html={html}"] if html is not None else []
+    program = [sys.executable, "-m", "lastunit.cli", *words]
+    os.execv(sys.executable, program)  # noqa: S606 - our own command, no shell
 
 
 def _console(*, is_json: bool) -> Console:

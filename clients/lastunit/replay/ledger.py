@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lastunit.client.aio import ExchangeLimits, StockClient
-from lastunit.run.process import Child, stop_all
+from lastunit.service.children import Child, stop_all
 from lastunit.stock.v1 import sale_pb2
 from lastunit.stock.v1 import stock_admin_service_pb2 as admin
 

@@ -407,7 +407,7 @@ def run_ours(
         The figures, curves and checks of the run.
 
     Raises:
-        lastunit.run.process.ChildError: The ledger server did not start.
+        lastunit.service.children.ChildError: The ledger server did not start.
     """
     started = time.perf_counter()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -17,12 +17,22 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from lastunit.run.sale import SaleFile, SaleFileError, load_sale, resized
+from lastunit.run.sale import (
+    Buyers,
+    Pool,
+    Provider,
+    Run,
+    Sale,
+    SaleFile,
+    SaleFileError,
+    load_sale,
+    resized,
+)
 
 if TYPE_CHECKING:
     from lastunit.run.job import JobOptions
 
-__all__ = ["app", "run_live"]
+__all__ = ["app"]
 
 app = typer.Typer(help="Runs a whole sale with real services on this machine.")
 
@@ -34,6 +44,9 @@ SALE_FILE: Final = Path("examples/flash-sale.toml")
 @app.command()
 def run(  # noqa: PLR0917 - each is an option of the command
     sale: Annotated[Path, typer.Option(help="TOML file that describes the sale.")] = SALE_FILE,
+    is_incident: Annotated[  # noqa: FBT002 - an option of the command
+        bool, typer.Option("--incident", help="Run the sale of the incident instead of a file.")
+    ] = False,
     is_exit: Annotated[  # noqa: FBT002 - an option of the command
         bool,
         typer.Option("--exit", help="Stop after the result; status 0 only if every check held."),
@@ -64,7 +77,7 @@ def run(  # noqa: PLR0917 - each is an option of the command
     Without --exit everything keeps running afterwards, for grpcurl and ghz, until Ctrl-C.
     """
     try:
-        file = resized(load_sale(sale), buyers=buyers, units=units)
+        file = resized(_incident() if is_incident else load_sale(sale), buyers=buyers, units=units)
     except SaleFileError as error:
         sys.stderr.write(f"lastunit run: {error}\n")
         raise typer.Exit(_USAGE) from error
@@ -82,19 +95,14 @@ def run(  # noqa: PLR0917 - each is an option of the command
     raise typer.Exit(status)
 
 
-def run_live(*, buyers: int, units: int, seed: int, is_json: bool, html: Path | None) -> int:
-    """Runs our design live for ``lastunit replay incident --live``; returns the exit status."""
-    from lastunit.run.sale import Buyers, Pool, Provider, Run, Sale
-
-    file = SaleFile(
+def _incident() -> SaleFile:
+    """Gives the sale of the incident, which needs no file."""
+    return SaleFile(
         sale=Sale(sale_id="incident", sku="unit", unit_amount_minor=84_000),
         pools=(Pool(pool="main", units=2_000),),
-        buyers=Buyers(),
+        buyers=Buyers(think_seconds=200.0),
         provider=Provider(),
-        run=Run(seed=seed),
-    )
-    return _start(
-        resized(file, buyers=buyers, units=units), is_exit=True, is_json=is_json, html=html
+        run=Run(),
     )
 
 
@@ -132,8 +140,8 @@ async def _until_stopped(
     """Runs the job; the first signal stops it in order, a second one at once."""
     from lastunit.run.job import Job
     from lastunit.run.opening import OpeningError
-    from lastunit.run.process import ChildError
     from lastunit.run.view import View
+    from lastunit.service.children import ChildError
 
     view = View(file, is_json=is_json)
     job = Job(file, options, view)

@@ -20,16 +20,16 @@ from lastunit.load.tally import Joined
 from lastunit.run.checks import Outcome, examine
 from lastunit.run.opening import open_sale, register_accounts
 from lastunit.run.page import live_page, live_result
-from lastunit.run.process import ChildError
 from lastunit.run.services import Services
 from lastunit.run.watch import Watch
+from lastunit.service.children import ChildError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lastunit.run.process import Child
     from lastunit.run.sale import SaleFile
     from lastunit.run.view import View
+    from lastunit.service.children import Child
 
 __all__ = ["Job", "JobOptions", "as_json"]
 

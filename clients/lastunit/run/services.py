@@ -1,7 +1,8 @@
 """The services of a sale as child processes, wired to each other.
 
 Owns their command lines, the order in which they start and stop, and the ledger's restart.
-Must not know what the sale does. Next: ``process.py`` for one child, ``job.py`` for the sale.
+Must not know what the sale does. Next: ``lastunit.service.children`` for one child, ``job.py`` for
+the sale.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import secrets
 import sys
 from typing import TYPE_CHECKING, Final
 
-from lastunit.run.process import Child, stop_all
+from lastunit.service.children import Child, stop_all
 
 if TYPE_CHECKING:
     import signal

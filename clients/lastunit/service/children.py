@@ -1,7 +1,7 @@
 """Starts, watches and stops child processes.
 
 Owns their life: the ready line, the log file, signals and the certainty that none is left behind.
-Must not know what the children do. Next: ``services.py`` knows their command lines.
+Must not know what the children do. Next: ``lastunit.run.services`` knows command lines.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Child:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "lastunit.run.leash",
+                "lastunit.service.leash",
                 str(os.getpid()),
                 *self.command,
                 stdin=asyncio.subprocess.PIPE if text is not None else asyncio.subprocess.DEVNULL,

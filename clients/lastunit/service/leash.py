@@ -1,9 +1,9 @@
 """Starts a program that cannot outlive its parent.
 
 Owns the one call to the kernel that ties a child to its parent. Must not do anything else: it
-replaces itself by the program. Next: ``process.py``.
+replaces itself by the program. Next: ``children.py``.
 
-Run as ``python -m lastunit.run.leash PARENT_PID PROGRAM ARGUMENT...``.
+Run as ``python -m lastunit.service.leash PARENT_PID PROGRAM ARGUMENT...``.
 """
 
 from __future__ import annotations
