@@ -1,4 +1,4 @@
-"""Measures durable Reserve through the grpcio front beside an empty gRPC echo, with ghz.
+"""Measures durable Reserve through the grpcio front beside an empty gRPC call, with ghz.
 
 Owns: `make bench`. Both servers run in the same session, one after the other in each round, so
 that drift of a noisy machine hits both. What survives the noise is the server's CPU per call.
@@ -114,15 +114,15 @@ def run_all(calls: int, runs: int) -> dict[str, dict[str, list[dict[str, float]]
         bin_folder = Path(sys.executable).parent
         ledger_command = [str(bin_folder / "lastunit-server"), "serve"]
         ledger_command += stock.server_flags(Path(folder))
-        echo_command = [sys.executable, str(Path(__file__).parent / "echo_server.py")]
+        empty_command = [sys.executable, str(Path(__file__).parent / "empty_server.py")]
         with (
-            started("empty echo", echo_command) as echo,
+            started("empty call", empty_command) as empty,
             started("lastunit", ledger_command) as ledger,
         ):
             stock.supply(ledger.addresses["settlement"])
             for run in range(runs):
                 for label, load, operations in loads(calls):
-                    for server in (echo, ledger):
+                    for server in (empty, ledger):
                         note = f"run {run + 1} of {runs}: {label}: {server.name}"
                         print(note, file=sys.stderr, flush=True)
                         row = measure(server, load, operations, protoset)
@@ -131,12 +131,12 @@ def run_all(calls: int, runs: int) -> dict[str, dict[str, list[dict[str, float]]
 
 
 def show(figures: dict[str, dict[str, list[dict[str, float]]]]) -> None:
-    """Prints the medians as a table, with the ratio of CPU per operation to the empty echo."""
+    """Prints the medians as a table, with the ratio of CPU per operation to the empty call."""
     table = Table(title="median of the runs; CPU is the server's, per operation")
     for heading in ("load", "server", "operations/s", "p50 ms", "p99 ms", "CPU us", "CPU ratio"):
         table.add_column(heading, justify="left" if heading in ("load", "server") else "right")
     for label, servers in figures.items():
-        floor = spread(servers["empty echo"])["cpu_us_per_operation"]["median"]
+        floor = spread(servers["empty call"])["cpu_us_per_operation"]["median"]
         for name, rows in servers.items():
             row = {key: values["median"] for key, values in spread(rows).items()}
             table.add_row(

@@ -70,10 +70,18 @@ def run(load: Load, *, address: str, protoset: Path) -> dict[str, Any]:
     command = [binary(), "--insecure", "--format", "json", "--call", load.call]
     command += ["--protoset", str(protoset), "--data", json.dumps(load.data)]
     command += ["-n", str(load.total), "-c", str(load.concurrency)]
-    command += ["--connections", str(load.connections), "--timeout", "30s", address]
+    command += [
+        "--connections",
+        str(min(load.connections, load.concurrency)),
+        "--timeout",
+        "30s",
+        address,
+    ]
     outcome = subprocess.run(
-        command, check=True, capture_output=True, text=True, timeout=RUN_SECONDS_MAX
+        command, check=False, capture_output=True, text=True, timeout=RUN_SECONDS_MAX
     )
+    if outcome.returncode != 0:
+        sys.exit(f"bench: ghz failed: {outcome.stderr.strip() or outcome.stdout.strip()}")
     report: dict[str, Any] = json.loads(outcome.stdout)
     return report
 

@@ -1,4 +1,4 @@
-"""The empty peer: a grpcio asyncio server that answers each call with the bytes it got.
+"""The empty peer: a grpcio asyncio server that answers each call with an empty message.
 
 Owns: the floor under every Python figure; what gRPC itself costs when nothing is decided.
 """
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 SERVICE = "lastunit.stock.v1.StockService"
 
 
-async def echo(request: bytes, _context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-    """Answers with the request's own bytes."""
-    return request
+async def answer(_request: bytes, _context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+    """Answers with no bytes, which is a valid message of any type."""
+    return b""
 
 
-async def echo_each(
+async def answer_each(
     requests: AsyncIterator[bytes], _context: grpc.aio.ServicerContext[Any, Any]
 ) -> AsyncIterator[bytes]:
-    """Answers each message of a stream with its own bytes."""
-    async for request in requests:
-        yield request
+    """Answers each message of a stream with an empty one."""
+    async for _ in requests:
+        yield b""
 
 
 async def serve() -> None:
     """Serves on a free loopback port until SIGTERM; prints the port as a JSON line."""
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-        "Reserve": grpc.unary_unary_rpc_method_handler(echo),
-        "Exchange": grpc.stream_stream_rpc_method_handler(echo_each),
+        "Reserve": grpc.unary_unary_rpc_method_handler(answer),
+        "Exchange": grpc.stream_stream_rpc_method_handler(answer_each),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
