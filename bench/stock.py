@@ -84,3 +84,19 @@ def supply(settlement_address: str) -> None:
                     reason=REASON,
                 )
             )
+
+
+def main() -> None:
+    """Supplies the sale on a running server, so that ghz has something to reserve."""
+    if len(sys.argv) != 2:  # noqa: PLR2004 - the program and one address
+        sys.exit("usage: python -m bench.stock SETTLEMENT_ADDRESS, for example 127.0.0.1:7401")
+    try:
+        supply(sys.argv[1])
+    except grpc.RpcError as error:
+        code = error.code().name if isinstance(error, grpc.Call) else "UNKNOWN"
+        sys.exit(f"bench: {sys.argv[1]} answers {code}; is it a ledger's settlement listener?")
+    print(f"sale {SALE!r} has {SUPPLIES * UNITS_PER_SUPPLY:,} units of {SKU!r}")
+
+
+if __name__ == "__main__":
+    main()

@@ -14,6 +14,7 @@ from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from lastunit.reflection import ReflectionPool
 from lastunit_server.methods import ADMIN, ADMISSION, JOURNAL, REHEARSAL, STOCK
 
 __all__ = ["DataHealth", "SettlementHealth", "add_to_data_server", "add_to_settlement_server"]
@@ -97,7 +98,7 @@ def _add(server: Any, services: Iterable[str], *, has_reflection: bool) -> None:
     if has_reflection:
         _import_descriptors()
         names = (*services, health.SERVICE_NAME, _CHANNELZ, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        reflection.enable_server_reflection(names, server, pool=ReflectionPool())
 
 
 def _import_descriptors() -> None:

@@ -68,6 +68,17 @@ def test_reflection_lists_the_services_and_their_files(ledger: Ledger, listener:
         assert reply.file_descriptor_response.file_descriptor_proto, name
 
 
+def test_reflection_finds_a_method_by_its_name(ledger: Ledger) -> None:
+    """A load tool asks for the file of a method; an unknown one is told as not found."""
+    name = "lastunit.stock.v1.StockService.Reserve"
+
+    reply = reflect(ledger.data, file_containing_symbol=name)
+    unknown = reflect(ledger.data, file_containing_symbol=f"{name}Nothing")
+
+    assert reply.file_descriptor_response.file_descriptor_proto
+    assert unknown.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+
 def test_channelz_counts_calls(ledger: Ledger, listener: str) -> None:
     """The servers of the process and their calls can be seen from outside."""
     stub = channelz_pb2_grpc.ChannelzStub(getattr(ledger, listener))

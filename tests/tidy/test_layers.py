@@ -32,8 +32,9 @@ RUST_ARROWS = {
 # service imports another one; stubs (lastunit.<domain>.v1) are open to all and not listed.
 PYTHON_ARROWS = {
     "lastunit.errors": set[str](),
+    "lastunit.reflection": set[str](),
     "lastunit.client": {"lastunit.errors"},
-    "lastunit.service": {"lastunit.errors"},
+    "lastunit.service": {"lastunit.errors", "lastunit.reflection"},
     "lastunit.account": {"lastunit.errors", "lastunit.service"},
     "lastunit.order": {"lastunit.errors", "lastunit.client", "lastunit.service"},
     "lastunit.payment": {"lastunit.errors", "lastunit.client", "lastunit.service"},
@@ -61,7 +62,7 @@ PYTHON_ARROWS = {
         "lastunit.replay",
         "lastunit.run",
     },
-    "lastunit_server": {"lastunit.errors"},
+    "lastunit_server": {"lastunit.errors", "lastunit.reflection"},
 }
 STUBS = re.compile(r"lastunit\.[a-z]+\.v1(\.|$)")
 

@@ -18,6 +18,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from lastunit.reflection import ReflectionPool
 from lastunit.service._door import Door
 
 if TYPE_CHECKING:
@@ -95,7 +96,9 @@ class ServiceServer:
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         reflection.enable_server_reflection(
-            (*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME), self.grpc
+            (*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME),
+            self.grpc,
+            pool=ReflectionPool(),
         )
 
     async def start(self) -> str:
