@@ -45,8 +45,9 @@ format: setup ## Format Rust and Python
 proto: setup ## Generate the Python stubs from proto/
 	$(BIN)/python tools/generate_stubs.py
 
-proto-check: setup ## Fail when the committed stubs differ from proto/
+proto-check: setup ## Fail on drifted stubs, and on changes that break callers
 	$(BIN)/python tools/generate_stubs.py --check
+	$(BIN)/buf breaking --against proto/released.binpb.gz
 
 bench: setup ## Measure the server's front beside an empty gRPC call, with ghz
 	$(BIN)/python -m bench.front $(ARGS)
