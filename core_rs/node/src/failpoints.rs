@@ -5,7 +5,8 @@
 //! a place costs one relaxed load.
 //!
 //! Must not: do anything but end the process; a failure that a node can see is injected in the
-//! storage instead. Where next: `flusher.rs` and `storage.rs`, where the places are.
+//! storage instead. Where next: `flusher.rs`, `keeper.rs`,
+//! `open.rs` and `storage.rs`, where the places are.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,15 +25,30 @@ pub enum Failpoint {
     AfterSyncBeforeReply,
     /// A snapshot is half written.
     DuringSnapshot,
+    /// A snapshot is whole and synced and has its temporary name still.
+    BeforeSnapshotRename,
+    /// The next segment is filled and synced and has its temporary name still.
+    BeforeSegmentRename,
+    /// Something has its final name, the directory is not synced.
+    BeforeDirectorySync,
+    /// A file is no longer needed and still there.
+    BeforeRemoval,
+    /// The ledger is rebuilt and checked, its opening is not among the events.
+    DuringOpening,
 }
 
 impl Failpoint {
     /// All places.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 9] = [
         Self::AfterAppendBeforeWrite,
         Self::AfterWriteBeforeSync,
         Self::AfterSyncBeforeReply,
         Self::DuringSnapshot,
+        Self::BeforeSnapshotRename,
+        Self::BeforeSegmentRename,
+        Self::BeforeDirectorySync,
+        Self::BeforeRemoval,
+        Self::DuringOpening,
     ];
 
     /// Name in the environment variable.
@@ -43,6 +59,11 @@ impl Failpoint {
             Self::AfterWriteBeforeSync => "after_write_before_sync",
             Self::AfterSyncBeforeReply => "after_sync_before_reply",
             Self::DuringSnapshot => "during_snapshot",
+            Self::BeforeSnapshotRename => "before_snapshot_rename",
+            Self::BeforeSegmentRename => "before_segment_rename",
+            Self::BeforeDirectorySync => "before_directory_sync",
+            Self::BeforeRemoval => "before_removal",
+            Self::DuringOpening => "during_opening",
         }
     }
 

@@ -14,6 +14,7 @@ use lastunit_journal::{Journal, JournalError, JournalOptions, Recovered, Storage
 use crate::clock::{ClockKind, LedgerClock, system_now};
 use crate::core::Core;
 use crate::epochs::Epochs;
+use crate::failpoints::{self, Failpoint};
 use crate::keeper::split_snapshot;
 use crate::settings::{NodeSettings, SettingsError};
 
@@ -110,6 +111,7 @@ pub(crate) fn open(
     let journal = Arc::new(journal);
     let rebuilt = rebuild(recovered)?;
     check(&rebuilt.ledger)?;
+    failpoints::visit(Failpoint::DuringOpening);
     // The opening itself is recorded with its time: nothing may be decided before that.
     let first = options_time.max(rebuilt.last_time.unwrap_or(options_time));
     let mut clock = LedgerClock::new(settings.clock, first);

@@ -12,7 +12,10 @@ use lastunit_journal::{FileEntry, FileStorage, JournalError, Storage};
 use crate::failpoints::{self, Failpoint};
 use crate::settings::{DurabilityKind, NodeSettings};
 
-/// A real directory, with the failpoint between a write and its flush.
+/// How the journal's snapshots are called (`FORMAT.md` of the journal); the rest are segments.
+const SNAPSHOT_PREFIX: &str = "snapshot-";
+
+/// A real directory, with the failpoints between its changes.
 ///
 /// Without flushes the operating system writes when it likes: that survives the end of the process
 /// and is a great deal faster, and every reply says so.
@@ -69,14 +72,21 @@ impl Storage for DiskStorage {
     }
 
     fn rename(&self, source: &str, target: &str) -> io::Result<()> {
+        failpoints::visit(if target.starts_with(SNAPSHOT_PREFIX) {
+            Failpoint::BeforeSnapshotRename
+        } else {
+            Failpoint::BeforeSegmentRename
+        });
         self.with(|files| files.rename(source, target))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        failpoints::visit(Failpoint::BeforeRemoval);
         self.with(|files| files.remove(name))
     }
 
     fn sync_directory(&self) -> io::Result<()> {
+        failpoints::visit(Failpoint::BeforeDirectorySync);
         self.with(|files| {
             if self.is_flushed {
                 files.sync_directory()
