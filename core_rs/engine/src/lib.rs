@@ -37,6 +37,7 @@ mod command;
 mod difference;
 mod draft;
 mod event;
+mod frozen;
 mod ids;
 mod level;
 pub mod limits;
@@ -67,6 +68,7 @@ pub use event::{
     Event, EventBody, PaymentBegun, PaymentSettled, PoolDefined, Reserved, Returned, SaleDefined,
     StockBooked, Taken,
 };
+pub use frozen::Frozen;
 pub use ids::{Millis, Sequence, Text, Units, is_id};
 pub use outcome::{
     AttemptState, Disposition, Level, Outcome, PaymentResult, ReleaseReason, SaleState, State,

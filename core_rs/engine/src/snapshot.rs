@@ -5,10 +5,14 @@
 //! the bytes themselves; the journal's checksum does. Next: `audit.rs`.
 
 use alloc::vec::Vec;
+use core::convert::Infallible;
 use core::fmt;
+
+use postcard::ser_flavors::Flavor;
 
 use crate::arena::Slot;
 use crate::book::{is_counted, is_unpaid};
+use crate::frozen::Frozen;
 use crate::state::Ledger;
 
 /// Rises with every change of the layout.
@@ -57,6 +61,67 @@ impl fmt::Display for SnapshotError {
 
 impl core::error::Error for SnapshotError {}
 
+/// Writes mark, version and state to `sink`.
+pub(crate) fn write<E>(ledger: &Ledger, sink: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    let mut failure = None;
+    let mut pieces = Pieces {
+        sink,
+        piece: Vec::with_capacity(Frozen::PIECE_BYTES_MAX),
+        failure: &mut failure,
+    };
+    pieces.piece.extend_from_slice(&MARK);
+    pieces.piece.extend_from_slice(&VERSION.to_le_bytes());
+    match (postcard::serialize_with_flavor(ledger, pieces), failure) {
+        (Ok(()), None) => Ok(()),
+        (_, Some(error)) => Err(error),
+        (Err(_), None) => unreachable!("every field has a form in bytes"),
+    }
+}
+
+/// Collects bytes until a piece is worth a call of the sink.
+struct Pieces<'a, S, E> {
+    sink: S,
+    piece: Vec<u8>,
+    failure: &'a mut Option<E>,
+}
+
+impl<S: FnMut(&[u8]) -> Result<(), E>, E> Pieces<'_, S, E> {
+    fn pass_on(&mut self) -> postcard::Result<()> {
+        let passed = (self.sink)(&self.piece);
+        self.piece.clear();
+        passed.map_err(|error| {
+            *self.failure = Some(error);
+            postcard::Error::SerializeBufferFull
+        })
+    }
+}
+
+impl<S: FnMut(&[u8]) -> Result<(), E>, E> Flavor for Pieces<'_, S, E> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        if self.piece.len() == Frozen::PIECE_BYTES_MAX {
+            self.pass_on()?;
+        }
+        self.piece.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        for part in bytes.chunks(Frozen::PIECE_BYTES_MAX) {
+            if self.piece.len() + part.len() > Frozen::PIECE_BYTES_MAX {
+                self.pass_on()?;
+            }
+            self.piece.extend_from_slice(part);
+        }
+        Ok(())
+    }
+
+    fn finalize(mut self) -> postcard::Result<()> {
+        self.pass_on()
+    }
+}
+
 impl Ledger {
     /// The state as bytes; equal states give equal bytes.
     ///
@@ -65,9 +130,12 @@ impl Ledger {
     #[must_use]
     pub fn to_snapshot(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.reservations.len() * 128 + 4_096);
-        bytes.extend_from_slice(&MARK);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        postcard::to_extend(self, bytes).expect("every field has a form in bytes")
+        let written: Result<(), Infallible> = write(self, |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        });
+        written.expect("memory takes every piece");
+        bytes
     }
 
     /// The state from bytes, audited.
@@ -75,18 +143,7 @@ impl Ledger {
     /// # Errors
     /// If the bytes are not a snapshot, have another version, or break an invariant.
     pub fn from_snapshot(bytes: &[u8]) -> Result<Self, SnapshotError> {
-        let body = bytes.strip_prefix(&MARK).ok_or(SnapshotError::Malformed)?;
-        let (version, body) = body.split_first_chunk().ok_or(SnapshotError::Malformed)?;
-        let found = u32::from_le_bytes(*version);
-        if found != VERSION {
-            return Err(SnapshotError::Version { found });
-        }
-        let (mut ledger, rest) =
-            postcard::take_from_bytes::<Self>(body).map_err(|_| SnapshotError::Malformed)?;
-        if !rest.is_empty() || !ledger.has_sound_slots() {
-            return Err(SnapshotError::Malformed);
-        }
-        ledger.build_derived();
+        let ledger = Self::from_snapshot_unaudited(bytes)?;
         match ledger.audit().findings.first() {
             None => Ok(ledger),
             Some(finding) => Err(SnapshotError::Inconsistent {
@@ -100,8 +157,28 @@ impl Ledger {
         }
     }
 
+    /// The state from bytes, for a caller that audits later: a recovery audits once, at its end.
+    ///
+    /// # Errors
+    /// If the bytes are not a snapshot or have another version.
+    pub fn from_snapshot_unaudited(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let body = bytes.strip_prefix(&MARK).ok_or(SnapshotError::Malformed)?;
+        let (version, body) = body.split_first_chunk().ok_or(SnapshotError::Malformed)?;
+        let found = u32::from_le_bytes(*version);
+        if found != VERSION {
+            return Err(SnapshotError::Version { found });
+        }
+        let (mut ledger, rest) =
+            postcard::take_from_bytes::<Self>(body).map_err(|_| SnapshotError::Malformed)?;
+        if !rest.is_empty() || !ledger.has_sound_slots() {
+            return Err(SnapshotError::Malformed);
+        }
+        ledger.build_derived();
+        Ok(ledger)
+    }
+
     /// Builds what follows from the written fields.
-    fn build_derived(&mut self) {
+    pub(crate) fn build_derived(&mut self) {
         for (slot, sale) in (0..).zip(&self.sales) {
             self.sale_index.insert(sale.sale_id.clone(), slot);
         }

@@ -121,6 +121,20 @@ pub(crate) struct Sale {
     pub(crate) settlings: BTreeSet<(Millis, Slot)>,
 }
 
+impl Sale {
+    /// A copy of what is written in a snapshot.
+    pub(crate) fn written(&self) -> Self {
+        Self {
+            sale_id: self.sale_id.clone(),
+            policy: self.policy.clone(),
+            racks: BTreeMap::new(),
+            expiries: BTreeSet::new(),
+            settlings: BTreeSet::new(),
+            ..*self
+        }
+    }
+}
+
 /// A sku in a sale.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Rack {
@@ -134,6 +148,18 @@ pub(crate) struct Rack {
     /// How many held pieces end when.
     #[serde(skip)]
     pub(crate) expiries: BTreeMap<Millis, u32>,
+}
+
+impl Rack {
+    /// A copy of what is written in a snapshot.
+    pub(crate) fn written(&self) -> Self {
+        Self {
+            sku: self.sku.clone(),
+            pools: self.pools.clone(),
+            expiries: BTreeMap::new(),
+            ..*self
+        }
+    }
 }
 
 /// A share of a rack's units.

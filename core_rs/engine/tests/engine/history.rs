@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use lastunit_engine::{AttemptState, Event, EventBody, Ledger, Outcome};
+use lastunit_engine::{AttemptState, Event, EventBody, Frozen, Ledger, Outcome};
 
 use crate::model::Model;
 use crate::script;
@@ -191,6 +191,8 @@ fn run(seed: u64) -> (BTreeSet<&'static str>, BTreeSet<Outcome>) {
     let mut random = Random::new(seed);
     let (mut world, mut model) = (World::new(), Model::default());
     let (mut outcomes, mut paid) = (BTreeSet::new(), BTreeSet::new());
+    // A source of its own: when a copy is taken must not change the history.
+    let (mut whims, mut frozen) = (Random::new(seed ^ 0xf0), Vec::new());
     let (mut booked, mut attempts) = (0, Attempts::default());
     world.is_thorough = false;
     for line in preamble(&mut random) {
@@ -221,11 +223,18 @@ fn run(seed: u64) -> (BTreeSet<&'static str>, BTreeSet<Outcome>) {
         }
         booked = world.events.len();
         model.check(&world.ledger);
+        if whims.below(20) == 0 {
+            frozen.push((world.ledger.to_snapshot(), world.ledger.freeze()));
+        }
+        if whims.below(20) == 0 {
+            frozen.drain(..).for_each(check_frozen);
+        }
         if random.below(50) == 0 {
             // A restart in between makes no difference.
             world.ledger = Ledger::from_snapshot(&world.ledger.to_snapshot()).unwrap();
         }
     }
+    frozen.drain(..).for_each(check_frozen);
     world.check_fold();
     for attempt in &paid {
         let state = model.attempt_state(attempt);
@@ -245,6 +254,21 @@ fn run(seed: u64) -> (BTreeSet<&'static str>, BTreeSet<Outcome>) {
         .map(|event| EventBody::name(&event.body))
         .collect();
     (names, outcomes)
+}
+
+/// What was frozen is what a stop of the world would have written, whatever happened since.
+fn check_frozen((expected, frozen): (Vec<u8>, Frozen)) {
+    let mut bytes = Vec::new();
+    let written: Result<(), ()> = frozen.write_snapshot(|piece| {
+        bytes.extend_from_slice(piece);
+        Ok(())
+    });
+    written.unwrap();
+
+    assert!(expected == bytes, "the frozen state changed");
+    let audit = frozen.audit();
+    assert!(audit.holds(), "{:?}", audit.findings);
+    assert_eq!(frozen.sequence(), audit.as_of_sequence);
 }
 
 /// The attempt of a line that brings money.

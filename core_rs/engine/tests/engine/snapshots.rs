@@ -1,6 +1,6 @@
 //! Snapshots: the whole state, or an error that says what to do.
 
-use lastunit_engine::{Ledger, SnapshotError};
+use lastunit_engine::{Frozen, Ledger, SnapshotError};
 
 use crate::script::step;
 use crate::world::World;
@@ -68,6 +68,53 @@ fn a_snapshot_that_is_cut_is_refused() {
         Some(SnapshotError::Malformed),
         Ledger::from_snapshot(&longer).err()
     );
+}
+
+/// A sink that fails stops the writing and its error comes back.
+#[test]
+fn an_error_of_the_sink_ends_the_snapshot() {
+    let mut world = world();
+    let frozen = world.ledger.freeze();
+    let mut calls = 0;
+    let written = frozen.write_snapshot(|_| {
+        calls += 1;
+        Err("disk full")
+    });
+
+    assert_eq!((Err("disk full"), 1), (written, calls));
+}
+
+/// A frozen copy is read on another thread while the ledger goes on, and comes in small pieces.
+#[test]
+fn a_frozen_copy_goes_to_another_thread() {
+    let mut world = world();
+    world.is_thorough = false;
+    step(&mut world, "supply A/main 600");
+    for number in 0..600 {
+        step(
+            &mut world,
+            &format!("reserve {number:0>64} p{number:0>63} A"),
+        );
+    }
+    let expected = world.ledger.to_snapshot();
+    let frozen = world.ledger.freeze();
+    step(&mut world, "reserve r4 p4 A");
+    let pieces = std::thread::spawn(move || {
+        let mut pieces = Vec::new();
+        let written: Result<(), ()> = frozen.write_snapshot(|piece| {
+            pieces.push(piece.to_vec());
+            Ok(())
+        });
+        written.map(|()| pieces)
+    });
+    let pieces = pieces.join().unwrap().unwrap();
+
+    assert!(
+        pieces
+            .iter()
+            .all(|piece| piece.len() <= Frozen::PIECE_BYTES_MAX)
+    );
+    assert_eq!(expected, pieces.concat());
 }
 
 /// Another version is named, and the text says what to do.
