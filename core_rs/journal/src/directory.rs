@@ -16,7 +16,7 @@ use crate::storage::Storage;
 pub(crate) struct Directory {
     /// Identity, once there is a segment.
     pub(crate) id: Option<JournalId>,
-    /// Length of each segment by its number, from 1 without a gap.
+    /// Length of each segment by its number, without a gap; from 1 unless older ones were removed.
     pub(crate) segments: BTreeMap<u32, u32>,
     /// Sequences and file lengths of the snapshots, in rising order.
     pub(crate) snapshots: BTreeMap<i64, u64>,
@@ -55,7 +55,8 @@ impl Directory {
         file_bytes: u64,
     ) -> Result<(), JournalError> {
         let expected = self.last_number() + 1;
-        if number != expected {
+        // Older segments are removed from the lowest up, so that the first may have any number.
+        if number != expected && !self.segments.is_empty() {
             let problem = format!("the segment is missing although segment {number} is there");
             return Err(damaged(&names::segment(expected), 0, &problem));
         }
@@ -68,6 +69,19 @@ impl Directory {
         Ok(())
     }
 
+    /// Refuses if segments were removed and no snapshot holds what they said.
+    pub(crate) fn check_start(&self, has_snapshot: bool) -> Result<(), JournalError> {
+        let first = self.first_number();
+        if first <= 1 || has_snapshot {
+            return Ok(());
+        }
+        let problem = format!(
+            "the segment is missing although segment {first} is there, and no snapshot that can \
+             be read holds what it said"
+        );
+        Err(damaged(&names::segment(first - 1), 0, &problem))
+    }
+
     fn check_orphans(&self) -> Result<(), JournalError> {
         match self.snapshots.last_key_value() {
             Some((sequence, _)) if self.segments.is_empty() => {
@@ -77,6 +91,18 @@ impl Directory {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Length of a segment, 0 if it is not there.
+    pub(crate) fn segment_bytes(&self, number: u32) -> u32 {
+        self.segments.get(&number).copied().unwrap_or_default()
+    }
+
+    /// Number of the first segment, 0 if there is none.
+    pub(crate) fn first_number(&self) -> u32 {
+        self.segments
+            .first_key_value()
+            .map_or(0, |(number, _)| *number)
     }
 
     /// Number of the last segment, 0 if there is none.

@@ -124,6 +124,19 @@ pub enum JournalError {
         found_ms: i64,
     },
 
+    /// The events asked for lie in segments that were removed.
+    #[error(
+        "events up to sequence {} were removed from the journal, which starts at {first_sequence}: \
+         start again from there, with a state that is not older",
+        first_sequence - 1
+    )]
+    Removed {
+        /// The sequence after which events were asked for.
+        after_sequence: i64,
+        /// The first event that the journal still has.
+        first_sequence: i64,
+    },
+
     /// Batches were written in another order than they were taken, or one was dropped. A bug of the
     /// caller.
     #[error("batch {found} was handed in where batch {expected} was due")]
@@ -173,6 +186,7 @@ impl JournalError {
             Self::NoRoom { .. } => "JOURNAL_SPACE",
             Self::SequenceGap { .. } => "JOURNAL_SEQUENCE_GAP",
             Self::TimeWentBack { .. } => "JOURNAL_TIME_WENT_BACK",
+            Self::Removed { .. } => "EVENTS_REMOVED",
             Self::BatchOrder { .. } => "JOURNAL_BATCH_ORDER",
             Self::Snapshot { .. } => "JOURNAL_SNAPSHOT",
             Self::Option { .. } => "JOURNAL_OPTION",
@@ -186,6 +200,12 @@ impl JournalError {
             file,
             source,
         }
+    }
+
+    /// Whether a file was not there: its owner removed it while we looked.
+    pub(crate) fn is_file_missing(&self) -> bool {
+        matches!(self, Self::Storage { source, .. }
+            if source.kind() == io::ErrorKind::NotFound)
     }
 
     /// Whether the disk was full: that refuses one call and leaves the journal alive.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::batch::Batch;
 use crate::error::JournalError;
+use crate::history::{self, History, OldSegment};
 use crate::names;
 use crate::options::JournalOptions;
 use crate::planner::{Planner, Room};
@@ -37,8 +38,8 @@ pub struct Journal {
     planner: Mutex<Planner>,
     /// The end as written. Held for a whole flush: that is what keeps one in flight.
     writer: Mutex<Writer>,
-    /// Held while a segment is prepared, so that two keepers do not prepare the same one.
-    keeper: Mutex<()>,
+    /// Held while a segment is prepared or removed, so that two keepers do not do the same.
+    keeper: Mutex<History>,
     is_snapshot_open: Arc<AtomicBool>,
     epoch: i64,
     options: JournalOptions,
@@ -77,7 +78,7 @@ impl Journal {
         let journal = Self {
             writer: Mutex::new(Writer::new(Arc::clone(&shared), &tail)),
             planner: Mutex::new(planner),
-            keeper: Mutex::new(()),
+            keeper: Mutex::default(),
             is_snapshot_open: Arc::new(AtomicBool::new(false)),
             epoch,
             shared,
@@ -259,6 +260,37 @@ impl Journal {
             segment_bytes,
         });
         Ok(())
+    }
+
+    /// Returns the oldest segment if recovery does not need it any more: both kept snapshots, whole
+    /// to the last byte, end behind it. A snapshot is read for that once.
+    ///
+    /// # Errors
+    /// `Storage` or `Damaged` if a snapshot or a segment cannot be read; then nothing is removed.
+    pub fn removable_segment(&self) -> Result<Option<OldSegment>, JournalError> {
+        self.shared.check_poison()?;
+        held(&self.keeper).removable(&self.shared)
+    }
+
+    /// Removes the segment that `removable_segment` has named; durable when this returns. Readers
+    /// that come for its events are told so as `Removed`.
+    ///
+    /// # Errors
+    /// `Storage` for the failure that poisons the journal, `Poisoned` ever after.
+    pub fn remove_segment(&self, segment: OldSegment) -> Result<(), JournalError> {
+        let mut keeper = held(&self.keeper);
+        self.shared.check_poison()?;
+        // Asked again under the lock: only what may go now goes.
+        if keeper.removable(&self.shared)? != Some(segment) {
+            return Ok(());
+        }
+        history::remove(&self.shared, segment.number)
+    }
+
+    /// Returns the bytes of every segment, prepared ones included.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        self.shared.index().total_bytes()
     }
 
     /// Writes a whole snapshot: `start_snapshot`, one `write`, `finish`.

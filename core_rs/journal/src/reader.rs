@@ -38,8 +38,8 @@ impl Reader {
     /// it has.
     ///
     /// # Errors
-    /// `Damaged` if a record is not what was written, `Storage` if it cannot be read. Neither
-    /// poisons.
+    /// `Removed` if the event `sequence + 1` was removed, `Damaged` if a record is not what was
+    /// written, `Storage` if it cannot be read. None of them poisons.
     pub fn read_after(
         &self,
         sequence: i64,
@@ -61,6 +61,28 @@ impl Reader {
         self.shared.index().durable_sequence
     }
 
+    /// Returns the sequence of the first event that can still be read, or would be if there is none
+    /// yet: 1 until segments are removed.
+    ///
+    /// # Errors
+    /// As `read_after`.
+    pub fn first_sequence(&self) -> Result<i64, JournalError> {
+        loop {
+            let (first, end) = {
+                let index = self.shared.index();
+                (index.first_segment(), index.durable_end)
+            };
+            if first <= 1 {
+                return Ok(1);
+            }
+            match self.learn_start(first, end) {
+                // Removed while it was read: the next one is the first then.
+                Err(_) if self.shared.index().first_segment() != first => {}
+                found => return found,
+            }
+        }
+    }
+
     /// Returns the durable record that holds an event, with the checksum of its header.
     pub(crate) fn record_with(&self, sequence: i64) -> Result<Option<(Record, u32)>, JournalError> {
         let mut found = None;
@@ -77,7 +99,30 @@ impl Reader {
         sequence: i64,
         take: &mut dyn FnMut(Record, u32) -> bool,
     ) -> Result<(), JournalError> {
-        let sequence = sequence.max(0);
+        let mut reached = 0;
+        let walked = self.walk(sequence.max(0), &mut reached, take);
+        // What went wrong in a segment that is removed meanwhile, did because of that.
+        let is_removed = walked.is_err() && reached < self.shared.index().first_segment();
+        if is_removed {
+            return Err(self.removed(sequence)?);
+        }
+        walked
+    }
+
+    fn removed(&self, after_sequence: i64) -> Result<JournalError, JournalError> {
+        Ok(JournalError::Removed {
+            after_sequence,
+            first_sequence: self.first_sequence()?,
+        })
+    }
+
+    /// As `walk_after`; notes in `reached` the segment it looks at.
+    fn walk(
+        &self,
+        sequence: i64,
+        reached: &mut u32,
+        take: &mut dyn FnMut(Record, u32) -> bool,
+    ) -> Result<(), JournalError> {
         let end = {
             let index = self.shared.index();
             if sequence >= index.durable_sequence {
@@ -85,7 +130,10 @@ impl Reader {
             }
             index.durable_end
         };
+        // What cannot be read on the way back to the record lies at or before it.
+        *reached = self.shared.index().first_segment();
         let mut place = self.find(sequence + 1, end)?;
+        *reached = place.segment;
         let mut window = self.window(place.segment)?;
         let mut chain = None;
         while place < end {
@@ -100,6 +148,7 @@ impl Reader {
             place.offset += header.bytes();
             if header.kind == Kind::End {
                 place = Position::new(place.segment + 1, HEADER_BYTES);
+                *reached = place.segment;
                 window = self.window(place.segment)?;
             }
             self.shared_mark(place, &header, end);
@@ -133,7 +182,8 @@ impl Reader {
 
     /// Returns a record at or before the one that holds `sequence`, as near as the index knows.
     fn find(&self, sequence: i64, end: Position) -> Result<Position, JournalError> {
-        for number in (1..=end.segment).rev() {
+        let first = self.shared.index().first_segment();
+        for number in (first..=end.segment).rev() {
             let known = self.shared.index().nearest(number, sequence);
             if let Some(place) = known {
                 return Ok(place);
@@ -141,6 +191,9 @@ impl Reader {
             if self.learn_start(number, end)? <= sequence {
                 return Ok(Position::new(number, HEADER_BYTES));
             }
+        }
+        if first > 1 {
+            return Err(self.removed(sequence - 1)?);
         }
         let problem = "the journal does not start with the first event";
         Err(damaged(&names::segment(1), 0, problem))

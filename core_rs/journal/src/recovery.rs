@@ -56,12 +56,17 @@ pub(crate) fn decide(storage: &dyn Storage) -> Result<Decision, JournalError> {
     };
     let mut snapshot = None;
     if let Some((header, bytes)) = newest_snapshot(storage, &directory, id, &mut notes)? {
-        tail = after_witness(storage, &directory, &header)?;
+        tail = after_witness(
+            storage,
+            directory.segment_bytes(header.witness.segment),
+            &header,
+        )?;
         snapshot = Some(Snapshot {
             sequence: header.sequence,
             bytes,
         });
     }
+    directory.check_start(snapshot.is_some())?;
     let scan = Scan {
         storage,
         directory: &directory,
@@ -138,17 +143,14 @@ fn newest_snapshot(
 }
 
 /// Returns the end of the journal as of the snapshot, if the record it names stands where it says.
+///
+/// `segment_bytes` is the length of the segment it names, 0 if that is not there.
 pub(crate) fn after_witness(
     storage: &dyn Storage,
-    directory: &Directory,
+    segment_bytes: u32,
     snapshot: &SnapshotHeader,
 ) -> Result<Tail, JournalError> {
     let place = snapshot.witness;
-    let segment_bytes = directory
-        .segments
-        .get(&place.segment)
-        .copied()
-        .unwrap_or_default();
     if place.offset >= HEADER_BYTES && place.offset < segment_bytes.saturating_sub(HEADER_BYTES) {
         let mut window = Window::new(storage, snapshot.id, place.segment, segment_bytes);
         if let Slot::Record { header, crc } = window.slot(place.offset)?

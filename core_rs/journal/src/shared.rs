@@ -79,6 +79,12 @@ impl Index {
         )
     }
 
+    /// Number of the first segment that is there.
+    pub(crate) fn first_segment(&self) -> u32 {
+        let first = self.segments.first_key_value();
+        first.map_or(1, |(number, _)| *number)
+    }
+
     /// Returns the last known record of the segment that starts at or before the sequence.
     pub(crate) fn nearest(&self, number: u32, sequence: i64) -> Option<Position> {
         let marks = &self.segments.get(&number)?.marks;
@@ -105,6 +111,12 @@ impl Index {
                 segment_bytes
             },
         ))
+    }
+
+    /// Bytes of every segment, prepared ones included.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        let bytes = self.segments.values();
+        bytes.map(|entry| u64::from(entry.segment_bytes)).sum()
     }
 
     pub(crate) fn add_segment(&mut self, number: u32, segment_bytes: u32) {

@@ -5,7 +5,7 @@
 
 use crate::bytes::{CRC_AT, Header, header_crc, put, take};
 use crate::error::JournalError;
-use crate::limits::{HEADER_BYTES, SNAPSHOT_BYTES_MAX};
+use crate::limits::{CHUNK_BYTES, HEADER_BYTES, SNAPSHOT_BYTES_MAX};
 use crate::names;
 use crate::position::Position;
 use crate::segment::{FORMAT_VERSION, check_version, damaged};
@@ -85,6 +85,21 @@ pub(crate) fn load(
     sequence: i64,
     file_bytes: u64,
 ) -> Result<(SnapshotHeader, Vec<u8>), JournalError> {
+    let mut body = Vec::new();
+    let header = stream(storage, id, (sequence, file_bytes), &mut |chunk| {
+        body.extend_from_slice(chunk);
+    })?;
+    Ok((header, body))
+}
+
+/// Reads a snapshot in chunks and checks every byte of it. What the chunks say counts only once
+/// this has returned without an error.
+pub(crate) fn stream(
+    storage: &dyn Storage,
+    id: JournalId,
+    (sequence, file_bytes): (i64, u64),
+    take: &mut dyn FnMut(&[u8]),
+) -> Result<SnapshotHeader, JournalError> {
     let name = names::snapshot(sequence);
     let around = u64::from(HEADER_BYTES) + FOOTER_BYTES as u64;
     let body_bytes = file_bytes
@@ -114,13 +129,25 @@ pub(crate) fn load(
             "the snapshot has another sequence than its name",
         ));
     }
-    let mut body = vec![0; usize::try_from(body_bytes).expect("a snapshot fits memory")];
-    read(u64::from(HEADER_BYTES), &mut body)?;
+    let mut body_crc = 0;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let (mut offset, end) = (
+        u64::from(HEADER_BYTES),
+        u64::from(HEADER_BYTES) + body_bytes,
+    );
+    while offset < end {
+        let length = (end - offset).min(CHUNK_BYTES as u64);
+        let part = &mut chunk[..usize::try_from(length).expect("a chunk fits memory")];
+        read(offset, part)?;
+        body_crc = crc32c::crc32c_append(body_crc, part);
+        take(part);
+        offset += length;
+    }
     let mut foot = [0; FOOTER_BYTES];
     read(file_bytes - FOOTER_BYTES as u64, &mut foot)?;
-    if foot != footer(&head, body_bytes, crc32c::crc32c(&body)) {
+    if foot != footer(&head, body_bytes, body_crc) {
         let problem = "the snapshot's body does not match its checksum";
         return Err(damaged(&name, u64::from(HEADER_BYTES), problem));
     }
-    Ok((header, body))
+    Ok(header)
 }

@@ -102,7 +102,13 @@ impl VerifyReport {
             directory,
             id,
         };
-        let mut start = Some(Tail::start(1));
+        let first = directory.first_number();
+        let mut start = if first > 1 {
+            // What came before was removed: its first record is taken at its word.
+            next_record(&scan, Position::new(first, 0))?
+        } else {
+            Some(Tail::start(first))
+        };
         while let Some(tail) = start {
             // The last record accepted, so that the walk behind damage starts after it.
             let (mut last, mut record_count, mut epoch) = (tail, 0, tail.epoch);
@@ -138,10 +144,11 @@ impl VerifyReport {
         id: JournalId,
     ) -> Result<(), JournalError> {
         for (sequence, file_bytes) in &directory.snapshots {
-            let whole =
-                snapshot::load(storage, id, *sequence, *file_bytes).and_then(|(header, _)| {
-                    crate::recovery::after_witness(storage, directory, &header)
-                });
+            let place = (*sequence, *file_bytes);
+            let whole = snapshot::stream(storage, id, place, &mut |_| {}).and_then(|header| {
+                let segment_bytes = directory.segment_bytes(header.witness.segment);
+                crate::recovery::after_witness(storage, segment_bytes, &header)
+            });
             match whole {
                 Ok(_) => self.snapshot_sequences.push(*sequence),
                 Err(error) => self.note(error)?,
