@@ -10,6 +10,7 @@ use lastunit_wire::{Batch, Fault, Method, Operation, Request};
 use crate::core::{Core, Decided, Order};
 use crate::faults;
 use crate::lane_lock::Urgency;
+use crate::permissions::Access;
 use crate::permit::Permit;
 use crate::query::{self, Shown};
 use crate::serve::{
@@ -30,7 +31,7 @@ enum Answered {
 pub(crate) fn serve(
     shared: &Shared,
     batch: Batch,
-    caller: &str,
+    access: &Access<'_>,
     context: Context,
     permit: &mut Permit,
 ) -> Result<Ready, Fault> {
@@ -41,8 +42,8 @@ pub(crate) fn serve(
         let chunk = operations
             .by_ref()
             .take(shared.settings.batch_chunk_operations);
-        let chunk = let_in(shared, chunk.collect(), caller, context, permit);
-        let (decided, chunk_as_of) = decide(shared, &chunk, context)?;
+        let chunk = let_in(shared, chunk.collect(), access, context, permit);
+        let (decided, chunk_as_of) = decide(shared, &chunk, access, context)?;
         as_of = as_of.max(chunk_as_of);
         for (operation, decided) in chunk.into_iter().zip(decided) {
             replies.push(encode(shared, operation, decided));
@@ -58,11 +59,12 @@ pub(crate) fn serve(
 fn let_in(
     shared: &Shared,
     chunk: Vec<Result<Operation, Fault>>,
-    caller: &str,
+    access: &Access<'_>,
     context: Context,
     permit: &mut Permit,
 ) -> Vec<Result<Operation, Fault>> {
     let check = |operation: Operation| {
+        access.enter(operation.method, &operation.request)?;
         check_listener(operation_of(operation.method), context.listener)?;
         Ok(operation)
     };
@@ -73,7 +75,7 @@ fn let_in(
         .map(|operation| Call {
             operation: operation_of(operation.method),
             line_count: line_count(&operation.request),
-            caller,
+            caller: access.caller(),
         })
         .collect();
     let verdicts = shared.turnstile.admit(permit, &calls);
@@ -93,6 +95,7 @@ type Decisions = Vec<Option<Result<Answered, Fault>>>;
 fn decide(
     shared: &Shared,
     chunk: &[Result<Operation, Fault>],
+    access: &Access<'_>,
     context: Context,
 ) -> Result<(Decisions, Sequence), Fault> {
     let has_urgent = chunk
@@ -112,7 +115,7 @@ fn decide(
             let operation = operation.as_ref().ok()?;
             let decided = start
                 .clone()
-                .and_then(|()| decide_one(&mut core, operation));
+                .and_then(|()| decide_one(&mut core, access, operation));
             Some(decided)
         })
         .collect();
@@ -122,12 +125,19 @@ fn decide(
     Ok((decided, as_of))
 }
 
-fn decide_one(core: &mut Core, operation: &Operation) -> Result<Answered, Fault> {
+fn decide_one(
+    core: &mut Core,
+    access: &Access<'_>,
+    operation: &Operation,
+) -> Result<Answered, Fault> {
     match &operation.request {
-        Request::Command(command) => core
-            .execute(command)
-            .map(|decided| Answered::Command(Box::new(decided))),
+        Request::Command(command) => {
+            access.reach_command(&core.ledger, operation.method, command)?;
+            let decided = core.execute(command)?;
+            Ok(Answered::Command(Box::new(decided)))
+        }
         Request::Query(query) => {
+            access.reach_query(&core.ledger, operation.method, query)?;
             let order = core.order();
             let shown = query::look(&core.ledger, query);
             let shown = shown.ok_or_else(|| faults::wrong_call(operation.method.name()))?;

@@ -4,11 +4,12 @@
 //! reads. Where next: `query.rs`.
 
 use lastunit_engine::{Event, Outcome, Sequence, State};
-use lastunit_wire::{Code, Fault, Transition};
+use lastunit_wire::{Code, Fault, Method, Transition};
 
 use crate::faults;
 use crate::lane_lock::Urgency;
 use crate::life::Phase;
+use crate::permissions::Access;
 use crate::serve::{Context, Ready, check_deadline, check_start};
 use crate::shared::Shared;
 
@@ -19,10 +20,12 @@ const STEP_RECORDS: usize = 4_096;
 pub(crate) fn serve(
     shared: &Shared,
     reservation_id: &str,
+    access: &Access<'_>,
     context: Context,
 ) -> Result<Ready, Fault> {
     let mut core = shared.lock(Urgency::Ordinary)?;
     check_start(shared, &core, context)?;
+    access.reach(&core.ledger, Method::ExplainReservation, reservation_id)?;
     let found = core.ledger.reservation(reservation_id);
     let order = core.order();
     drop(core);

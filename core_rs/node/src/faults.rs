@@ -9,6 +9,7 @@ use lastunit_journal::JournalError;
 use lastunit_wire::{Code, Fault};
 
 use crate::life::Phase;
+use crate::permissions::{Lack, Subject};
 
 /// How soon a call that found a lack of room or a full batch may work: a few flushes later.
 const JOURNAL_RETRY: Millis = 100;
@@ -81,6 +82,31 @@ pub(crate) fn clock_behind(target: Millis, now: Millis) -> Fault {
 pub(crate) fn caller_invalid() -> Fault {
     let message = "the caller's name must be 1 to 64 bytes of [A-Za-z0-9._:-]; correct it";
     Fault::new(Code::InvalidArgument, "CALLER_INVALID", message)
+}
+
+/// The table of permissions has no row for this; says what such a row would have to name.
+pub(crate) fn not_permitted(caller: &str, method: &str, subject: Subject<'_>, lack: Lack) -> Fault {
+    let missing = match (lack, subject) {
+        (Lack::Caller, _) => "no permission at all".to_owned(),
+        (Lack::Method, _) => format!("no permission for {method}"),
+        (Lack::Sale, Subject::Sale(sale_id)) => {
+            format!("no permission for {method} on sale {sale_id}")
+        }
+        (Lack::Sale, Subject::Reservation(_)) => {
+            format!("no permission for {method} on the sale of this reservation")
+        }
+        (Lack::Sale, Subject::Ledger) => format!("no permission for {method} on every sale"),
+    };
+    let message =
+        format!("caller {caller} has {missing}; ask the operator for a row that names it");
+    let fault = Fault::new(Code::PermissionDenied, "NOT_PERMITTED", message)
+        .fact("caller", caller)
+        .fact("method", method)
+        .fact("missing", lack.name());
+    match subject {
+        Subject::Sale(sale_id) => fault.fact("sale_id", sale_id),
+        Subject::Reservation(_) | Subject::Ledger => fault,
+    }
 }
 
 pub(crate) fn message_too_large(bytes: usize, limit: usize) -> Fault {

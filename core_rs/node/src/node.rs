@@ -19,6 +19,7 @@ use crate::events::{self, ReadError};
 use crate::lane_lock::Urgency;
 use crate::life::Phase;
 use crate::open::{self, OpenError};
+use crate::permissions::{Permissions, Subject, Verdict};
 use crate::permit::Permit;
 use crate::settings::{DurabilityKind, NodeSettings, SettingsError};
 use crate::shared::{Benches, Shared};
@@ -291,6 +292,31 @@ impl Node {
             .map_err(|error| SettingsError::new("admission", error.to_string()))?;
         self.shared.turnstile.set_policy(policy);
         Ok(())
+    }
+
+    /// Replaces the permission table as a whole; none lets everybody in. A call sees the old table
+    /// or the new one.
+    pub fn set_permissions(&self, permissions: Option<Permissions>) {
+        self.shared.set_permissions(permissions);
+    }
+
+    /// The answer to give instead of serving a method that this node is not handed as a call, such
+    /// as a watch; none if the caller may. A reservation counts as any sale.
+    #[must_use]
+    pub fn permission_refusal(
+        &self,
+        caller: &str,
+        method: &str,
+        subject: Subject<'_>,
+    ) -> Option<Answer> {
+        let table = self.shared.permissions()?;
+        match table.verdict(caller, method, subject) {
+            Verdict::Allowed | Verdict::AskSale => None,
+            Verdict::Denied(lack) => {
+                let fault = faults::not_permitted(caller, method, subject, lack);
+                Some(serve::refuse(&self.shared, &fault))
+            }
+        }
     }
 
     /// Where the node is.

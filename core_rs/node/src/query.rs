@@ -6,10 +6,10 @@
 use lastunit_engine::{
     Audit, AvailabilityView, Ledger, Outcome, ReservationPage, ReservationView, Text,
 };
-use lastunit_wire::{Fault, Place, Query};
+use lastunit_wire::{Fault, Method, Place, Query};
 
-use crate::lane_lock::Urgency;
-use crate::serve::{Context, Ready, check_start};
+use crate::permissions::Access;
+use crate::serve::{Context, Ready, check_start, operation_of, urgency};
 use crate::shared::Shared;
 
 /// Copies of the state that answer one question.
@@ -62,12 +62,14 @@ impl Availabilities {
 /// Answers a question about the present state.
 pub(crate) fn serve(
     shared: &Shared,
+    method: Method,
     query: &Query,
-    urgency: Urgency,
+    access: &Access<'_>,
     context: Context,
 ) -> Result<Ready, Fault> {
-    let mut core = shared.lock(urgency)?;
+    let mut core = shared.lock(urgency(operation_of(method)))?;
     check_start(shared, &core, context)?;
+    access.reach_query(&core.ledger, method, query)?;
     let order = core.order();
     let (shown, copy) = match query {
         // An audit walks over everything: it walks over a copy, so that nobody waits for it.

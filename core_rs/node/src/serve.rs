@@ -15,6 +15,7 @@ use crate::clock::ClockKind;
 use crate::core::Core;
 use crate::lane_lock::Urgency;
 use crate::node::{CallInput, Listener};
+use crate::permissions::Access;
 use crate::permit::Permit;
 use crate::shared::Shared;
 use crate::waiters::Waiter;
@@ -173,9 +174,11 @@ fn serve(
     permit: &mut Permit,
 ) -> Result<Ready, Fault> {
     let request = lastunit_wire::decode(method, request, caller)?;
+    let access = Access::of(shared, caller);
     if let Request::Batch(batch) = request {
-        return batch::serve(shared, batch, caller, context, permit);
+        return batch::serve(shared, batch, &access, context, permit);
     }
+    access.enter(method, &request)?;
     let operation = operation_of(method);
     check_listener(operation, context.listener)?;
     let call = Call {
@@ -188,12 +191,12 @@ fn serve(
         return Err(faults::refused(refusal));
     }
     match request {
-        Request::Command(command) => serve_command(shared, method, &command, context),
+        Request::Command(command) => serve_command(shared, method, &command, &access, context),
         Request::SetClock { now } => serve_clock(shared, now),
         Request::Query(Query::ExplainReservation { reservation_id }) => {
-            explain::serve(shared, &reservation_id, context)
+            explain::serve(shared, &reservation_id, &access, context)
         }
-        Request::Query(query) => query::serve(shared, &query, urgency(operation), context),
+        Request::Query(query) => query::serve(shared, method, &query, &access, context),
         Request::Batch(_) => Err(faults::wrong_call(method.name())),
     }
 }
@@ -202,10 +205,12 @@ fn serve_command(
     shared: &Shared,
     method: Method,
     command: &Command,
+    access: &Access<'_>,
     context: Context,
 ) -> Result<Ready, Fault> {
     let mut core = shared.lock(urgency(operation_of(method)))?;
     check_start(shared, &core, context)?;
+    access.reach_command(&core.ledger, method, command)?;
     let decided = core.execute(command)?;
     drop(core);
     if decided.is_appended {

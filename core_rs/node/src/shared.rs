@@ -6,7 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, MutexGuard, PoisonError, RwLock};
 
 use lastunit_engine::Sequence;
 use lastunit_journal::Journal;
@@ -20,6 +20,7 @@ use crate::keeper::KeeperSignal;
 use crate::lane_lock::{LaneLock, Urgency};
 use crate::life::{Life, Phase};
 use crate::meters::Meters;
+use crate::permissions::Permissions;
 use crate::permit::{Permit, Turnstile};
 use crate::settings::{DurabilityKind, NodeSettings};
 use crate::waiters::{Waiter, Waiters};
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) journal: Arc<Journal>,
     pub(crate) waiters: Waiters,
     pub(crate) turnstile: Arc<Turnstile>,
+    /// Who may call what; none lets everybody in. Replaced as a whole, read once a call.
+    permissions: RwLock<Option<Arc<Permissions>>>,
     pub(crate) life: Life,
     pub(crate) flush_signal: FlushSignal,
     pub(crate) keeper_signal: KeeperSignal,
@@ -64,6 +67,7 @@ impl Shared {
             journal,
             waiters: Waiters::new(durable),
             turnstile: Turnstile::new(settings.admission.clone()),
+            permissions: RwLock::default(),
             life: Life::new(),
             flush_signal: FlushSignal::default(),
             keeper_signal: KeeperSignal::default(),
@@ -86,6 +90,17 @@ impl Shared {
             self.poison("a decision stopped half way");
             faults::not_serving(Phase::Poisoned, &self.life.cause())
         })
+    }
+
+    /// The permission table in force; none lets everybody in.
+    pub(crate) fn permissions(&self) -> Option<Arc<Permissions>> {
+        let held = self.permissions.read();
+        held.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_permissions(&self, permissions: Option<Permissions>) {
+        let held = self.permissions.write();
+        *held.unwrap_or_else(PoisonError::into_inner) = permissions.map(Arc::new);
     }
 
     /// Why no new call is served, or None while they are.

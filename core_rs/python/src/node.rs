@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lastunit_node::{Answer, AnswerPort, CallInput, Completion, Listener, NodeSettings};
+use lastunit_node::{
+    Answer, AnswerPort, CallInput, Completion, Listener, NodeSettings, Permissions, Subject,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -110,6 +112,30 @@ impl Node {
             Ok(watch) => Ok(Bound::new(py, Watch::new(watch))?.into_any()),
             Err(answer) => Ok(to_python(py, &answer).into_pyobject(py)?.into_any()),
         }
+    }
+
+    fn set_permissions(&self, table_json: Option<&str>) -> PyResult<()> {
+        let table = table_json.map(Permissions::from_json).transpose();
+        let table = table.map_err(|error| errors::value("table_json", &error.to_string()))?;
+        self.node.set_permissions(table);
+        Ok(())
+    }
+
+    fn permission_refusal<'py>(
+        &self,
+        py: Python<'py>,
+        caller: &str,
+        method: &str,
+        sale_id: Option<&str>,
+        is_any_sale: bool,
+    ) -> Option<PyAnswer<'py>> {
+        let subject = match sale_id {
+            Some(sale_id) => Subject::Sale(sale_id),
+            None if is_any_sale => Subject::Reservation(""),
+            None => Subject::Ledger,
+        };
+        let answer = self.node.permission_refusal(caller, method, subject)?;
+        Some(to_python(py, &answer))
     }
 
     fn read_events<'py>(
