@@ -3,7 +3,7 @@
 //! Owns: the only reading of the machine's clock that reaches the ledger. Must not: be read without
 //! the node's lock, since the order of times is the order of decisions. Where next: `core.rs`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use lastunit_engine::Millis;
 
@@ -45,10 +45,23 @@ impl LedgerClock {
 
 /// Milliseconds since the epoch as the machine has them; a clock before 1970 counts as 1970.
 pub(crate) fn system_now() -> Millis {
+    #[cfg(feature = "testing")]
+    if let Some(simulated) = crate::stepped::simulated_now() {
+        return simulated;
+    }
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
     elapsed.map_or(0, |it| {
         Millis::try_from(it.as_millis()).unwrap_or(Millis::MAX)
     })
+}
+
+/// The monotonic clock: deadlines and admission are measured with it, never ledger time.
+pub(crate) fn instant_now() -> Instant {
+    #[cfg(feature = "testing")]
+    if let Some(simulated) = crate::stepped::simulated_instant() {
+        return simulated;
+    }
+    Instant::now()
 }
 
 #[cfg(test)]

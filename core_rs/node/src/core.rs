@@ -24,6 +24,9 @@ pub(crate) struct Core {
     pub(crate) epochs: Epochs,
     journal: Arc<Journal>,
     op_number: i64,
+    /// Every decision in its order, for the simulator to judge.
+    #[cfg(feature = "testing")]
+    pub(crate) tap: Vec<crate::stepped::Tapped>,
 }
 
 /// Where in the order of decisions something was decided.
@@ -57,6 +60,8 @@ impl Core {
             epochs,
             journal,
             op_number: 0,
+            #[cfg(feature = "testing")]
+            tap: Vec::new(),
         }
     }
 
@@ -95,9 +100,19 @@ impl Core {
                 self.ledger.apply(event);
             }
         }
+        let order = self.order();
+        #[cfg(feature = "testing")]
+        self.tap.push(crate::stepped::Tapped {
+            command: command.clone(),
+            now,
+            reply: decision.reply.clone(),
+            events: decision.events.clone(),
+            as_of: order.as_of,
+            op_number: order.op_number,
+        });
         Ok(Decided {
             reply: decision.reply,
-            order: self.order(),
+            order,
             is_appended,
         })
     }

@@ -70,7 +70,8 @@ pub(crate) fn run(shared: &Shared) {
     }
 }
 
-fn flush(shared: &Shared, batch: Batch) -> bool {
+/// Writes one batch and lets the answers go that waited for it; false once the journal failed.
+pub(crate) fn flush(shared: &Shared, batch: Batch) -> bool {
     failpoints::visit(Failpoint::AfterAppendBeforeWrite);
     let start = Instant::now();
     let before = shared.waiters.durable();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use lastunit_engine::{Millis, Sequence};
+use lastunit_engine::{Ledger, Millis, Sequence};
 use lastunit_journal::JournalError;
 
 use crate::epochs::Epochs;
@@ -66,7 +66,7 @@ impl KeeperSignal {
     }
 }
 
-fn is_snapshot_due(shared: &Shared, durable: Sequence) -> bool {
+pub(crate) fn is_snapshot_due(shared: &Shared, durable: Sequence) -> bool {
     durable - shared.keeper_signal.snapshot_sequence() >= shared.settings.snapshot_events
 }
 
@@ -103,7 +103,7 @@ fn keep(shared: &Shared) -> bool {
 }
 
 /// Seals the journal, unless a command came in meanwhile: the next quiet moment will do then.
-fn seal_if_quiet(shared: &Shared) {
+pub(crate) fn seal_if_quiet(shared: &Shared) {
     let Ok(mut core) = shared.lock(Urgency::Ordinary) else {
         return;
     };
@@ -113,7 +113,7 @@ fn seal_if_quiet(shared: &Shared) {
 }
 
 /// A full disk leaves the journal alive and is counted; anything else has poisoned it.
-fn note(shared: &Shared, result: Result<(), JournalError>) -> bool {
+pub(crate) fn note(shared: &Shared, result: Result<(), JournalError>) -> bool {
     let Err(error) = result else { return true };
     shared.meters.count_keeper_failure();
     if let Some(cause) = shared.journal.poison() {
@@ -125,17 +125,29 @@ fn note(shared: &Shared, result: Result<(), JournalError>) -> bool {
 }
 
 /// Writes a snapshot of the present state once that is durable.
-///
-/// The lock is held for a copy of the ledger only; turning it into bytes and writing them, which
-/// takes far longer, is done without it.
 pub(crate) fn write_snapshot(shared: &Shared) -> Result<(), JournalError> {
-    let Ok(mut core) = shared.lock(Urgency::Ordinary) else {
-        return Ok(());
-    };
+    take_copy(shared).map_or(Ok(()), |copy| write_copy(shared, copy))
+}
+
+/// The state as of one moment, to be written later.
+pub(crate) struct Copy {
+    header: Vec<u8>,
+    ledger: Ledger,
+}
+
+/// Copies the state. The lock is held for that only; turning the copy into bytes and writing them,
+/// which takes far longer, is done without it.
+pub(crate) fn take_copy(shared: &Shared) -> Option<Copy> {
+    let mut core = shared.lock(Urgency::Ordinary).ok()?;
     let time = core.clock.now();
     let header = snapshot_header(time, &core.epochs.to_bytes());
     let ledger = core.ledger.clone();
-    drop(core);
+    Some(Copy { header, ledger })
+}
+
+/// Writes a copy once what it shows is durable.
+pub(crate) fn write_copy(shared: &Shared, copy: Copy) -> Result<(), JournalError> {
+    let Copy { header, ledger } = copy;
     let sequence = ledger.sequence();
     if sequence == 0 || shared.wait_durable(sequence).is_err() {
         return Ok(());

@@ -31,6 +31,8 @@ mod serve;
 mod settings;
 mod settings_admission;
 mod shared;
+#[cfg(feature = "testing")]
+pub mod stepped;
 mod storage;
 mod timers;
 mod waiters;

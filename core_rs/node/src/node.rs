@@ -162,7 +162,7 @@ impl Node {
         storage: Arc<dyn Storage>,
         disk: Option<Arc<DiskStorage>>,
     ) -> Result<Arc<Self>, OpenError> {
-        let opened = open::open(&settings, storage)?;
+        let opened = open::open(&settings, storage, None)?;
         let (shared, benches) = Shared::new(settings, opened.core, opened.journal);
         shared.keeper_signal.note_snapshot(opened.snapshot_sequence);
         let elapsed = opened.start.elapsed();
@@ -368,7 +368,7 @@ impl Node {
         let shared = &self.shared;
         self.drain(CLOSE_DRAIN);
         self.stop_threads();
-        if let Err(cause) = self.finish_journal() {
+        if let Err(cause) = finish_journal(shared) {
             shared.fail_journal(&cause);
         }
         shared.life.advance(Phase::Closed, "");
@@ -382,26 +382,6 @@ impl Node {
             Phase::Poisoned => Err(CloseError::Poisoned { cause }),
             _ => Ok(()),
         }
-    }
-
-    /// The last flush, snapshot and seal, on the caller's thread: the node's own have ended.
-    fn finish_journal(&self) -> Result<(), String> {
-        let shared = &self.shared;
-        if shared.life.phase() > Phase::Closed {
-            return Ok(());
-        }
-        let text = |error: lastunit_journal::JournalError| error.to_string();
-        while let Some(batch) = shared.journal.take_batch() {
-            let durable = shared.journal.write_and_sync(batch).map_err(text)?;
-            shared.waiters.advance(durable);
-        }
-        keeper::write_snapshot(shared).map_err(text)?;
-        let time = match shared.lock(Urgency::Ordinary) {
-            Ok(mut core) => core.clock.now(),
-            Err(_) => return Ok(()),
-        };
-        shared.journal.seal(time).map_err(text)?;
-        Ok(())
     }
 
     fn stop_threads(&self) {
@@ -438,4 +418,23 @@ impl Drop for Node {
         self.stop_threads();
         self.shared.end_all(&faults::not_serving(Phase::Closed, ""));
     }
+}
+
+/// The last flush, snapshot and seal, on the caller's thread: the node's own have ended.
+pub(crate) fn finish_journal(shared: &Shared) -> Result<(), String> {
+    if shared.life.phase() > Phase::Closed {
+        return Ok(());
+    }
+    let text = |error: lastunit_journal::JournalError| error.to_string();
+    while let Some(batch) = shared.journal.take_batch() {
+        let durable = shared.journal.write_and_sync(batch).map_err(text)?;
+        shared.waiters.advance(durable);
+    }
+    keeper::write_snapshot(shared).map_err(text)?;
+    let time = match shared.lock(Urgency::Ordinary) {
+        Ok(mut core) => core.clock.now(),
+        Err(_) => return Ok(()),
+    };
+    shared.journal.seal(time).map_err(text)?;
+    Ok(())
 }

@@ -94,10 +94,12 @@ pub(crate) struct Opened {
     pub(crate) start: Instant,
 }
 
-/// Recovers, rebuilds, audits, and decides the first two commands of this opening.
+/// Recovers, rebuilds, audits, and decides the first two commands of this opening. A new journal
+/// draws its identity at random unless one is given.
 pub(crate) fn open(
     settings: &NodeSettings,
     storage: Arc<dyn Storage>,
+    journal_id: Option<u128>,
 ) -> Result<Opened, OpenError> {
     let start = Instant::now();
     let options_time = start_time(settings);
@@ -105,7 +107,7 @@ pub(crate) fn open(
         segment_bytes: settings.segment_bytes,
         reserve_bytes: settings.kept_back_bytes,
         time_ms: options_time,
-        ..JournalOptions::default()
+        journal_id,
     };
     let (journal, recovered) = Journal::open(storage, options)?;
     let journal = Arc::new(journal);

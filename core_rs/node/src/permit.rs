@@ -9,6 +9,8 @@ use std::time::Instant;
 
 use lastunit_admission::{Admission, Call, Lane, Nanos, Policy, Refusal, Stats, Verdict};
 
+use crate::clock::instant_now;
+
 /// Admission with its clock.
 ///
 /// One lock of its own, held for one decision (about 100 ns) and never together with the node's
@@ -24,7 +26,7 @@ impl Turnstile {
     pub(crate) fn new(policy: Policy) -> Arc<Self> {
         Arc::new(Self {
             admission: Mutex::new(Admission::new(policy, 0)),
-            start: Instant::now(),
+            start: instant_now(),
             open_count: AtomicU64::new(0),
         })
     }
@@ -74,7 +76,8 @@ impl Turnstile {
     }
 
     fn now(&self) -> Nanos {
-        Nanos::try_from(self.start.elapsed().as_nanos()).unwrap_or(Nanos::MAX)
+        let elapsed = instant_now().saturating_duration_since(self.start);
+        Nanos::try_from(elapsed.as_nanos()).unwrap_or(Nanos::MAX)
     }
 
     /// Admission changes its counters last, so a panic leaves it usable; it only limits.

@@ -11,7 +11,7 @@ use lastunit_engine::{Action, Command, Sequence, is_id};
 use lastunit_wire::{Fault, MESSAGE_BYTES_MAX, Method, Query, Request};
 
 use crate::answer::{Answer, Completion, Deliveries};
-use crate::clock::ClockKind;
+use crate::clock::{ClockKind, instant_now};
 use crate::core::Core;
 use crate::lane_lock::Urgency;
 use crate::node::{CallInput, Listener};
@@ -135,7 +135,7 @@ fn check(shared: &Shared, call: &CallInput<'_>) -> Result<Method, Fault> {
 
 pub(crate) fn check_deadline(deadline: Option<Instant>) -> Result<(), Fault> {
     match deadline {
-        Some(deadline) if deadline <= Instant::now() => Err(faults::deadline_passed()),
+        Some(deadline) if deadline <= instant_now() => Err(faults::deadline_passed()),
         _ => Ok(()),
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn run(shared: &Shared, is_stopping: &AtomicBool) {
 }
 
 /// Runs everything that is due now, a bounded number of commands under each lock hold.
-fn run_due(shared: &Shared) -> Result<(), Fault> {
+pub(crate) fn run_due(shared: &Shared) -> Result<(), Fault> {
     loop {
         let limit = shared.settings.timer_step_limit;
         let mut core = shared.lock(Urgency::Ordinary)?;

@@ -51,6 +51,16 @@ impl Worker {
     }
 }
 
+/// Serves the next call in line on this thread, if there is one; for a node without threads.
+#[cfg(feature = "testing")]
+pub(crate) fn run_one(shared: &Shared, bench: &Bench) -> bool {
+    let Ok(Message::Work(job)) = bench.receiver.try_recv() else {
+        return false;
+    };
+    job.run(shared);
+    true
+}
+
 /// Works until stopped.
 pub(crate) fn run(shared: &Shared, bench: &Bench) {
     while let Ok(Message::Work(job)) = bench.receiver.recv() {
