@@ -60,6 +60,31 @@ impl Recovered {
     pub fn reader(&self) -> Reader {
         self.records.reader()
     }
+
+    /// Ends with the record that ends at or before `sequence`.
+    fn up_to(self, sequence: i64) -> Result<Self, JournalError> {
+        let reader = self.reader();
+        let from = self.snapshot.as_ref().map_or(0, |it| it.sequence);
+        let found = match sequence {
+            ..=0 => None,
+            sequence => reader.record_with(sequence)?,
+        };
+        let (last_sequence, last_time_ms, epoch) = match found.map(|(record, _)| record) {
+            None => (0, i64::MIN, 0),
+            Some(record) if record.last_sequence() > sequence => {
+                (record.first_sequence - 1, i64::MIN, record.epoch)
+            }
+            Some(record) => (sequence, record.time_ms, record.epoch),
+        };
+        Ok(Self {
+            records: Records::new(reader, from, last_sequence),
+            last_sequence,
+            last_time_ms,
+            epoch,
+            cut: None,
+            ..self
+        })
+    }
 }
 
 /// Looks at a directory as recovery would, without owning it and without writing a byte.
@@ -70,22 +95,40 @@ impl Recovered {
 /// # Errors
 /// As `Journal::open`.
 pub fn inspect(storage: Arc<dyn Storage>) -> Result<Recovered, JournalError> {
-    let decision = decide_in_use(&*storage)?;
+    inspect_as_of(storage, i64::MAX)
+}
+
+/// As `inspect`, up to the last record that ends at or before `sequence`: with it, the state as it
+/// was then can be rebuilt.
+///
+/// # Errors
+/// As `inspect`; `Removed` if neither a snapshot nor the first event lies at or before `sequence`.
+pub fn inspect_as_of(storage: Arc<dyn Storage>, sequence: i64) -> Result<Recovered, JournalError> {
+    let decision = decide_in_use(&*storage, sequence)?;
     let epoch = i64::from(decision.end.tail.epoch);
-    Ok(decision.into_recovered(storage, epoch).1)
+    let recovered = decision.into_recovered(storage, epoch).1;
+    if sequence >= recovered.last_sequence {
+        return Ok(recovered);
+    }
+    recovered.up_to(sequence)
 }
 
 /// Decides again where the directory was changed by its owner meanwhile: a segment that was not
 /// listed would look like a missing one.
-fn decide_in_use(storage: &dyn Storage) -> Result<Decision, JournalError> {
+pub(crate) fn decide_in_use(storage: &dyn Storage, as_of: i64) -> Result<Decision, JournalError> {
     for _ in 1..INSPECT_TRY_COUNT {
         let before = names_of(storage)?;
-        match recovery::decide(storage) {
-            Err(JournalError::Damaged { .. }) if before != names_of(storage)? => {}
-            decided => return decided,
+        let decided = recovery::decide_from(storage, as_of);
+        let is_suspect = match &decided {
+            Err(JournalError::Damaged { .. }) => true,
+            Err(error) => error.is_file_missing(),
+            Ok(_) => false,
+        };
+        if !is_suspect || before == names_of(storage)? {
+            return decided;
         }
     }
-    recovery::decide(storage)
+    recovery::decide_from(storage, as_of)
 }
 
 fn names_of(storage: &dyn Storage) -> Result<BTreeSet<String>, JournalError> {

@@ -29,12 +29,21 @@ pub(crate) struct Decision {
     pub(crate) id: JournalId,
     pub(crate) end: End,
     pub(crate) index: Index,
+    /// The end of the journal as of the snapshot.
+    pub(crate) start: Tail,
     snapshot: Option<Snapshot>,
     pub(crate) notes: Vec<String>,
 }
 
 pub(crate) fn decide(storage: &dyn Storage) -> Result<Decision, JournalError> {
-    let directory = Directory::read(storage)?;
+    decide_from(storage, i64::MAX)
+}
+
+/// As `decide`, from a snapshot that is not later than `as_of`.
+pub(crate) fn decide_from(storage: &dyn Storage, as_of: i64) -> Result<Decision, JournalError> {
+    let mut directory = Directory::read(storage)?;
+    let oldest = directory.snapshots.first_key_value().map(|it| *it.0);
+    directory.snapshots.retain(|sequence, _| *sequence <= as_of);
     let mut notes = Vec::new();
     for name in &directory.strangers {
         notes.push(format!(
@@ -50,6 +59,7 @@ pub(crate) fn decide(storage: &dyn Storage) -> Result<Decision, JournalError> {
             id,
             end,
             index,
+            start: tail,
             snapshot: None,
             notes,
         });
@@ -66,7 +76,16 @@ pub(crate) fn decide(storage: &dyn Storage) -> Result<Decision, JournalError> {
             bytes,
         });
     }
+    if let Some(first_sequence) = oldest.filter(|_| directory.snapshots.is_empty())
+        && directory.first_number() > 1
+    {
+        return Err(JournalError::Removed {
+            after_sequence: as_of,
+            first_sequence,
+        });
+    }
     directory.check_start(snapshot.is_some())?;
+    let start = tail;
     let scan = Scan {
         storage,
         directory: &directory,
@@ -82,6 +101,7 @@ pub(crate) fn decide(storage: &dyn Storage) -> Result<Decision, JournalError> {
         id,
         end,
         index,
+        start,
         snapshot,
         notes,
     })

@@ -25,7 +25,7 @@ pub(crate) struct SegmentHeader {
 }
 
 impl SegmentHeader {
-    fn encode(&self) -> Header {
+    pub(crate) fn encode(&self) -> Header {
         let mut bytes = [0; _];
         put(&mut bytes, 0, MAGIC);
         put(&mut bytes, 4, FORMAT_VERSION.to_le_bytes());

@@ -119,6 +119,17 @@ impl Index {
         bytes.map(|entry| u64::from(entry.segment_bytes)).sum()
     }
 
+    /// Takes in which segments another process has added and removed.
+    pub(crate) fn keep_segments(&mut self, segments: &BTreeMap<u32, u32>) {
+        self.segments
+            .retain(|number, _| segments.contains_key(number));
+        for (number, segment_bytes) in segments {
+            if !self.segments.contains_key(number) {
+                self.add_segment(*number, *segment_bytes);
+            }
+        }
+    }
+
     pub(crate) fn add_segment(&mut self, number: u32, segment_bytes: u32) {
         let entry = IndexEntry {
             segment_bytes,

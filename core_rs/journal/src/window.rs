@@ -120,6 +120,9 @@ impl<'a> Window<'a> {
 
     /// Returns what stands at `offset`, body included.
     pub(crate) fn slot(&mut self, offset: u32) -> Result<Slot, JournalError> {
+        if offset + HEADER_BYTES > self.limit {
+            return Ok(Slot::Bad("the segment ends without its end record"));
+        }
         let Some((header, crc)) = self.header(offset)? else {
             let is_zero = is_zero(self.bytes(offset, HEADER_BYTES)?);
             return Ok(if is_zero {
