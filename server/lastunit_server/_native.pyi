@@ -16,7 +16,16 @@ Settings of a node (the JSON text that `Node` takes; an unknown key is an error)
       "journal": {
         "segment_bytes": 16777216,      256 KiB to 1 GiB, size of one segment
         "kept_back_bytes": 8388608,     0 to 1 GiB, room on the disk that only settlement may use
-        "snapshot_events": 200000       1,000 to 100,000,000 events between two snapshots
+        "snapshot_events": 200000,      1,000 to 100,000,000 events between two snapshots at least;
+                                        more where there are more reservations than twice that
+        "history_seconds_min": 604800,  0 to 3,153,600,000 seconds for which events are kept
+        "history_bytes_max": 17179869184, 1 MiB to 1 PiB of journal; above, the oldest go anyway
+        "reader_seconds_max": 604800    1 to 3,153,600,000 seconds after which a silent reader is
+                                        forgotten
+      },
+      "memory": {
+        "ledger_bytes_max": 0           1 MiB to 1 PiB that the ledger may hold before Reserve is
+                                        refused as MEMORY_LIMIT; 0: two fifths of the machine's
       },
       "timer_step_limit": 256,          1 to 4,096 due commands decided under one lock hold
       "timer_interval_ms": 50,          5 to 10,000, how often the system clock is looked at
@@ -56,7 +65,15 @@ class NodeOpenError(Exception):
     """The node cannot be opened; the text says what happened and what to do.
 
     `args` is `(message, reason)`; reason is a stable name: SETTINGS_INVALID, DIRECTORY_IN_USE,
-    JOURNAL_CORRUPT, JOURNAL_FAILED, AUDIT_FAILED.
+    JOURNAL_CORRUPT, JOURNAL_FAILED, AUDIT_FAILED, SYSTEM_LIMIT; from `DirectoryView` also
+    EVENTS_REMOVED and SEQUENCE_NOT_REACHED.
+    """
+
+class EventsRemovedError(Exception):
+    """The events asked for were removed, because a snapshot holds what they did.
+
+    `args` is `(message, "EVENTS_REMOVED", first_sequence)`; reading goes on after
+    `first_sequence - 1`, with a state of the reader's own that is compared with the ledger's first.
     """
 
 @final
@@ -166,6 +183,35 @@ class Node:
             The stream, or `(code, body)` if the request is refused.
         """
 
+    def set_permissions(self, table_json: str | None) -> None:
+        """Replaces the table of who may call what; a call sees the old one or the new one.
+
+        Args:
+            table_json: `{"rules": [{"callers": [name or "*"], "methods": [name], "sales":
+                [pattern]}]}` with at most 1,000 rows, where `*` in a sale stands for any run of
+                characters; None lets every caller do everything. With a table, `submit` and `call`
+                answer PERMISSION_DENIED with reason NOT_PERMITTED to what no row names, in an
+                Exchange operation by operation.
+
+        Raises:
+            ValueError: The text has another form; the old table stays.
+        """
+
+    def permission_refusal(
+        self, caller: str, method: str, sale_id: str | None, is_any_sale: bool
+    ) -> tuple[int, bytes] | None:
+        """Asks the table about a method that is not served by `submit` or `call`.
+
+        Args:
+            caller: As in `submit`.
+            method: The method's own name, such as `ReadEvents`.
+            sale_id: The sale that it is about; None if it is about the whole ledger.
+            is_any_sale: With None: whether a permission for some sale is enough.
+
+        Returns:
+            None if the caller may, else `(code, body)` as in `CompletionPort.drain`.
+        """
+
     def read_events(self, after_sequence: int, limit: int) -> tuple[bytes, int]:
         """Reads durable events.
 
@@ -179,7 +225,22 @@ class Node:
 
         Raises:
             ValueError: An argument is out of range or lies beyond the end of the journal.
+            EventsRemovedError: The events asked for were removed.
             OSError: The journal cannot be read.
+        """
+
+    def note_reader(self, reader_id: str, after_sequence: int) -> tuple[int, bytes] | None:
+        """Keeps the place of a named reader: events after it stay until it comes from a later one.
+
+        The bounds `journal.history_bytes_max` and `journal.reader_seconds_max` hold all the same.
+        A place survives a restart from the next snapshot on.
+
+        Args:
+            reader_id: 1 to 64 bytes of `[A-Za-z0-9._:-]`; at most 64 readers are known.
+            after_sequence: The last event that the reader has, 0 or more.
+
+        Returns:
+            None, or `(code, body)` as in `CompletionPort.drain` if the reader is refused.
         """
 
     def notify_after(self, port: CompletionPort, ticket: int, sequence: int) -> None:
@@ -217,9 +278,10 @@ def audit_directory(path: str) -> str:
     Returns:
         JSON: `{"holds", "sequence", "epoch", "time_ms", "findings": [{"invariant", "subject",
         "message"}], "pools": [{"sale_id", "sku", "pool", "supplied", "withdrawn", "written_off",
-        "available", "buffer", "held", "paying", "overdue", "sold", "quarantine"}],
-        "reservations": {state: count}, "notes": [text], "unfinished_tail": null or {"position",
-        "bytes"}}`.
+        "available", "buffer", "held", "paying", "overdue", "sold", "quarantine", "leaked_units",
+        "forgotten_sold_units"}], "reservations": {state: count}, "oldest": [{"state",
+        "reservation_id", "create_time_ms", "due_time_ms"}], "late_held_count", "notes": [text],
+        "unfinished_tail": null or {"position", "bytes"}}`.
 
     Raises:
         NodeOpenError: The directory cannot be read or its journal cannot be recovered.
@@ -232,5 +294,95 @@ def read_directory_events(path: str, after_sequence: int, limit: int) -> tuple[b
 
     Raises:
         ValueError: An argument is out of range or lies beyond the end of the journal.
+        EventsRemovedError: The events asked for were removed.
         OSError: The directory or its journal cannot be read.
+    """
+
+@final
+class DirectoryView:
+    """The state of a directory's ledger, rebuilt once and asked often; nothing is written.
+
+    Args:
+        path: The data directory.
+        as_of: The state as of the last command that ends at or before this sequence; None for the
+            end. It is rebuilt from the latest snapshot before it, or from the first event.
+
+    Raises:
+        NodeOpenError: As `audit_directory`; EVENTS_REMOVED if neither a snapshot nor the first
+            event lies at or before `as_of`, SEQUENCE_NOT_REACHED if it lies behind the end.
+    """
+
+    def __new__(cls, path: str, as_of: int | None = None) -> DirectoryView: ...
+    def sequence(self) -> int:
+        """Returns the last event that the state contains."""
+
+    def audit_json(self) -> str:
+        """Checks every invariant; the JSON is that of `audit_directory`."""
+
+    def ask(self, method: str, request: bytes) -> tuple[int, bytes]:
+        """Answers a question as a node would have then.
+
+        Args:
+            method: Full gRPC path of GetReservation, ListReservations, GetAvailability, Audit or
+                ExplainReservation.
+            request: The serialized request message.
+
+        Returns:
+            `(code, body)` as in `CompletionPort.drain`.
+        """
+
+@final
+class DirectoryEvents:
+    """The events of a directory, looked at once or followed; nothing is written.
+
+    Args:
+        path: The data directory; a node may have it open.
+        follow: Whether to see events to come. Then an event is shown once a later record or a seal
+            proves it durable; a quiet node seals after 200 ms.
+
+    Raises:
+        OSError: The directory cannot be read or its journal cannot be recovered.
+    """
+
+    def __new__(cls, path: str, follow: bool) -> DirectoryEvents: ...
+    def refresh(self) -> bool:
+        """Looks again; returns whether there are new events. Never, if it is not followed.
+
+        Raises:
+            OSError: The directory cannot be read or is damaged.
+        """
+
+    def read(self, after_sequence: int, limit: int) -> tuple[bytes, int]:
+        """Reads events; arguments, result and errors as `Node.read_events`."""
+
+    def first_sequence(self) -> int:
+        """Returns the first event that is there; 1 until events are removed."""
+
+def verify_directory(path: str) -> str:
+    """Checks every record, every event in it and every snapshot; nothing is written.
+
+    Returns:
+        JSON: `{"is_whole", "segment_count", "record_count", "first_sequence", "last_sequence"
+        (before any damage), "highest_sequence" (behind it too), "epoch", "snapshot_sequences",
+        "unfinished_tail", "runs": [{"position", "first_sequence", "last_sequence",
+        "record_count"}], "problems": [{"file", "offset", "message"}], "is_ended_early",
+        "can_be_saved": null or {"snapshot_sequence", "last_sequence", "lost_event_count",
+        "end"}}`.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+
+def repair_directory(path: str, target: str) -> str:
+    """Writes what can be saved to another directory and checks the copy.
+
+    Args:
+        path: The damaged directory; nothing is written to it.
+        target: A directory that is empty or not there.
+
+    Returns:
+        JSON: `{"source": ..., "copy": ...}`, each as `verify_directory` gives it.
+
+    Raises:
+        OSError: Nothing can be saved, the target holds files, or a file cannot be read or written.
     """

@@ -1,21 +1,28 @@
-"""The command line of the ledger server: serve, audit, events, check-config.
+"""The command line of the ledger server: serve, check-config, make-token, and what inspects.
+
+What looks into a ledger (audit, events, show, explain, verify) is in `inspection_cli`.
 
 Owns arguments, what is printed and the exit status; must not know how anything is done.
 
 Exit status: 0 done, 1 a check failed, 2 a wrong argument or setting, 3 could not start, 4 the
-journal failed while serving, 5 stopped before all work was finished, 6 the target can't be read.
+journal failed while serving, 5 stopped before all work was finished, 6 the target can't be read,
+7 nothing could be saved of a damaged journal.
 """
 
 import json
 from collections.abc import Iterator
-from itertools import islice
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from lastunit_server.errors import ServerError, SettingsError, StartError
+from lastunit_server import inspection_cli
+from lastunit_server.errors import SettingsError, StartError
 from lastunit_server.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from lastunit_server.settings import Settings
 
 __all__ = ["app", "main"]
 
@@ -25,20 +32,6 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
-)
-
-# In the order of a unit's life.
-COUNTERS = (
-    "supplied",
-    "withdrawn",
-    "written_off",
-    "available",
-    "buffer",
-    "held",
-    "paying",
-    "overdue",
-    "sold",
-    "quarantine",
 )
 
 ConfigOption = Annotated[
@@ -55,17 +48,6 @@ SetOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DirectoryOption = Annotated[
-    Path | None,
-    typer.Option("--data-directory", help="A data directory; nothing is written."),
-]
-FromOption = Annotated[
-    int, typer.Option("--from", min=1, max=2**63 - 1, help="The first sequence to print.")
-]
-LimitOption = Annotated[
-    int | None, typer.Option(min=1, help="Stop after this many events.", show_default="no limit")
-]
-
 
 @app.command()
 def serve(
@@ -129,13 +111,20 @@ def serve(
 def _serve(config: Path | None, flags: dict[str, Any], pairs: list[str]) -> NoReturn:
     from lastunit_server import logs
     from lastunit_server.loading import load_policy, load_settings
+    from lastunit_server.reloading import load_security
     from lastunit_server.serve import run
 
+    texts = _as_flags(flags, pairs)
+
+    def read_settings() -> "Settings":
+        return load_settings(config, flags=texts)
+
     try:
-        checked = load_settings(config, flags=_as_flags(flags, pairs))
+        checked = read_settings()
         policy = load_policy(checked.admission_file)
+        security = load_security(checked)
         logs.configure(checked.log_level)
-        code = run(checked, policy)
+        code = run(checked, policy, security, read_settings=read_settings, config_file=config)
     except SettingsError as error:
         _fail(error, ExitCode.USAGE)
     except StartError as error:
@@ -151,13 +140,15 @@ def check_config(
     settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check settings and admission policy as serve would, and print what would hold."""
+    """Check settings, admission policy, certificates and tokens; print what would hold."""
     from lastunit_server.loading import load_policy, load_settings
+    from lastunit_server.reloading import load_security
 
     flags = _as_flags({"admission_file": admission_file}, settings or [])
     try:
         checked = load_settings(config, flags=flags)
         policy = load_policy(checked.admission_file)
+        load_security(checked)
     except SettingsError as error:
         if as_json:
             problems = [
@@ -179,73 +170,35 @@ def check_config(
     typer.echo("settings and admission policy are valid")
 
 
-@app.command()
-def audit(
+@app.command("make-token")
+def make_token(
     *,
-    target: Annotated[
-        str | None, typer.Option(help="A live server's settlement listener, host:port.")
+    caller: Annotated[str, typer.Option(help="Whom the token names.")],
+    identifier: Annotated[
+        str | None, typer.Option("--id", help="The row's id; made up if left out.")
     ] = None,
-    data_directory: DirectoryOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Check every invariant of a ledger; exit status 1 if one does not hold."""
-    from lastunit_server import inspection
-
-    live, directory = _one_of(target, data_directory)
-    try:
-        if live:
-            facts = inspection.live_audit(live)
-        else:
-            assert directory is not None
-            facts = inspection.directory_audit(directory)
-    except ServerError as error:
-        _fail(error, ExitCode.NOT_REACHED)
-    if as_json:
-        _print_json(facts)
-    else:
-        _print_audit(facts)
-    raise typer.Exit(ExitCode.OK if facts["holds"] else ExitCode.CHECK_FAILED)
-
-
-@app.command()
-def events(
-    *,
-    target: Annotated[
-        str | None, typer.Option(help="A live server's data listener, host:port.")
+    days: Annotated[
+        int | None, typer.Option(min=1, max=3650, help="Days until it ends.", show_default="never")
     ] = None,
-    data_directory: DirectoryOption = None,
-    first: FromOption = 1,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="Go on with events to come; live server only.")
-    ] = False,
-    limit: LimitOption = None,
-    as_json: JsonOption = False,
 ) -> None:
-    """Print the events of a ledger in their order, gap-free."""
-    from lastunit_server import inspection
+    """Make a bearer token: the token on standard output, its row for the tokens file beside it.
 
-    live, directory = _one_of(target, data_directory)
-    if directory and follow:
-        raise typer.BadParameter("--follow needs --target: a directory at rest gets no events")
-    after = first - 1
+    The row goes to standard error, so that neither ends up in the other's file. The token is not
+    kept anywhere.
+    """
+    from pydantic import ValidationError
+
+    from lastunit_server.tokens import new_token
+
+    expires = None
+    if days is not None:
+        expires = datetime.now(tz=UTC).replace(microsecond=0) + timedelta(days=days)
     try:
-        if live:
-            rows = inspection.live_events(live, after_sequence=after, is_following=follow)
-        else:
-            assert directory is not None
-            rows = inspection.directory_events(directory, after_sequence=after)
-        _print_events(islice(rows, limit), as_json=as_json)
-    except ServerError as error:
-        _fail(error, ExitCode.NOT_REACHED)
-    except KeyboardInterrupt:
-        # The way to end a follow.
-        raise typer.Exit(ExitCode.OK) from None
-
-
-def _one_of(target: str | None, directory: Path | None) -> tuple[str | None, Path | None]:
-    if (target is None) == (directory is None):
-        raise typer.BadParameter("pass either --target host:port or --data-directory DIRECTORY")
-    return target, directory
+        token, row = new_token(caller, identifier=identifier, expires=expires)
+    except ValidationError as error:
+        raise typer.BadParameter("caller and id are 1 to 64 of [A-Za-z0-9_:-]") from error
+    typer.echo(row, err=True)
+    typer.echo(token)
 
 
 def _as_flags(flags: dict[str, Any], pairs: list[str]) -> dict[str, str]:
@@ -262,32 +215,6 @@ def _print_json(facts: dict[str, Any]) -> None:
     typer.echo(json.dumps(facts, ensure_ascii=False))
 
 
-def _print_audit(facts: dict[str, Any]) -> None:
-    for pool in facts["pools"]:
-        name = f"{pool['sale_id']}/{pool['sku']}/{pool['pool']}"
-        counted = " ".join(f"{key}={pool[key]}" for key in COUNTERS if pool[key])
-        typer.echo(f"{name}: {counted or 'no units'}")
-    for state, count in facts["reservations"].items():
-        typer.echo(f"reservations {state}: {count}")
-    for found in facts["findings"]:
-        typer.echo(f"BROKEN {found['invariant']} at {found['subject']}: {found['message']}")
-    verdict = "every invariant holds" if facts["holds"] else "NOT every invariant holds"
-    typer.echo(f"{verdict} as of sequence {facts['sequence']}, epoch {facts['epoch']}")
-
-
-def _print_events(rows: Iterator[dict[str, Any]], *, as_json: bool) -> None:
-    common = {"sequence", "time", "request_id", "caller", "sale_id", "reservation_id"}
-    for row in rows:
-        if as_json:
-            _print_json(row)
-            continue
-        body = " ".join(
-            f"{key} {json.dumps(value)}" for key, value in row.items() if key not in common
-        )
-        subject = row.get("reservation_id") or row.get("sale_id") or "-"
-        typer.echo(f"{row['sequence']:>10} {row.get('time', '-')} {subject} {body}")
-
-
 def _flat(facts: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in facts.items():
         name = f"{prefix}{key}"
@@ -300,6 +227,9 @@ def _flat(facts: dict[str, Any], prefix: str = "") -> Iterator[str]:
 def _fail(error: Exception, code: ExitCode) -> NoReturn:
     typer.echo(str(error), err=True)
     raise typer.Exit(code) from error
+
+
+inspection_cli.register(app)
 
 
 def main() -> None:

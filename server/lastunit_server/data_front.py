@@ -11,20 +11,29 @@ import grpc
 import grpc.aio
 
 from lastunit_server import faults
-from lastunit_server.call_context import caller_from, milliseconds_left
+from lastunit_server.call_context import milliseconds_left
 from lastunit_server.completions import Completions
 from lastunit_server.counts import CallCounts
+from lastunit_server.doorkeeper import Credentials, Doorkeeper
 from lastunit_server.errors import StartError
 from lastunit_server.faults import Refusal
 from lastunit_server.methods import JOURNAL, STOCK, Listener, path, unary_methods
-from lastunit_server.options import listener_options
+from lastunit_server.options import DATA_CALLS_IN_FLIGHT_MAX, listener_options
 from lastunit_server.streams import Streams
 
 if TYPE_CHECKING:
+    from lastunit.tls import Rotation
     from lastunit_server._native import Node
     from lastunit_server.settings import Settings
 
-__all__ = ["LINGER_SECONDS", "STOP_POLL_SECONDS", "DataFront", "Handlers", "refuse"]
+__all__ = [
+    "LINGER_SECONDS",
+    "STOP_POLL_SECONDS",
+    "DataFront",
+    "Handlers",
+    "add_port",
+    "refuse",
+]
 
 # How often a stop looks whether the last call has ended.
 STOP_POLL_SECONDS = 0.01
@@ -60,6 +69,17 @@ def refuse(context: Context, refusal: Refusal) -> bytes:
     return b""
 
 
+def add_port(server: Any, address: str, rotation: "Rotation | None") -> int:
+    """Takes a listener's port, encrypted if there are certificates.
+
+    Raises:
+        RuntimeError: The port is taken or the address is not ours.
+    """
+    if rotation is None:
+        return int(server.add_insecure_port(address))
+    return int(server.add_secure_port(address, rotation.credentials()))
+
+
 class DataFront:
     """The data listener.
 
@@ -67,19 +87,36 @@ class DataFront:
         node: The open node.
         settings: Checked settings.
         loop: The running loop; every handler runs on it.
+        doorkeeper: Who calls; by default callers name themselves.
+        rotation: Certificates; None speaks plain text.
     """
 
-    def __init__(self, node: "Node", settings: "Settings", loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        node: "Node",
+        settings: "Settings",
+        loop: asyncio.AbstractEventLoop,
+        *,
+        doorkeeper: Doorkeeper | None = None,
+        rotation: "Rotation | None" = None,
+    ) -> None:
+        self._doorkeeper = doorkeeper or Doorkeeper(node, Credentials())
+        self._rotation = rotation
         self.counts = CallCounts()
         self.address = ""
         self.completions = Completions(node, loop)
         self.streams = Streams(
-            node, self.completions, self.counts, streams_max=settings.data.streams_max
+            node,
+            self.completions,
+            self.counts,
+            self._doorkeeper,
+            streams_max=settings.data.streams_max,
         )
         self._settings = settings
         self.settlement_address = settings.settlement.address
         self.server = grpc.aio.server(
-            options=listener_options(settings.data.max_concurrent_streams)
+            options=listener_options(settings.data.max_concurrent_streams, settings.limits),
+            maximum_concurrent_rpcs=DATA_CALLS_IN_FLIGHT_MAX,
         )
         self.server.add_generic_rpc_handlers((Handlers(self._handlers()),))
 
@@ -106,11 +143,12 @@ class DataFront:
         submit = self.completions.submit
         count, begin, end = self.counts.add, self.counts.begin, self.counts.end
         listener = Listener.DATA.value
+        caller_of = self._doorkeeper.caller
 
         async def handle(request: bytes, context: Context) -> bytes:
             begin()
             try:
-                caller = caller_from(context.invocation_metadata())
+                caller = caller_of(context)
                 if isinstance(caller, Refusal):
                     count(method, caller.code.value[0])
                     return refuse(context, caller)
@@ -156,7 +194,7 @@ class DataFront:
         """
         address = self._settings.data.address
         try:
-            port = self.server.add_insecure_port(address)
+            port = add_port(self.server, address, self._rotation)
         except RuntimeError as error:
             raise StartError(
                 f"data.address = {address!r} can't be bound: it is taken or not an address of this"

@@ -6,11 +6,19 @@ Owns the exception types of `lastunit_server`; must not map them to gRPC codes (
     ├── SettingsError      a setting or the admission policy is wrong; carries every problem found
     ├── StartError         a listener or the node could not be opened
     └── TargetError        a command line tool could not reach or read what it was pointed at
+        └── EventsRemovedTargetError    the events asked for are not kept any more
 """
 
 from dataclasses import dataclass
 
-__all__ = ["Problem", "ServerError", "SettingsError", "StartError", "TargetError"]
+__all__ = [
+    "EventsRemovedTargetError",
+    "Problem",
+    "ServerError",
+    "SettingsError",
+    "StartError",
+    "TargetError",
+]
 
 
 class ServerError(Exception):
@@ -56,3 +64,15 @@ class StartError(ServerError):
 
 class TargetError(ServerError):
     """A live server or a data directory that a command needs can't be read."""
+
+
+class EventsRemovedTargetError(TargetError):
+    """Events were asked for that lie in removed segments.
+
+    Attributes:
+        first_sequence: The first event that is there.
+    """
+
+    def __init__(self, message: str, first_sequence: int) -> None:
+        super().__init__(message)
+        self.first_sequence = first_sequence

@@ -15,9 +15,11 @@ from pydantic import BaseModel, ValidationError
 from lastunit_server.errors import Problem, SettingsError
 from lastunit_server.policy import AdmissionPolicy
 from lastunit_server.settings import Settings
+from lastunit_server.tokens import TokenFile, Tokens
+from lastunit_server.toml_lines import line_of
 from lastunit_server.validation import problems_from
 
-__all__ = ["ENVIRONMENT_PREFIX", "load_policy", "load_settings"]
+__all__ = ["ENVIRONMENT_PREFIX", "load_policy", "load_settings", "load_tokens"]
 
 ENVIRONMENT_PREFIX = "LASTUNIT_SERVER__"
 _SEPARATOR = "__"
@@ -49,15 +51,16 @@ def load_settings(
         SettingsError: With every problem that was found.
     """
     variables = os.environ if environment is None else environment
+    text, values = _read_toml(config_file) if config_file else ("", {})
     sources = {
         "flag": _from_flags(flags or {}),
         "environment": _from_environment(variables),
-        str(config_file or "settings"): _read_toml(config_file) if config_file else {},
+        str(config_file or "settings"): values,
     }
     merged: Values = {}
     for values in reversed(sources.values()):
         merged = _merge(merged, values)
-    return _validated(Settings, merged, sources=sources)
+    return _validated(Settings, merged, sources=sources, text=text)
 
 
 def load_policy(policy_file: Path | None) -> AdmissionPolicy:
@@ -74,20 +77,47 @@ def load_policy(policy_file: Path | None) -> AdmissionPolicy:
     """
     if policy_file is None:
         return AdmissionPolicy(version=1)
-    values = _read_toml(policy_file)
-    return _validated(AdmissionPolicy, values, sources={str(policy_file): values})
+    text, values = _read_toml(policy_file)
+    return _validated(AdmissionPolicy, values, sources={str(policy_file): values}, text=text)
 
 
-def _validated(model: type[Model], values: Values, *, sources: dict[str, Values]) -> Model:
+def load_tokens(tokens_file: Path | None) -> Tokens | None:
+    """Reads and checks a file of token digests.
+
+    Args:
+        tokens_file: A TOML file, or None if tokens are not taken.
+
+    Returns:
+        The tokens that are accepted, or None.
+
+    Raises:
+        SettingsError: With every problem that was found.
+    """
+    if tokens_file is None:
+        return None
+    text, values = _read_toml(tokens_file)
+    found = _validated(TokenFile, values, sources={str(tokens_file): values}, text=text)
+    return Tokens(found.tokens)
+
+
+def _validated(
+    model: type[Model], values: Values, *, sources: dict[str, Values], text: str
+) -> Model:
+    """Validates; `text` is the weakest source's, whose lines problems point at."""
     weakest = next(reversed(sources))
 
     def source_of(path: tuple[str, ...]) -> str:
         for name, held in sources.items():
             if _holds(held, path):
-                return name
+                return _with_line(name, path) if name == weakest else name
         # A missing key, or a check over several: the weakest source that says anything, because
         # that is the file that an operator edits.
-        return next((name for name, held in reversed(sources.items()) if held), weakest)
+        found = next((name for name, held in reversed(sources.items()) if held), weakest)
+        return _with_line(found, path) if found == weakest else found
+
+    def _with_line(name: str, path: tuple[str, ...]) -> str:
+        line = line_of(text, path)
+        return name if line is None else f"{name}:{line}"
 
     try:
         return model.model_validate(values)
@@ -98,6 +128,9 @@ def _validated(model: type[Model], values: Values, *, sources: dict[str, Values]
 def _holds(values: Values, path: tuple[str, ...]) -> bool:
     current: Any = values
     for part in path:
+        if isinstance(current, list) and part.isdecimal() and int(part) < len(current):
+            current = current[int(part)]
+            continue
         if not isinstance(current, dict) or part not in current:
             return False
         current = current[part]
@@ -142,7 +175,8 @@ def _put(values: Values, parts: list[str], text: str, *, source: str, key: str) 
     current[parts[-1]] = text
 
 
-def _read_toml(file: Path) -> Values:
+def _read_toml(file: Path) -> tuple[str, Values]:
+    """Returns a file's text and what it says."""
     try:
         if file.stat().st_size > _FILE_BYTES_MAX:
             problem = Problem(
@@ -152,7 +186,8 @@ def _read_toml(file: Path) -> Values:
                 "point to a TOML file of settings",
             )
             raise SettingsError([problem])
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
     except OSError as error:
         advice = "check the path and its permissions"
         message = f"can't be read: {error.strerror}"

@@ -15,10 +15,13 @@ __all__ = [
     "ADMIN",
     "ADMISSION",
     "COST_METHODS",
+    "GROUPS",
+    "INTROSPECTION",
     "JOURNAL",
     "REHEARSAL",
     "STOCK",
     "Listener",
+    "expanded",
     "path",
     "unary_methods",
 ]
@@ -68,6 +71,27 @@ _ADMIN_METHODS = (
 _REHEARSAL_METHODS = ("SetClock",)
 _ADMISSION_METHODS = ("GetPolicy", "GetAdmissionStats")
 
+# Tools that show how the server is made and used; health is nobody's secret and not among them.
+INTROSPECTION = ("ServerReflectionInfo", "Channelz")
+
+# What a permission may name at once. Exchange is no right of its own: it carries operations, and
+# each of them is judged by itself.
+GROUPS: dict[str, frozenset[str]] = {
+    "reserve": frozenset(("Reserve",)),
+    "settle": frozenset(_SETTLING) - {"GetReservation"},
+    "read": frozenset(
+        ("GetReservation", "ListReservations", "GetAvailability", "WatchAvailability")
+    ),
+    "admin": frozenset(_ADMIN_METHODS),
+    "journal": frozenset(("ReadEvents",)),
+    "rehearsal": frozenset(_REHEARSAL_METHODS),
+    "admission": frozenset(_ADMISSION_METHODS),
+    "introspection": frozenset(INTROSPECTION),
+}
+_GROUPED = frozenset().union(*GROUPS.values())
+# What an Exchange can hold; who may call none of it may not open one.
+_IN_EXCHANGE = (*_SETTLING, "Reserve", "GetAvailability")
+
 # The names that a policy may price: what a batch may hold, lists and watches, and all of
 # StockAdminService under one name.
 COST_METHODS = frozenset((*_SETTLING, *_RESERVING, "WatchAvailability", "Admin"))
@@ -76,6 +100,19 @@ COST_METHODS = frozenset((*_SETTLING, *_RESERVING, "WatchAvailability", "Admin")
 def path(service: str, method: str) -> str:
     """Returns the gRPC path of a method, for example `/lastunit.stock.v1.StockService/Reserve`."""
     return f"/{service}/{method}"
+
+
+def expanded(name: str) -> frozenset[str]:
+    """Returns the methods that a permission opens by a name.
+
+    Args:
+        name: A group such as `settle`, or a method such as `Confirm`.
+
+    Returns:
+        Names of methods, `Exchange` with those that it can carry; empty if nothing has that name.
+    """
+    methods = GROUPS.get(name, frozenset((name,)) & _GROUPED)
+    return methods | {"Exchange"} if methods.intersection(_IN_EXCHANGE) else methods
 
 
 def unary_methods(

@@ -4,10 +4,14 @@ Owns the numbers; must not know a method. Source of the measured reasons: grpcio
 with bursts of resets, pings, silent connections and oversized headers on two cores.
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from lastunit_server.security_settings import LimitSettings
 
 __all__ = [
     "CALLS_IN_FLIGHT_MAX",
+    "DATA_CALLS_IN_FLIGHT_MAX",
     "EXCHANGE_MESSAGES_IN_FLIGHT_MAX",
     "MESSAGE_BYTES_MAX",
     "listener_options",
@@ -20,8 +24,7 @@ REPLY_BYTES_MAX: Final = 16 * 1024 * 1024
 # Ours are below 300 bytes; between the soft and the hard limit grpc refuses at random.
 METADATA_BYTES_SOFT: Final = 8 * 1024
 METADATA_BYTES_MAX: Final = 16 * 1024
-# Spreads connections over servers again and picks up new certificates; grpc adds 10 % jitter.
-CONNECTION_AGE_MS: Final = 30 * 60 * 1000
+# What a connection past its age gets to finish its calls; streams go on elsewhere.
 CONNECTION_AGE_GRACE_MS: Final = 30 * 1000
 # A dead client behind a silent network path is noticed within 70 s and its streams are freed.
 KEEPALIVE_TIME_MS: Final = 60 * 1000
@@ -29,26 +32,27 @@ KEEPALIVE_TIMEOUT_MS: Final = 10 * 1000
 # Our client library pings every 30 s or less often; a third ping too early closes the connection.
 PING_INTERVAL_MS_MIN: Final = 20 * 1000
 PING_STRIKES_MAX: Final = 2
-# A connection that never finishes its handshake is dropped after this, not after two minutes.
-HANDSHAKE_TIMEOUT_MS: Final = 5 * 1000
-# More connections than this are refused before they cost memory.
-CONNECTIONS_MAX: Final = 4000
 # Calls that have arrived and wait to be taken up. Past grpc's own bounds of 1,000 and 3,000 it
 # cancels calls at random and without a word; the node refuses with a reason and when to come back.
 PENDING_CALLS_MAX: Final = 16_384
 # The settlement server's thread pool has an unbounded queue; this bounds it. Far above what
 # payment providers send, because a refusal here would break the promise that settlement is served.
 CALLS_IN_FLIGHT_MAX: Final = 4096
+# The same for the data listener: what its two lanes may have in flight, so that the node refuses
+# first, with a reason, and the transport only what the node would never see.
+DATA_CALLS_IN_FLIGHT_MAX: Final = 16_384 + 4096
 # Messages of one Exchange that are decided and not yet answered; more wait in the transport.
 EXCHANGE_MESSAGES_IN_FLIGHT_MAX: Final = 64
 
 
-def listener_options(max_concurrent_streams: int) -> list[tuple[str, int]]:
+def listener_options(max_concurrent_streams: int, limits: "LimitSettings") -> list[tuple[str, int]]:
     """Builds the options of one listener.
 
     Args:
         max_concurrent_streams: Calls that one connection may have open, 1 or more. Without a bound
             a burst of 40,000 resets took 90 MiB and cut off other clients' calls.
+        limits: What an operator may set of connections. Their age spreads them over servers again
+            and picks up new certificates; grpc adds 10 % jitter.
 
     Returns:
         Names and values as grpc takes them.
@@ -59,15 +63,16 @@ def listener_options(max_concurrent_streams: int) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", REPLY_BYTES_MAX),
         ("grpc.max_metadata_size", METADATA_BYTES_SOFT),
         ("grpc.absolute_max_metadata_size", METADATA_BYTES_MAX),
-        ("grpc.max_connection_age_ms", CONNECTION_AGE_MS),
+        ("grpc.max_connection_age_ms", limits.connection_age_seconds * 1000),
         ("grpc.max_connection_age_grace_ms", CONNECTION_AGE_GRACE_MS),
+        ("grpc.max_connection_idle_ms", limits.connection_idle_seconds * 1000),
         ("grpc.keepalive_time_ms", KEEPALIVE_TIME_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", PING_INTERVAL_MS_MIN),
         ("grpc.http2.max_ping_strikes", PING_STRIKES_MAX),
-        ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
-        ("grpc.max_allowed_incoming_connections", CONNECTIONS_MAX),
+        ("grpc.server_handshake_timeout_ms", limits.handshake_seconds * 1000),
+        ("grpc.max_allowed_incoming_connections", limits.connections_max),
         ("grpc.server.max_pending_requests", PENDING_CALLS_MAX),
         ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_CALLS_MAX),
         # With 1, the default, a second server on the same port starts without an error and half of

@@ -6,7 +6,7 @@ a call means.
 Stopping (SIGTERM or SIGINT): health says NOT_SERVING; the data listener stops accepting and its
 streams end as DRAINING; the settlement listener follows last; the node flushes, writes a snapshot
 and seals the journal. All of it within `grace_seconds`. A second signal leaves at once: what was
-acknowledged is on disk already.
+acknowledged is on disk already. SIGHUP has certificates, tokens and permissions read again.
 """
 
 import asyncio
@@ -24,9 +24,13 @@ from lastunit_server.errors import StartError
 from lastunit_server.exit_codes import ExitCode
 from lastunit_server.metrics import MetricsEndpoint, ServerCollector
 from lastunit_server.native_settings import native_settings_json
+from lastunit_server.reloading import LoadedSecurity, Security
 from lastunit_server.settlement_front import SettlementFront
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from lastunit_server._native import Node
     from lastunit_server.policy import AdmissionPolicy
     from lastunit_server.settings import Settings
@@ -43,12 +47,22 @@ _HEALTH_INTERVAL_SECONDS = 0.25
 _LISTENERS_SHARE = 0.7
 
 
-def run(settings: "Settings", policy: "AdmissionPolicy") -> ExitCode:
+def run(
+    settings: "Settings",
+    policy: "AdmissionPolicy",
+    security: LoadedSecurity,
+    *,
+    read_settings: "Callable[[], Settings]",
+    config_file: "Path | None",
+) -> ExitCode:
     """Serves until a signal comes.
 
     Args:
         settings: Checked settings.
         policy: A checked admission policy.
+        security: Certificates, tokens and permissions, as the settings name them.
+        read_settings: Reads the settings again, from the same sources.
+        config_file: The settings file, watched for changes; None if there is none.
 
     Returns:
         How the process should exit.
@@ -58,7 +72,14 @@ def run(settings: "Settings", policy: "AdmissionPolicy") -> ExitCode:
     """
     sys.setswitchinterval(GIL_SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_Server(settings, policy).serve())
+        server = _Server(settings, policy)
+
+        def secure(node: "Node") -> Security:
+            return Security(
+                node, settings, security, read_settings=read_settings, config_file=config_file
+            )
+
+        return runner.run(server.serve(secure))
 
 
 def _loop_factory() -> Any:
@@ -101,20 +122,26 @@ class _Server:
         self._stop_asked = asyncio.Event()
         self._has_journal_failed = False
 
-    async def serve(self) -> ExitCode:
+    async def serve(self, secure: "Callable[[Node], Security]") -> ExitCode:
         """Opens everything, waits for a signal, closes everything."""
         self._take_signals()
         # In a thread, so that a signal during a long recovery is heard.
         self._node = await asyncio.to_thread(open_node, self._settings, self._policy)
         try:
+            self._security = secure(self._node)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._security.ask)
             await self._listen()
         except BaseException:
             await asyncio.to_thread(self._node.close)
             raise
         self._say_ready()
-        watch = asyncio.create_task(self._watch_health())
+        watches = [
+            asyncio.create_task(self._watch_health()),
+            asyncio.create_task(self._security.watch()),
+        ]
         await self._stop_asked.wait()
-        watch.cancel()
+        for watch in watches:
+            watch.cancel()
         code = await self._stop()
         self._ignore_signals()
         return code
@@ -128,7 +155,7 @@ class _Server:
     def _ignore_signals() -> None:
         """Keeps a late signal from turning a clean end into a killed one: all work is done."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
 
@@ -141,18 +168,24 @@ class _Server:
         self._stop_asked.set()
 
     async def _listen(self) -> None:
-        settings = self._settings
-        self._data = DataFront(self._node, settings, asyncio.get_running_loop())
+        settings, security = self._settings, self._security
+        door: dict[str, Any] = {"doorkeeper": security.doorkeeper, "rotation": security.rotation}
+        self._data = DataFront(self._node, settings, asyncio.get_running_loop(), **door)
         self._data_health = standard.DataHealth()
         self._data_health.add_to(self._data.server)
-        standard.add_to_data_server(self._data.server, has_reflection=settings.reflection)
+        standard.add_to_data_server(
+            self._data.server, security.doorkeeper, has_reflection=settings.reflection
+        )
         self.data_address = self._data.bind()
 
-        self._settlement = SettlementFront(self._node, settings, self._policy, self.data_address)
+        self._settlement = SettlementFront(
+            self._node, settings, self._policy, self.data_address, **door
+        )
         self._settlement_health = standard.SettlementHealth(is_rehearsal=self._is_rehearsal)
         self._settlement_health.add_to(self._settlement.server)
         standard.add_to_settlement_server(
             self._settlement.server,
+            security.doorkeeper,
             has_reflection=settings.reflection,
             is_rehearsal=self._is_rehearsal,
         )
@@ -183,6 +216,8 @@ class _Server:
             "sequence": sequence,
             "durability": self._settings.journal.durability,
             "clock": self._settings.clock,
+            "is_encrypted": self._settings.tls.is_on,
+            "is_authenticated": self._settings.has_authentication,
             "directory": str(self._settings.data_directory),
             "process_id": os.getpid(),
         }

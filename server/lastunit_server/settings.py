@@ -12,6 +12,14 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.functional_validators import AfterValidator
 
+from lastunit_server.security_settings import (
+    PERMISSIONS_MAX,
+    AuthenticationSettings,
+    LimitSettings,
+    Permission,
+    TlsSettings,
+)
+
 __all__ = [
     "Address",
     "DataListener",
@@ -174,19 +182,53 @@ class Settings(_Section):
     metrics: MetricsListener = MetricsListener()
     journal: JournalSettings = JournalSettings()
     node: NodeTuning = NodeTuning()
+    tls: TlsSettings = TlsSettings()
+    authentication: AuthenticationSettings = AuthenticationSettings()
+    permissions: list[Permission] | None = Field(
+        default=None,
+        max_length=PERMISSIONS_MAX,
+        description="rows of [[permissions]]; none lets every caller do everything",
+    )
+    limits: LimitSettings = LimitSettings()
+
+    @property
+    def has_authentication(self) -> bool:
+        """Whether a caller must prove its name."""
+        return bool(self.authentication.tokens_file or self.tls.client_authorities_file)
 
     @model_validator(mode="after")
     def _is_insecure_only_on_loopback(self) -> Self:
-        addresses = {"data": self.data.address, "settlement": self.settlement.address}
-        if self.metrics.address:
-            addresses["metrics"] = self.metrics.address
-        for name, address in addresses.items():
-            if not self.allow_insecure and not is_loopback(address):
+        if self.allow_insecure:
+            return self
+        is_secured = self.tls.is_on and self.has_authentication
+        for name, address in (("data", self.data.address), ("settlement", self.settlement.address)):
+            if not is_secured and not is_loopback(address):
+                lack = "callers proving who they are" if self.tls.is_on else "encryption"
                 raise ValueError(
                     f"{name}.address = {address!r} is reachable from other machines without"
-                    " encryption; bind a loopback address, or set allow_insecure = true if"
-                    " something in front of the server protects it"
+                    f" {lack}; bind a loopback address, set [tls] and [authentication], or set"
+                    " allow_insecure = true if something in front of the server protects it"
                 )
+        if self.metrics.address and not is_loopback(self.metrics.address):
+            raise ValueError(
+                f"metrics.address = {self.metrics.address!r} is reachable from other machines and"
+                " never encrypted; bind a loopback address, or set allow_insecure = true if"
+                " something in front of the server protects it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _are_names_proved(self) -> Self:
+        if self.permissions is not None and not self.has_authentication:
+            raise ValueError(
+                "[[permissions]] without authentication would trust the name that a caller gives"
+                " itself; set authentication.tokens_file or tls.client_authorities_file"
+            )
+        if self.authentication.certificates and not self.tls.client_authorities_file:
+            raise ValueError(
+                "[authentication.certificates] without tls.client_authorities_file names"
+                " certificates that nobody is asked for; set it"
+            )
         return self
 
     @model_validator(mode="after")

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from lastunit_server import faults
-from lastunit_server.call_context import Caller, caller_from, milliseconds_left
+from lastunit_server.call_context import Caller, milliseconds_left
 from lastunit_server.completions import Answer
 from lastunit_server.counts import CallCounts
+from lastunit_server.doorkeeper import Doorkeeper, Visit
 from lastunit_server.faults import Refusal, refusal_from
 from lastunit_server.methods import STOCK, Listener, path
 from lastunit_server.options import EXCHANGE_MESSAGES_IN_FLIGHT_MAX
@@ -102,9 +103,11 @@ class SettlementExchange:
     Args:
         node: The open node.
         counts: Where finished streams are counted.
+        doorkeeper: Who calls.
     """
 
-    def __init__(self, node: "Node", counts: CallCounts) -> None:
+    def __init__(self, node: "Node", counts: CallCounts, doorkeeper: Doorkeeper) -> None:
+        self._doorkeeper = doorkeeper
         self._completions = _ThreadCompletions(node)
         self._counts = counts
         self._stopped = threading.Event()
@@ -147,14 +150,19 @@ class SettlementExchange:
         self, requests: Iterator[bytes], context: Context
     ) -> Generator[bytes, None, Refusal | None]:
         # What ends the stream is the generator's return value.
-        caller = caller_from(context.invocation_metadata())
-        if isinstance(caller, Refusal):
-            return caller
+        visit = self._doorkeeper.visit(context)
+        if isinstance(visit, Refusal):
+            return visit
+        refusal = self._doorkeeper.refusal(visit.caller, "Exchange", is_any_sale=True)
+        if refusal is not None:
+            return refusal
         waiting = _Input(self._stopped)
         self._inputs.add(waiting)
         try:
-            self._threads.submit(waiting.read, requests, self._completions, caller, context)
+            self._threads.submit(waiting.read, requests, self._completions, visit, context)
             while (pending := waiting.next()) is not None:
+                if isinstance(pending, Refusal):
+                    return pending
                 code, body = pending.result()
                 if code != 0:
                     return refusal_from(code, body)
@@ -183,13 +191,13 @@ class _Input:
         self._stopped = stopped
         self._is_ended = False
         self._slots = threading.Semaphore(EXCHANGE_MESSAGES_IN_FLIGHT_MAX)
-        self._queue: queue.SimpleQueue[Future[Answer] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Future[Answer] | Refusal | None] = queue.SimpleQueue()
 
     def read(
         self,
         requests: Iterator[bytes],
         completions: _ThreadCompletions,
-        caller: Caller,
+        visit: Visit,
         context: Context,
     ) -> None:
         try:
@@ -197,8 +205,12 @@ class _Input:
                 self._slots.acquire()
                 if self._is_ended:
                     return
+                if (refusal := visit.refusal()) is not None:
+                    self._queue.put(refusal)
+                    return
                 left = milliseconds_left(context.time_remaining())
-                self._queue.put(completions.submit(request, caller=caller, deadline_ms=left))
+                future = completions.submit(request, caller=visit.caller, deadline_ms=left)
+                self._queue.put(future)
         except grpc.RpcError:
             # The caller hung up; what was decided stands and its ids find it.
             pass
@@ -209,7 +221,7 @@ class _Input:
         finally:
             self._queue.put(None)
 
-    def next(self) -> Future[Answer] | None:
+    def next(self) -> Future[Answer] | Refusal | None:
         pending = self._queue.get()
         self._slots.release()
         return pending

@@ -12,9 +12,10 @@ import grpc
 
 from lastunit_server import faults
 from lastunit_server.admission_service import AdmissionService
-from lastunit_server.call_context import caller_from, milliseconds_left
+from lastunit_server.call_context import milliseconds_left
 from lastunit_server.counts import CallCounts
-from lastunit_server.data_front import LINGER_SECONDS, STOP_POLL_SECONDS, Handlers
+from lastunit_server.data_front import LINGER_SECONDS, STOP_POLL_SECONDS, Handlers, add_port
+from lastunit_server.doorkeeper import Credentials, Doorkeeper
 from lastunit_server.errors import StartError
 from lastunit_server.faults import Refusal
 from lastunit_server.methods import JOURNAL, STOCK, Listener, path, unary_methods
@@ -24,6 +25,7 @@ from lastunit_server.settlement_exchange import SettlementExchange
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lastunit.tls import Rotation
     from lastunit_server._native import Node
     from lastunit_server.policy import AdmissionPolicy
     from lastunit_server.settings import Settings
@@ -45,24 +47,35 @@ class SettlementFront:
         settings: Checked settings.
         policy: The admission policy that the node was opened with.
         data_address: The data listener's `host:port`, told to callers that knock here instead.
+        doorkeeper: Who calls; by default callers name themselves.
+        rotation: Certificates; None speaks plain text.
     """
 
     def __init__(
-        self, node: "Node", settings: "Settings", policy: "AdmissionPolicy", data_address: str
+        self,
+        node: "Node",
+        settings: "Settings",
+        policy: "AdmissionPolicy",
+        data_address: str,
+        *,
+        doorkeeper: Doorkeeper | None = None,
+        rotation: "Rotation | None" = None,
     ) -> None:
+        self._doorkeeper = doorkeeper or Doorkeeper(node, Credentials())
+        self._rotation = rotation
         self.counts = CallCounts()
         self.address = ""
         self._node = node
         self._settings = settings
         self._data_address = data_address
         self._admission = AdmissionService(node, policy)
-        self.exchange = SettlementExchange(node, self.counts)
+        self.exchange = SettlementExchange(node, self.counts, self._doorkeeper)
         self._threads = ThreadPoolExecutor(
             settings.settlement.thread_count, thread_name_prefix="settlement"
         )
         self.server = grpc.server(
             self._threads,
-            options=listener_options(_CONCURRENT_STREAMS_MAX),
+            options=listener_options(_CONCURRENT_STREAMS_MAX, settings.limits),
             maximum_concurrent_rpcs=CALLS_IN_FLIGHT_MAX,
         )
         self.server.add_generic_rpc_handlers((Handlers(self._handlers()),))
@@ -87,11 +100,12 @@ class SettlementFront:
     def _unary(self, method: str) -> Any:
         call = self._node.call
         listener = Listener.SETTLEMENT.value
+        caller_of = self._doorkeeper.caller
 
         def handle(request: bytes, context: Context) -> bytes:
             self.counts.begin()
             try:
-                caller = caller_from(context.invocation_metadata())
+                caller = caller_of(context)
                 if isinstance(caller, Refusal):
                     refusal = caller
                 else:
@@ -117,11 +131,17 @@ class SettlementFront:
         return handle
 
     def _shown(self, method: str, answer: "Callable[[bytes], bytes | Refusal]") -> Any:
+        name = method.rpartition("/")[2]
+
         def handle(request: bytes, context: Context) -> bytes:
             try:
-                shown = answer(request)
+                caller = self._doorkeeper.caller(context)
+                shown: bytes | Refusal | None = caller if isinstance(caller, Refusal) else None
+                if not isinstance(caller, Refusal):
+                    shown = self._doorkeeper.refusal(caller, name) or answer(request)
             except Exception:  # noqa: BLE001 - the outer guard: no text of ours reaches a caller
                 shown = faults.bug(method)
+            assert shown is not None
             if isinstance(shown, Refusal):
                 return self._refuse(method, context, shown)
             self.counts.add(method, 0)
@@ -155,7 +175,7 @@ class SettlementFront:
         """
         address = self._settings.settlement.address
         try:
-            port = self.server.add_insecure_port(address)
+            port = add_port(self.server, address, self._rotation)
         except RuntimeError as error:
             raise StartError(
                 f"settlement.address = {address!r} can't be bound: it is taken or not an address of"

@@ -1,21 +1,26 @@
 """The services that every gRPC tool expects: health, reflection, channelz.
 
 Owns what they say on both listeners; must not decide whether the node is well (`health_watch`
-does). They answer outside admission, so that an overloaded ledger does not look dead.
+does). They answer outside admission, so that an overloaded ledger does not look dead. Health is
+told to whoever can connect, because balancers ask it; the others need a permission (`guarded`).
 """
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
-from grpc_channelz.v1 import channelz
+from grpc_channelz.v1 import channelz, channelz_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from lastunit.reflection import ReflectionPool
-from lastunit_server.methods import ADMIN, ADMISSION, JOURNAL, REHEARSAL, STOCK
+from lastunit_server.guarded import GuardedServer
+from lastunit_server.methods import ADMIN, ADMISSION, INTROSPECTION, JOURNAL, REHEARSAL, STOCK
+
+if TYPE_CHECKING:
+    from lastunit_server.doorkeeper import Doorkeeper
 
 __all__ = ["DataHealth", "SettlementHealth", "add_to_data_server", "add_to_settlement_server"]
 
@@ -80,25 +85,37 @@ class SettlementHealth:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def add_to_data_server(server: grpc.aio.Server, *, has_reflection: bool) -> None:
+def add_to_data_server(
+    server: grpc.aio.Server, doorkeeper: "Doorkeeper", *, has_reflection: bool
+) -> None:
     """Adds channelz, and reflection if it is wanted, to the data listener."""
-    _add(server, data_services(), has_reflection=has_reflection)
+    _add(server, doorkeeper, data_services(), has_reflection=has_reflection)
 
 
 def add_to_settlement_server(
-    server: grpc.Server, *, has_reflection: bool, is_rehearsal: bool
+    server: grpc.Server, doorkeeper: "Doorkeeper", *, has_reflection: bool, is_rehearsal: bool
 ) -> None:
     """Adds channelz, and reflection if it is wanted, to the settlement listener."""
     services = settlement_services(is_rehearsal=is_rehearsal)
-    _add(server, services, has_reflection=has_reflection)
+    _add(server, doorkeeper, services, has_reflection=has_reflection)
 
 
-def _add(server: Any, services: Iterable[str], *, has_reflection: bool) -> None:
-    channelz.add_channelz_servicer(server)
-    if has_reflection:
-        _import_descriptors()
-        names = (*services, health.SERVICE_NAME, _CHANNELZ, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server, pool=ReflectionPool())
+def _add(
+    server: Any, doorkeeper: "Doorkeeper", services: Iterable[str], *, has_reflection: bool
+) -> None:
+    is_async = isinstance(server, grpc.aio.Server)
+    reflection_right, channelz_right = INTROSPECTION
+    shown = channelz.aio.ChannelzServicer() if is_async else channelz.ChannelzServicer()
+    guarded: Any = GuardedServer(server, doorkeeper, channelz_right)
+    channelz_pb2_grpc.add_ChannelzServicer_to_server(shown, guarded)
+    if not has_reflection:
+        return
+    _import_descriptors()
+    names = (*services, health.SERVICE_NAME, _CHANNELZ, reflection.SERVICE_NAME)
+    kind = reflection.aio.ReflectionServicer if is_async else reflection.ReflectionServicer
+    guarded = GuardedServer(server, doorkeeper, reflection_right)
+    servicer: Any = kind(service_names=names, pool=ReflectionPool())
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, guarded)
 
 
 def _import_descriptors() -> None:

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from lastunit.stock.v1 import journal_service_pb2, outcome_pb2, stock_service_pb2
 from lastunit_server import faults
-from lastunit_server.call_context import Caller, caller_from, milliseconds_left
+from lastunit_server.call_context import milliseconds_left
 from lastunit_server.completions import Answer, Completions
 from lastunit_server.counts import CallCounts
 from lastunit_server.declared_rules import checked
+from lastunit_server.doorkeeper import Doorkeeper, Visit
 from lastunit_server.faults import Refusal, refusal_from
 from lastunit_server.methods import JOURNAL, STOCK, Listener, path
 from lastunit_server.options import EXCHANGE_MESSAGES_IN_FLIGHT_MAX
@@ -50,12 +52,20 @@ class Streams:
         node: The open node.
         completions: The loop's completions.
         counts: Where finished streams are counted.
+        doorkeeper: Who calls.
         streams_max: Streams that may be open at once, 1 or more.
     """
 
     def __init__(
-        self, node: "Node", completions: Completions, counts: CallCounts, *, streams_max: int
+        self,
+        node: "Node",
+        completions: Completions,
+        counts: CallCounts,
+        doorkeeper: Doorkeeper,
+        *,
+        streams_max: int,
     ) -> None:
+        self._doorkeeper = doorkeeper
         self._node = node
         self._completions = completions
         self._counts = counts
@@ -69,7 +79,7 @@ class Streams:
         self._stopped.set()
 
     @contextlib.asynccontextmanager
-    async def _guarded(self, method: str, context: Context) -> AsyncIterator[Caller]:
+    async def _guarded(self, method: str, context: Context) -> AsyncIterator[Visit]:
         """Counts a stream, bounds how many are open, and turns what it raises into a status."""
         refusal: Refusal | None = None
         self._open_count += 1
@@ -87,14 +97,27 @@ class Streams:
         if refusal:
             await context.abort(refusal.code, refusal.message, refusal.trailers)
 
-    def _let_in(self, context: Context) -> Caller:
+    def _let_in(self, context: Context) -> Visit:
         if self._open_count > self._streams_max:
             advice = "close some or ask the operator to raise data.streams_max"
             raise _StreamEndError(faults.too_many_streams(self._streams_max, advice=advice))
-        caller = caller_from(context.invocation_metadata())
-        if isinstance(caller, Refusal):
-            raise _StreamEndError(caller)
-        return caller
+        visit = self._doorkeeper.visit(context)
+        if isinstance(visit, Refusal):
+            raise _StreamEndError(visit)
+        return visit
+
+    def _permit(self, visit: Visit, method: str, **about: Any) -> None:
+        """Ends a stream that its caller may not open; what it is about as in `Doorkeeper`."""
+        refusal = self._doorkeeper.refusal(visit.caller, method, **about)
+        if refusal is not None:
+            raise _StreamEndError(refusal)
+
+    @staticmethod
+    def _stay(visit: Visit, method: str = "", **about: Any) -> None:
+        """Ends a stream whose caller has lost its name or its right since it began."""
+        refusal = visit.refusal(method, **about)
+        if refusal is not None:
+            raise _StreamEndError(refusal)
 
     async def _or_stop(self, awaitable: Awaitable[Answer]) -> bytes:
         """Awaits an answer of the node, but no longer than the server lives."""
@@ -113,9 +136,10 @@ class Streams:
         self, requests: AsyncIterator[bytes], context: Context
     ) -> AsyncIterator[bytes]:
         """Serves StockService.Exchange: one reply message per request message, in order."""
-        async with self._guarded(_EXCHANGE, context) as caller:
+        async with self._guarded(_EXCHANGE, context) as visit:
+            self._permit(visit, "Exchange", is_any_sale=True)
             async with _ExchangeInput(self._stopped) as waiting:
-                waiting.read(requests, self._submitter(caller, context))
+                waiting.read(requests, self._submitter(visit, context))
                 async for pending in waiting:
                     answer = pending if isinstance(pending, tuple) else await pending
                     yield _body(answer)
@@ -123,9 +147,11 @@ class Streams:
                 raise _StreamEndError(faults.draining())
 
     def _submitter(
-        self, caller: Caller, context: Context
+        self, visit: Visit, context: Context
     ) -> Callable[[bytes], Answer | Awaitable[Answer]]:
         def submit(request: bytes) -> Answer | Awaitable[Answer]:
+            self._stay(visit)
+            caller = visit.caller
             return self._completions.submit(
                 _EXCHANGE,
                 request,
@@ -140,11 +166,13 @@ class Streams:
 
     async def read_events(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
         """Serves JournalService.ReadEvents: every durable event once, in order, then live."""
-        async with self._guarded(_READ_EVENTS, context):
+        async with self._guarded(_READ_EVENTS, context) as visit:
+            self._permit(visit, "ReadEvents")
             asked = checked(journal_service_pb2.ReadEventsRequest, request)
             if isinstance(asked, Refusal):
                 raise _StreamEndError(asked)
             async for body in self._pages(asked):
+                self._stay(visit, "ReadEvents")
                 yield body
 
     async def _pages(self, asked: journal_service_pb2.ReadEventsRequest) -> AsyncIterator[bytes]:
@@ -174,7 +202,9 @@ class Streams:
 
     async def watch_availability(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
         """Serves StockService.WatchAvailability: the present state, then what changes."""
-        async with self._guarded(_WATCH, context):
+        async with self._guarded(_WATCH, context) as visit:
+            about = {"sale_id": _sale_of(request)}
+            self._permit(visit, "WatchAvailability", **about)
             watch = self._node.watch(request)
             if isinstance(watch, tuple):
                 raise _StreamEndError(refusal_from(*watch))
@@ -183,7 +213,17 @@ class Streams:
             # Of an unknown sale or sku there is nothing to watch; the message says so.
             result = stock_service_pb2.WatchAvailabilityResponse.FromString(first).result
             while result.outcome == outcome_pb2.OUTCOME_OK:
-                yield await self._or_stop(self._completions.ask(watch.next))
+                body = await self._or_stop(self._completions.ask(watch.next))
+                self._stay(visit, "WatchAvailability", **about)
+                yield body
+
+
+def _sale_of(request: bytes) -> str:
+    """Returns the sale of a watch; empty if the bytes don't decode, which the node will say."""
+    try:
+        return stock_service_pb2.WatchAvailabilityRequest.FromString(request).sale_id
+    except DecodeError:
+        return ""
 
 
 def _body(answer: Answer) -> bytes:

@@ -5,7 +5,7 @@ Owns the wording only; must not read a file or the environment (see `loading`).
 
 from collections.abc import Callable, Mapping
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ValidationError
@@ -77,7 +77,7 @@ def _model_at(model: type[BaseModel], path: tuple[str, ...]) -> type[BaseModel] 
     current: Any = model
     for part in path:
         if not (isinstance(current, type) and issubclass(current, BaseModel)):
-            # A mapping of free names to models: the part is such a name.
+            # A mapping of free names, or a list of rows: the part is a name or a number.
             current = _mapping_value(current)
             continue
         field = current.model_fields.get(part)
@@ -91,8 +91,11 @@ def _model_at(model: type[BaseModel], path: tuple[str, ...]) -> type[BaseModel] 
 
 
 def _mapping_value(annotation: Any) -> Any:
-    arguments = get_args(annotation)
-    return _bare(arguments[1]) if len(arguments) == 2 else None  # noqa: PLR2004 - key and value
+    """Returns what a mapping or a list holds."""
+    arguments = get_args(_bare(annotation))
+    if get_origin(_bare(annotation)) is Annotated:
+        return _mapping_value(arguments[0])
+    return _bare(arguments[-1]) if arguments else None
 
 
 def _bare(annotation: Any) -> Any:

@@ -33,8 +33,9 @@ RUST_ARROWS = {
 PYTHON_ARROWS = {
     "lastunit.errors": set[str](),
     "lastunit.reflection": set[str](),
+    "lastunit.tls": set[str](),
     "lastunit.client": {"lastunit.errors"},
-    "lastunit.service": {"lastunit.errors", "lastunit.reflection"},
+    "lastunit.service": {"lastunit.errors", "lastunit.reflection", "lastunit.tls"},
     "lastunit.account": {"lastunit.errors", "lastunit.service"},
     "lastunit.order": {"lastunit.errors", "lastunit.client", "lastunit.service"},
     "lastunit.payment": {"lastunit.errors", "lastunit.client", "lastunit.service"},
@@ -62,7 +63,7 @@ PYTHON_ARROWS = {
         "lastunit.replay",
         "lastunit.run",
     },
-    "lastunit_server": {"lastunit.errors", "lastunit.reflection"},
+    "lastunit_server": {"lastunit.errors", "lastunit.reflection", "lastunit.tls"},
 }
 STUBS = re.compile(r"lastunit\.[a-z]+\.v1(\.|$)")
 

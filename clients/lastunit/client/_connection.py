@@ -13,13 +13,15 @@ import grpc
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lastunit.client.security import ClientSecurity
+
 __all__ = ["open_channel"]
 
 # What the server sends at most: replies of a full exchange, pages of reservations.
 _REPLY_BYTES_MAX: Final = 16 * 1024 * 1024
 _REQUEST_BYTES_MAX: Final = 4 * 1024 * 1024
 
-_OPTIONS: Final[Sequence[tuple[str, int]]] = (
+_OPTIONS: Final[Sequence[tuple[str, int | str]]] = (
     ("grpc.max_receive_message_length", _REPLY_BYTES_MAX),
     ("grpc.max_send_message_length", _REQUEST_BYTES_MAX),
     # A dead server behind a silent network path is noticed within 40 s; the server allows a
@@ -39,13 +41,22 @@ _OPTIONS: Final[Sequence[tuple[str, int]]] = (
 )
 
 
-def open_channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+def open_channel(address: str, security: ClientSecurity) -> grpc.aio.Channel:
     """Opens a channel; the connection itself is made by the first call.
 
     Args:
         address: `host:port`.
-        credentials: For TLS; None speaks plain text.
+        security: Whom to trust and who we are.
+
+    Raises:
+        OSError: A file of it can't be read.
+        ValueError: A token would travel in clear text.
     """
+    security.check_address(address)
+    credentials = security.credentials()
     if credentials is None:
         return grpc.aio.insecure_channel(address, options=_OPTIONS)
-    return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+    options = list(_OPTIONS)
+    if security.server_name:
+        options.append(("grpc.ssl_target_name_override", security.server_name))
+    return grpc.aio.secure_channel(address, credentials, options=options)

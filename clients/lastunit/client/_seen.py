@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from lastunit.client.security import ClientSecurity
     from lastunit.stock.v1 import place_pb2
 
 __all__ = ["Seen"]
@@ -23,14 +24,16 @@ class Seen:
 
     Args:
         caller: Name that admission knows this client under; empty: none is sent.
+        security: Adds what proves the name.
 
     Attributes:
         sequence: Highest sequence that a reply showed; 0 at first.
         epoch: Highest epoch that a reply showed; 0 at first.
     """
 
-    def __init__(self, caller: str) -> None:
+    def __init__(self, caller: str, security: ClientSecurity) -> None:
         self._caller = caller
+        self._security = security
         self.sequence = 0
         self.epoch = 0
 
@@ -46,7 +49,7 @@ class Seen:
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Returns what a call carries: who calls and what they have seen."""
-        pairs: list[tuple[str, str]] = []
+        pairs: list[tuple[str, str]] = list(self._security.metadata())
         if self._caller:
             pairs.append((CALLER_KEY, self._caller))
         if self.sequence:

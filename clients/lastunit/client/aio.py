@@ -36,18 +36,18 @@ from lastunit.client.outcomes import (
     Reply,
     State,
 )
+from lastunit.client.security import ClientSecurity
 from lastunit.stock.v1 import reservation_pb2
 from lastunit.stock.v1 import stock_service_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    import grpc
-
     from lastunit.stock.v1 import event_pb2
 
 __all__ = [
     "AdminClient",
+    "ClientSecurity",
     "Disposition",
     "EventPage",
     "ExchangeLimits",
@@ -87,7 +87,7 @@ class StockClient:
         deadline_seconds: For calls that name none, more than 0, at most an hour.
         is_batching: False sends each call alone, so that the server knows its deadline.
         limits: Bounds of each of the two batch streams.
-        credentials: For TLS; None speaks plain text.
+        security: Whom to trust and who we are; None speaks plain text and only says `caller`.
         seed: Of the jitter of retries; None: unpredictable.
 
     Attributes:
@@ -103,18 +103,19 @@ class StockClient:
         deadline_seconds: float = DEADLINE_SECONDS,
         is_batching: bool = True,
         limits: ExchangeLimits | None = None,
-        credentials: grpc.ChannelCredentials | None = None,
+        security: ClientSecurity | None = None,
         seed: int | None = None,
     ) -> None:
         self._deadline_seconds = check_deadline(deadline_seconds)
         self._is_batching = is_batching
-        self._seen = Seen(caller)
+        security = security or ClientSecurity()
+        self._seen = Seen(caller, security)
         jitter = random.Random(seed)  # noqa: S311 - spreads retries, keeps no secret
         limits = limits or ExchangeLimits()
-        data = open_channel(address, credentials)
+        data = open_channel(address, security)
         settlement = data
         if settlement_address is not None:
-            settlement = open_channel(settlement_address, credentials)
+            settlement = open_channel(settlement_address, security)
         self._channels = {data, settlement}
         self._data = Exchange(data, seen=self._seen, limits=limits, jitter=jitter)
         self._settlement = Exchange(settlement, seen=self._seen, limits=limits, jitter=jitter)

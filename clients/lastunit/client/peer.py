@@ -7,13 +7,11 @@ Next: `lastunit.client._unary` for the retries.
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lastunit.client._connection import open_channel
 from lastunit.client._unary import UnaryCaller, check_deadline
-
-if TYPE_CHECKING:
-    import grpc
+from lastunit.client.security import ClientSecurity
 
 __all__ = ["PeerClient"]
 
@@ -26,7 +24,7 @@ class PeerClient:
     Args:
         address: `host:port`.
         deadline_seconds: For each call with all its tries, more than 0, at most an hour.
-        credentials: For TLS; None speaks plain text.
+        security: Whom to trust and who we are; None speaks plain text.
         seed: Of the jitter of retries; None: unpredictable.
     """
 
@@ -35,11 +33,11 @@ class PeerClient:
         address: str,
         *,
         deadline_seconds: float = 5.0,
-        credentials: grpc.ChannelCredentials | None = None,
+        security: ClientSecurity | None = None,
         seed: int | None = None,
     ) -> None:
         self._deadline_seconds = check_deadline(deadline_seconds)
-        self._channel = open_channel(address, credentials)
+        self._channel = open_channel(address, security or ClientSecurity())
         jitter = random.Random(seed)  # noqa: S311 - spreads retries, keeps no secret
         self._unary = UnaryCaller(self._channel, seen=None, jitter=jitter)
 

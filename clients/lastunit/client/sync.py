@@ -15,6 +15,7 @@ from lastunit import errors
 from lastunit.client import aio
 from lastunit.client.aio import (
     DEADLINE_SECONDS,
+    ClientSecurity,
     Disposition,
     EventPage,
     ExchangeLimits,
@@ -30,14 +31,13 @@ from lastunit.client.aio import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 
-    import grpc
-
     from lastunit.stock.v1 import event_pb2, place_pb2
     from lastunit.stock.v1 import stock_admin_service_pb2 as admin_pb
     from lastunit.stock.v1 import stock_service_pb2 as pb
 
 __all__ = [
     "AdminClient",
+    "ClientSecurity",
     "Disposition",
     "EventPage",
     "ExchangeLimits",
@@ -113,7 +113,7 @@ class StockClient:
         deadline_seconds: float = DEADLINE_SECONDS,
         is_batching: bool = True,
         limits: ExchangeLimits | None = None,
-        credentials: grpc.ChannelCredentials | None = None,
+        security: ClientSecurity | None = None,
         seed: int | None = None,
     ) -> None:
         async def connect() -> aio.StockClient:
@@ -124,7 +124,7 @@ class StockClient:
                 deadline_seconds=deadline_seconds,
                 is_batching=is_batching,
                 limits=limits,
-                credentials=credentials,
+                security=security,
                 seed=seed,
             )
 

@@ -10,7 +10,7 @@ import gc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from lastunit.client.aio import StockClient
+from lastunit.client.aio import ClientSecurity, StockClient
 from lastunit.client.peer import PeerClient
 from lastunit.errors import RolledBackError
 from lastunit.order.core import OrderCore
@@ -100,14 +100,20 @@ async def serve_orders(
         ORDER_METADATA,
         pace=None if rate is None else steady_pace(rate),
     )
+    security = ClientSecurity.from_environment()
     ledger = StockClient(
         process.ledger_address,
         settlement_address=process.settlement_address,
         caller="order-service",
         deadline_seconds=process.deadline_seconds,
+        security=security,
     )
-    accounts = PeerClient(process.account_address, deadline_seconds=process.deadline_seconds)
-    payments = PeerClient(process.payment_address, deadline_seconds=process.deadline_seconds)
+    accounts = PeerClient(
+        process.account_address, deadline_seconds=process.deadline_seconds, security=security
+    )
+    payments = PeerClient(
+        process.payment_address, deadline_seconds=process.deadline_seconds, security=security
+    )
     clock = SystemClock()
     core = OrderCore(
         database=database,

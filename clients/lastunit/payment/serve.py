@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from lastunit.client.aio import StockClient
+from lastunit.client.aio import ClientSecurity, StockClient
 from lastunit.payment.core import PaymentCore
 from lastunit.payment.grpc_service import SERVICE_NAME, PaymentServicer
 from lastunit.payment.http_provider import HttpProvider
@@ -89,11 +89,13 @@ async def serve_payments(process: PaymentProcess, settings: PaymentSettings) -> 
     """Serves PaymentService until SIGTERM, then drains and closes everything."""
     database = Database(process.data_directory / "payment.sqlite", PAYMENT_METADATA)
     inbox = Database(process.data_directory / INBOX_FILE, INBOX_METADATA)
+    security = ClientSecurity.from_environment()
     ledger = StockClient(
         process.ledger_address,
         settlement_address=process.settlement_address,
         caller="payment-service",
         deadline_seconds=process.deadline_seconds,
+        security=security,
     )
     provider = HttpProvider(process.provider_url, name=process.provider)
     clock = SystemClock()

@@ -19,6 +19,8 @@ from lastunit.service.faults import FaultError, fault_from_error
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from lastunit.service.security import ServiceSecurity
+
     # Generic only in its stubs, not when it runs.
     _Handler = grpc.RpcMethodHandler[Any, Any]
 
@@ -33,9 +35,11 @@ class Door(grpc.aio.ServerInterceptor):
 
     Args:
         service_names: Full names of the services it guards; others pass untouched.
+        security: Whose calls are taken.
     """
 
-    def __init__(self, service_names: frozenset[str]) -> None:
+    def __init__(self, service_names: frozenset[str], security: ServiceSecurity) -> None:
+        self._security = security
         self._service_names = service_names
         # One wrapped handler for each method that exists, so it is bounded by the contract.
         self._handlers: dict[str, _Handler] = {}
@@ -53,30 +57,33 @@ class Door(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or method.split("/")[1] not in self._service_names:
             return handler
-        guarded = _guard(method, handler)
+        guarded = _guard(method, handler, self._security)
         self._handlers[method] = guarded
         return guarded
 
 
-def _guard(method: str, handler: Any) -> _Handler:
+def _guard(method: str, handler: Any, security: ServiceSecurity) -> _Handler:
     if handler.request_streaming:
         raise NotImplementedError(f"{method} streams requests, which nobody would validate")
     if handler.response_streaming:
         return grpc.unary_stream_rpc_method_handler(
-            _guard_stream(method, handler.unary_stream),
+            _guard_stream(method, handler.unary_stream, security),
             handler.request_deserializer,
             handler.response_serializer,
         )
     return grpc.unary_unary_rpc_method_handler(
-        _guard_unary(method, handler.unary_unary),
+        _guard_unary(method, handler.unary_unary, security),
         handler.request_deserializer,
         handler.response_serializer,
     )
 
 
-def _guard_unary(method: str, call: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+def _guard_unary(
+    method: str, call: Callable[..., Awaitable[Any]], security: ServiceSecurity
+) -> Callable[..., Any]:
     async def guarded(request: Any, context: Any) -> Any:
         try:
+            security.check_client(context)
             check_request(request)
             return await call(request, context)
         except grpc.aio.AbortError:
@@ -87,9 +94,12 @@ def _guard_unary(method: str, call: Callable[..., Awaitable[Any]]) -> Callable[.
     return guarded
 
 
-def _guard_stream(method: str, call: Callable[..., AsyncIterator[Any]]) -> Callable[..., Any]:
+def _guard_stream(
+    method: str, call: Callable[..., AsyncIterator[Any]], security: ServiceSecurity
+) -> Callable[..., Any]:
     async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
         try:
+            security.check_client(context)
             check_request(request)
             async for response in call(request, context):
                 yield response

@@ -20,6 +20,8 @@ from grpc_reflection.v1alpha import reflection
 
 from lastunit.reflection import ReflectionPool
 from lastunit.service._door import Door
+from lastunit.service.security import ServiceSecurity
+from lastunit.tls import TlsFileError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -70,6 +72,7 @@ class ServiceServer:
         service_names: Full names of the gRPC services that will be added.
         listen: Address to bind, `host:port`; port 0 takes a free one.
         concurrent_calls_max: Calls under way at once, 1 or more; more are refused.
+        security: Certificates and whose calls are taken; None reads LASTUNIT_SERVICE_….
 
     Attributes:
         grpc: The server to add servicers to.
@@ -83,13 +86,16 @@ class ServiceServer:
         service_names: Sequence[str],
         listen: str = "127.0.0.1:0",
         concurrent_calls_max: int = CONCURRENT_CALLS_MAX,
+        security: ServiceSecurity | None = None,
     ) -> None:
+        self._security = security or ServiceSecurity.from_environment()
+        self._renewal: asyncio.Task[None] | None = None
         self.name = name
         self.address = ""
         self._listen = listen
         self._service_names = tuple(service_names)
         self.grpc = grpc.aio.server(
-            interceptors=(Door(frozenset(service_names)),),
+            interceptors=(Door(frozenset(service_names), self._security),),
             options=_CHANNEL_OPTIONS,
             maximum_concurrent_rpcs=concurrent_calls_max,
         )
@@ -108,10 +114,18 @@ class ServiceServer:
             The address as bound, `host:port`.
 
         Raises:
-            OSError: The address cannot be bound.
+            OSError: The address cannot be bound, or a file of the certificates can't be used.
         """
         try:
-            port = self.grpc.add_insecure_port(self._listen)
+            rotation = self._security.rotation()
+        except TlsFileError as error:
+            raise OSError(str(error)) from error
+        try:
+            if rotation is None:
+                port = self.grpc.add_insecure_port(self._listen)
+            else:
+                port = self.grpc.add_secure_port(self._listen, rotation.credentials())
+                self._renewal = asyncio.create_task(self._security.watch(rotation))
         except RuntimeError as error:
             raise OSError(f"cannot listen on {self._listen}; is it taken or misspelt?") from error
         await self.grpc.start()
@@ -126,6 +140,8 @@ class ServiceServer:
         Args:
             grace_seconds: Seconds until calls under way are cut off, 0 or more.
         """
+        if self._renewal is not None:
+            self._renewal.cancel()
         await self._health.enter_graceful_shutdown()
         await self.grpc.stop(grace_seconds)
 

@@ -157,4 +157,4 @@ def test_check_config_prints_what_would_hold(tmp_path: Path) -> None:
     assert wrong.exit_code == 2
     problems = json.loads(wrong.stdout)["problems"]
     assert {problem["key"] for problem in problems} == {"cost", "lanes.reservation"}
-    assert {problem["source"] for problem in problems} == {str(policy)}
+    assert {problem["source"] for problem in problems} == {f"{policy}:2", f"{policy}:4"}

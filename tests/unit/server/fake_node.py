@@ -82,6 +82,9 @@ class FakeNode:
     held: deque[tuple[FakePort, int, Submitted]] = field(default_factory=deque)
     sequence: int = 0
     notified: list[tuple[FakePort, int, int]] = field(default_factory=list)
+    table_json: str | None = None
+    asked: list[tuple[str, str, str | None, bool]] = field(default_factory=list)
+    refusal_of: Callable[[str, str], Answer | None] = lambda _caller, _method: None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def port(self) -> FakePort:
@@ -126,6 +129,17 @@ class FakeNode:
             answer = self.answer_of(call)
         assert answer is not None, "a blocking call can't be held"
         return answer
+
+    def set_permissions(self, table_json: str | None) -> None:
+        """Keeps the table."""
+        self.table_json = table_json
+
+    def permission_refusal(
+        self, caller: str, method: str, sale_id: str | None, is_any_sale: bool
+    ) -> Answer | None:
+        """Refuses whoever is named as a stranger."""
+        self.asked.append((caller, method, sale_id, is_any_sale))
+        return self.refusal_of(caller, method)
 
     def read_events(self, after_sequence: int, limit: int) -> tuple[bytes, int]:
         """Returns the numbers of the events after a position, as text."""

@@ -25,6 +25,10 @@ KEYS_WITH_RANGES = {
     "node.timer_interval_ms": (5, 10_000),
     "node.batch_chunk_operations": (1, 4096),
     "node.watch_interval_ms": (1, 10_000),
+    "limits.connections_max": (1, 100_000),
+    "limits.connection_age_seconds": (1, 86_400),
+    "limits.connection_idle_seconds": (1, 86_400),
+    "limits.handshake_seconds": (1, 120),
 }
 
 
@@ -105,7 +109,7 @@ def test_an_unknown_key_is_an_error_that_lists_the_known_ones(tmp_path: Path) ->
 
     found = {problem.key: problem for problem in caught.value.problems}
     assert set(found) == {"data.adress", "journal.segments", "colour"}
-    assert found["data.adress"].source == str(file)
+    assert found["data.adress"].source == f"{file}:2"
     assert "address" in found["data.adress"].advice
     assert found["journal.segments"].source == "environment"
     assert "segment_bytes" in found["journal.segments"].advice
