@@ -35,6 +35,7 @@ PYTHON_ARROWS = {
     "lastunit.reflection": set[str](),
     "lastunit.tls": set[str](),
     "lastunit.client": {"lastunit.errors"},
+    "lastunit.reference": {"lastunit.reflection"},
     "lastunit.service": {"lastunit.errors", "lastunit.reflection", "lastunit.tls"},
     "lastunit.account": {"lastunit.errors", "lastunit.service"},
     "lastunit.order": {"lastunit.errors", "lastunit.client", "lastunit.service"},
