@@ -101,7 +101,7 @@ impl Journal {
                 Err(error) => return Err(error),
             }
         }
-        held(&self.planner).append_bare(Kind::Epoch, self.options.time_ms)?;
+        held(&self.planner).append_epoch(self.options.time_ms)?;
         if let Some(batch) = self.take_batch() {
             self.write_and_sync(batch)?;
         }

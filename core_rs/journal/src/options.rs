@@ -15,8 +15,8 @@ pub struct JournalOptions {
     /// Allocated bytes below which `is_space_low` says so: 0 to `RESERVE_BYTES_MAX`, and no more
     /// than `PREPARED_SEGMENT_COUNT_MAX` segments hold.
     pub reserve_bytes: u64,
-    /// Ledger time of the opening in milliseconds since the epoch; raised to that of the last
-    /// record.
+    /// Ledger time at which a new journal begins, in milliseconds since the epoch. A journal that
+    /// exists goes on at the time of its last record.
     pub time_ms: i64,
     /// Identity of a journal created by this opening; `None` draws one at random.
     pub journal_id: Option<u128>,

@@ -126,6 +126,13 @@ impl Planner {
         Ok(body_bytes)
     }
 
+    /// Appends the record of an opening, with the time of the last record: an opening that is cut
+    /// short is no sign of life, and whoever opens next must still see since when nobody was served.
+    pub(crate) fn append_epoch(&mut self, first_time_ms: i64) -> Result<(), JournalError> {
+        let is_first = self.last_time_ms == i64::MIN;
+        self.append_bare(Kind::Epoch, if is_first { first_time_ms } else { i64::MIN })
+    }
+
     /// Adds a record without events, at the time given or that of the last record if that is later.
     pub(crate) fn append_bare(&mut self, kind: Kind, time_ms: i64) -> Result<(), JournalError> {
         let first_sequence = self.next_sequence;

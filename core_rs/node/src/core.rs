@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use lastunit_engine::limits::SPAN_MAX;
 use lastunit_engine::{Action, Command, Ledger, Millis, Reply, Sequence};
 use lastunit_journal::{Journal, RecordInput};
 use lastunit_wire::Fault;
@@ -80,8 +81,24 @@ impl Core {
 
     /// Decides a command now, appends its events and applies them; on a fault nothing has changed.
     pub(crate) fn execute(&mut self, command: &Command) -> Result<Decided, Fault> {
+        let (now, is_credited) = self.now()?;
+        let mut decided = self.execute_at(command, now)?;
+        decided.is_appended |= is_credited;
+        Ok(decided)
+    }
+
+    /// Ledger time now, and whether something was appended: time in which nobody was served is
+    /// credited to those who hold units before anything is decided at it.
+    pub(crate) fn now(&mut self) -> Result<(Millis, bool), Fault> {
         let now = self.clock.now();
-        self.execute_at(command, now)
+        let outage = self.clock.owed().min(SPAN_MAX);
+        if outage == 0 {
+            return Ok((now, false));
+        }
+        let command = Command::internal(Action::CreditOutage { outage });
+        self.execute_at(&command, now)?;
+        self.clock.pay();
+        Ok((now, true))
     }
 
     /// Like `execute`, at a ledger time that is not before the last one.

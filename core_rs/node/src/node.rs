@@ -432,7 +432,7 @@ pub(crate) fn finish_journal(shared: &Shared) -> Result<(), String> {
     }
     keeper::write_snapshot(shared).map_err(text)?;
     let time = match shared.lock(Urgency::Ordinary) {
-        Ok(mut core) => core.clock.now(),
+        Ok(mut core) => core.clock.sign_of_life(),
         Err(_) => return Ok(()),
     };
     shared.journal.seal(time).map_err(text)?;

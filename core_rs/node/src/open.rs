@@ -116,7 +116,7 @@ pub(crate) fn open(
     failpoints::visit(Failpoint::DuringOpening);
     // The opening itself is recorded with its time: nothing may be decided before that.
     let first = options_time.max(rebuilt.last_time.unwrap_or(options_time));
-    let mut clock = LedgerClock::new(settings.clock, first);
+    let mut clock = LedgerClock::new(settings.clock, first, interval(settings));
     let outage = outage(settings.clock, rebuilt.last_time, clock.now());
     let mut core = Core::new(rebuilt.ledger, clock, rebuilt.epochs, Arc::clone(&journal));
     begin(&mut core, journal.epoch(), outage)?;
@@ -140,6 +140,11 @@ fn start_time(settings: &NodeSettings) -> Millis {
     }
 }
 
+/// How long the timers leave the clock alone.
+fn interval(settings: &NodeSettings) -> Millis {
+    Millis::try_from(settings.timer_interval_ms).unwrap_or(Millis::MAX)
+}
+
 /// Time in which nobody could pay because the ledger was down: from the last sign of life in the
 /// journal until now. A manual clock stands still while the ledger is down.
 fn outage(kind: ClockKind, last: Option<Millis>, now: Millis) -> Millis {
@@ -149,21 +154,23 @@ fn outage(kind: ClockKind, last: Option<Millis>, now: Millis) -> Millis {
     }
 }
 
-/// Notes the opening, then the credit. Both are journaled and durable before the first call.
+/// Credits the outage, then notes the opening. Both are journaled and durable before the first
+/// call; in this order, because the opening is a sign of life: were it alone to survive a crash, the
+/// outage before it would be forgotten.
 fn begin(core: &mut Core, epoch: i64, outage: Millis) -> Result<(), OpenError> {
-    core.epochs.note(epoch, core.ledger.sequence() + 1);
-    let mut commands = vec![Action::NoteNodeOpened { epoch }];
     if outage > 0 {
-        commands.push(Action::CreditOutage { outage });
+        note(core, Action::CreditOutage { outage })?;
     }
-    for action in commands {
-        let command = Command::internal(action);
-        core.execute(&command).map_err(|fault| OpenError::Replay {
-            sequence: core.ledger.sequence(),
-            problem: fault.message,
-        })?;
-    }
-    Ok(())
+    core.epochs.note(epoch, core.ledger.sequence() + 1);
+    note(core, Action::NoteNodeOpened { epoch })
+}
+
+fn note(core: &mut Core, action: Action) -> Result<(), OpenError> {
+    let result = core.execute(&Command::internal(action));
+    result.map(|_| ()).map_err(|fault| OpenError::Replay {
+        sequence: core.ledger.sequence(),
+        problem: fault.message,
+    })
 }
 
 /// Rebuilds the ledger: the snapshot, then every record after it.

@@ -32,7 +32,10 @@ pub(crate) fn run_due(shared: &Shared) -> Result<(), Fault> {
     loop {
         let limit = shared.settings.timer_step_limit;
         let mut core = shared.lock(Urgency::Ordinary)?;
-        let now = core.clock.now();
+        let (now, is_credited) = core.now()?;
+        if is_credited {
+            shared.flush_signal.wake();
+        }
         if core.ledger.next_due().is_none_or(|due| due > now) {
             return Ok(());
         }
