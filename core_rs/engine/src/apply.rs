@@ -5,6 +5,7 @@
 //! `apply` decides nothing: an event has every fact, and one that does not fit stops the process.
 //! Next: `check.rs`, then the module of the command.
 
+use crate::arena::NONE;
 use crate::command::{Action, Command};
 use crate::draft::{Refusal, Verdict};
 use crate::event::{Event, EventBody};
@@ -106,6 +107,7 @@ impl Ledger {
             }
             Action::OpenSale { sale_id } => self.decide_open_sale(command, sale_id, now),
             Action::CloseSale { sale_id } => self.decide_close_sale(command, sale_id, now),
+            Action::Forget { sale_id } => self.decide_forget(command, sale_id, now),
             Action::CreditOutage { outage } => Ok(self.decide_credit_outage(command, *outage, now)),
             Action::NoteNodeOpened { epoch } => self.decide_note_node_opened(command, *epoch, now),
             Action::Reserve(_)
@@ -147,7 +149,15 @@ impl Ledger {
             EventBody::Returned(returned) => self.apply_returned(event, returned),
             _ => self.apply_admin(event),
         }
-        self.remember(event);
+        let reservation = if event.reservation_id.is_empty() {
+            NONE
+        } else {
+            self.reservation_of(event)
+        };
+        self.remember(event, reservation);
+        if reservation != NONE {
+            self.renew_end(reservation, event.time);
+        }
         self.sequence = event.sequence;
         self.time = event.time;
     }
@@ -191,6 +201,10 @@ impl Ledger {
             }
             EventBody::OutageCredited { outage } => self.credit_outage(*outage),
             EventBody::NodeOpened { epoch } => self.epoch = *epoch,
+            EventBody::HistoryForgotten {
+                reservation_ids,
+                request_ids,
+            } => self.apply_history_forgotten(event, reservation_ids, request_ids),
             EventBody::PaymentNewsIgnored { .. }
             | EventBody::CancelAtProviderRequested { .. }
             | EventBody::AskProviderRequested { .. }
@@ -211,6 +225,6 @@ impl Ledger {
 
 // A reservation is the entity that a busy sale has most of; growth here is a decision.
 const _: () = assert!(
-    size_of::<Reservation>() <= 136,
+    size_of::<Reservation>() <= 152,
     "a reservation is to stay small"
 );

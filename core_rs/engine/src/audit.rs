@@ -14,7 +14,7 @@ use crate::book::{is_counted, is_open, is_unpaid, place_of};
 use crate::ids::Text;
 use crate::outcome::{AttemptState, State};
 use crate::state::{Ledger, Reservation, Scope, Usage, UsageKey};
-use crate::view::{Audit, Counters, Finding, PoolAudit};
+use crate::view::{Audit, Counters, Finding, Oldest, PoolAudit};
 
 /// What was found so far, and what was counted on the way.
 struct Auditor<'a> {
@@ -25,6 +25,7 @@ struct Auditor<'a> {
     usages: BTreeMap<UsageKey, Usage>,
     /// Held pieces by rack and end.
     expiries: BTreeMap<(Slot, i64), u32>,
+    late_held_count: u64,
 }
 
 impl Ledger {
@@ -37,34 +38,67 @@ impl Ledger {
             standing: vec![Counters::default(); self.pools.len()],
             usages: BTreeMap::new(),
             expiries: BTreeMap::new(),
+            late_held_count: 0,
         };
         let reservation_counts = auditor.check_reservations();
         auditor.check_attempts();
         auditor.check_pools();
         auditor.check_usages();
         auditor.check_sales();
+        auditor.check_ended();
         auditor.check_racks();
         auditor.check_persons();
         auditor.check_requests();
+        let pools = self.pool_audits(&auditor.standing);
         Audit {
             findings: auditor.findings,
-            pools: self.pool_audits(),
+            pools,
             reservation_counts,
+            oldest: self.oldest(),
+            late_held_count: auditor.late_held_count,
             as_of_sequence: self.sequence,
         }
     }
 
-    fn pool_audits(&self) -> Vec<PoolAudit> {
+    /// The reservation of each state that lasts too long, by the time at which it should have ended.
+    fn oldest(&self) -> Vec<Oldest> {
+        let mut oldest: [Option<(i64, &Reservation)>; State::ALL.len()] = Default::default();
+        for reservation in self.reservations.iter() {
+            let due_at = match reservation.state {
+                State::Held | State::Paying | State::Overdue => due_of(reservation),
+                State::RefundDue => Some(reservation.created_at),
+                State::Confirmed | State::Released | State::Refunded | State::Returned => None,
+            };
+            let place = &mut oldest[reservation.state as usize];
+            if let Some(due_at) = due_at
+                && place.is_none_or(|(earliest, _)| due_at < earliest)
+            {
+                *place = Some((due_at, reservation));
+            }
+        }
+        let view = |(_, reservation): (i64, &Reservation)| Oldest {
+            state: reservation.state,
+            reservation_id: reservation.reservation_id.clone(),
+            created_at: reservation.created_at,
+            due_at: due_of(reservation),
+        };
+        oldest.into_iter().flatten().map(view).collect()
+    }
+
+    fn pool_audits(&self, standing: &[Counters]) -> Vec<PoolAudit> {
         let mut audits = Vec::with_capacity(self.pools.len());
         for (sale_id, sale) in &self.sale_index {
             for (sku, rack) in &self.sale_at(*sale).racks {
                 for pool in &self.rack_at(*rack).pools {
+                    let counted = &standing[*pool as usize];
                     let pool = self.pool_at(*pool);
                     audits.push(PoolAudit {
                         sale_id: sale_id.clone(),
                         sku: sku.clone(),
                         pool: pool.pool.clone(),
                         counters: pool.counters,
+                        forgotten_sold_units: pool.forgotten_sold,
+                        leaked_units: leaked_units(&pool.counters, counted),
                     });
                 }
             }
@@ -76,38 +110,50 @@ impl Ledger {
     pub(crate) fn has_sound_slots(&self) -> bool {
         let counts = [self.sales.len(), self.racks.len(), self.pools.len()];
         let [sales, racks, pools] = counts.map(|count| move |slot: Slot| (slot as usize) < count);
-        let reservations = |slot: Slot| slot == NONE || (slot as usize) < self.reservations.len();
-        let attempts = |slot: Slot| slot == NONE || (slot as usize) < self.attempts.len();
-        let persons = |slot: Slot| (slot as usize) < self.persons.len();
+        let is_reservation = |slot: Slot| self.reservations.get(slot).is_some();
+        let reservations = |slot: Slot| slot == NONE || is_reservation(slot);
+        let attempts = |slot: Slot| slot == NONE || self.attempts.get(slot).is_some();
+        let requests = |slot: Slot| slot == NONE || self.requests.get(slot).is_some();
+        let persons = |slot: Slot| self.persons.get(slot).is_some();
         let sound_sale = |slot: Slot| slot == NONE || sales(slot);
-        self.sales
+        self.sales.iter().all(|sale| {
+            [
+                sale.open_first,
+                sale.open_last,
+                sale.ended_first,
+                sale.ended_last,
+            ]
+            .into_iter()
+            .all(reservations)
+                && requests(sale.request_first)
+                && requests(sale.request_last)
+        }) && self
+            .racks
             .iter()
-            .all(|sale| reservations(sale.open_first) && reservations(sale.open_last))
-            && self
-                .racks
-                .iter()
-                .all(|rack| sales(rack.sale) && rack.pools.iter().all(|pool| pools(*pool)))
+            .all(|rack| sales(rack.sale) && rack.pools.iter().all(|pool| pools(*pool)))
             && self.pools.iter().all(|pool| racks(pool.rack))
             && self.persons.iter().all(|person| {
                 persons(person.root)
                     && persons(person.ring_next)
                     && reservations(person.first_reservation)
             })
-            && self.attempts.iter().all(|attempt| {
-                attempt.reservation != NONE
-                    && reservations(attempt.reservation)
-                    && attempts(attempt.next)
-            })
             && self
-                .requests
+                .attempts
                 .iter()
-                .all(|request| sound_sale(request.sale) && reservations(request.reservation))
+                .all(|attempt| is_reservation(attempt.reservation) && attempts(attempt.next))
+            && self.requests.iter().all(|request| {
+                sound_sale(request.sale)
+                    && reservations(request.reservation)
+                    && requests(request.next)
+            })
             && self.reservations.iter().all(|reservation| {
                 sales(reservation.sale)
                     && persons(reservation.person)
                     && attempts(reservation.first_attempt)
-                    && reservations(reservation.open_previous)
-                    && reservations(reservation.open_next)
+                    && requests(reservation.first_request)
+                    && reservations(reservation.list_previous)
+                    && reservations(reservation.list_next)
+                    && reservations(reservation.person_previous)
                     && reservations(reservation.person_next)
                     && !reservation.pieces.as_slice().is_empty()
                     && reservation.pieces.as_slice().iter().all(|piece| {
@@ -176,6 +222,8 @@ impl Auditor<'_> {
                     .or_default() += 1;
             }
         }
+        let is_late = state == State::Held && reservation.expires_at <= self.ledger.time;
+        self.late_held_count += u64::from(is_late);
         if is_unpaid(state) {
             self.usages.entry(sale_key).or_default().unpaid_count += 1;
         }
@@ -281,7 +329,9 @@ impl Auditor<'_> {
             if counters.present() != counters.placed() || counters.has_negative() {
                 self.find("conservation", subject.clone(), format!("{counters:?}"));
             }
-            let counted = &self.standing[slot as usize];
+            let counted = &mut self.standing[slot as usize];
+            counted.sold += pool.forgotten_sold;
+            let counted = &*counted;
             let places = |of: &Counters| (of.held, of.paying, of.overdue, of.sold);
             if places(counters) != places(counted) {
                 let detail = format!(
@@ -380,6 +430,46 @@ impl Auditor<'_> {
         }
     }
 
+    /// What has ended is listed to be forgotten, in the order in which it ended, and nothing else.
+    fn check_ended(&mut self) {
+        let ledger = self.ledger;
+        let mut ended_count = 0;
+        for (slot, reservation) in ledger.reservations.entries() {
+            ended_count += usize::from(reservation.is_ended);
+            if reservation.is_ended != ledger.has_ended(slot) {
+                let subject = reservation.reservation_id.clone();
+                let detail = format!("is_ended is {}", reservation.is_ended);
+                self.find("history", subject, detail);
+            }
+        }
+        let mut listed = 0;
+        for (number, sale) in (0..).zip(&ledger.sales) {
+            let (mut slot, mut last, mut time) = (sale.ended_first, NONE, 0);
+            while slot != NONE && listed <= ended_count {
+                let reservation = &ledger.reservations[slot];
+                let holds = reservation.is_ended
+                    && reservation.sale == number
+                    && reservation.list_previous == last
+                    && reservation.ended_at >= time;
+                if !holds {
+                    let subject = reservation.reservation_id.clone();
+                    self.find("history", subject, String::from("is not in its place"));
+                }
+                (last, time) = (slot, reservation.ended_at);
+                slot = reservation.list_next;
+                listed += 1;
+            }
+            if sale.ended_last != last {
+                let detail = format!("the list of ended ones ends at {last}");
+                self.find("history", sale.sale_id.clone(), detail);
+            }
+        }
+        if listed != ended_count {
+            let detail = format!("{listed} are listed, {ended_count} have ended");
+            self.find("history", "reservations", detail);
+        }
+    }
+
     fn check_racks(&mut self) {
         let ledger = self.ledger;
         let mut kept = BTreeMap::new();
@@ -414,23 +504,35 @@ impl Auditor<'_> {
     fn check_persons(&mut self) {
         let ledger = self.ledger;
         let mut listed = 0;
+        let mut named = BTreeMap::<Slot, u32>::new();
+        for reservation in ledger.reservations.iter() {
+            *named.entry(reservation.person).or_default() += 1;
+        }
         for (slot, person) in ledger.persons.entries() {
             let subject = &person.person_id;
             let is_found = ledger.find_person(subject) == Some(slot);
             let root = &ledger.persons[person.root];
             let is_flat = root.root == person.root;
             let is_ringed = ledger.persons[person.ring_next].root == person.root;
-            if !(is_found && is_flat && is_ringed) {
-                let detail = format!("found {is_found}, flat {is_flat}, ringed {is_ringed}");
+            let count = named.get(&slot).copied().unwrap_or_default();
+            let is_counted = person.reservation_count == count;
+            if !(is_found && is_flat && is_ringed && is_counted) {
+                let detail = format!(
+                    "found {is_found}, flat {is_flat}, ringed {is_ringed}, counted {is_counted}"
+                );
                 self.find("persons", subject.clone(), detail);
             }
             let bound = ledger.reservations.len() + 1;
-            for reservation in ledger.chain(slot).take(bound) {
+            let mut previous = NONE;
+            for slot_of_list in ledger.chain(slot).take(bound) {
                 listed += 1;
-                if ledger.root_of(ledger.reservations[reservation].person) != slot {
-                    let detail = format!("lists slot {reservation} of another person");
+                let reservation = &ledger.reservations[slot_of_list];
+                let is_theirs = ledger.root_of(reservation.person) == slot;
+                if !is_theirs || reservation.person_previous != previous {
+                    let detail = format!("lists slot {slot_of_list} wrongly");
                     self.find("persons", subject.clone(), detail);
                 }
+                previous = slot_of_list;
             }
         }
         if listed != ledger.reservations.len() {
@@ -444,14 +546,70 @@ impl Auditor<'_> {
 
     fn check_requests(&mut self) {
         let ledger = self.ledger;
+        let mut whole_count = 0;
         for (slot, request) in ledger.requests.entries() {
             let is_found = ledger.find_request(&request.request_id) == Some(slot);
             if !is_found || request.sequence > ledger.sequence {
                 let detail = format!("slot {slot}, sequence {}", request.sequence);
                 self.find("index", request.request_id.clone(), detail);
             }
+            whole_count += usize::from(request.reservation == NONE && request.sale == NONE);
+        }
+        let mut listed = 0;
+        let of_reservations = ledger
+            .reservations
+            .entries()
+            .map(|(slot, reservation)| (slot, NONE, reservation.first_request));
+        let of_sales = (0..)
+            .zip(&ledger.sales)
+            .map(|(slot, sale)| (NONE, slot, sale.request_first));
+        let bound = ledger.requests.len();
+        for (reservation, sale, first) in of_reservations.chain(of_sales) {
+            let mut slot = first;
+            while slot != NONE && listed <= bound {
+                let request = &ledger.requests[slot];
+                if request.reservation != reservation || (sale != NONE && request.sale != sale) {
+                    let detail = format!("slot {slot} is in another's list");
+                    self.find("index", request.request_id.clone(), detail);
+                }
+                listed += 1;
+                slot = request.next;
+            }
+        }
+        if listed + whole_count != bound {
+            let detail = format!("{listed} are listed of {bound}, {whole_count} are of no sale");
+            self.find("index", "requests", detail);
+        }
+        let counts = [
+            (ledger.reservation_index.len(), ledger.reservations.len()),
+            (ledger.attempt_index.len(), ledger.attempts.len()),
+            (ledger.person_index.len(), ledger.persons.len()),
+            (ledger.request_index.len(), ledger.requests.len()),
+        ];
+        for (known, kept) in counts.into_iter().filter(|(known, kept)| known != kept) {
+            self.find(
+                "index",
+                "ids",
+                format!("{known} are known, {kept} are kept"),
+            );
         }
     }
+}
+
+/// When a reservation should move on by the clock.
+fn due_of(reservation: &Reservation) -> Option<i64> {
+    match reservation.state {
+        State::Held => Some(reservation.expires_at),
+        State::Paying | State::Overdue => Some(reservation.settle_by),
+        _ => None,
+    }
+}
+
+/// The units by which the counters and the reservations differ.
+fn leaked_units(counters: &Counters, counted: &Counters) -> i64 {
+    let places = |of: &Counters| [of.held, of.paying, of.overdue, of.sold];
+    let pairs = places(counters).into_iter().zip(places(counted));
+    pairs.map(|(kept, counted)| (kept - counted).abs()).sum()
 }
 
 fn is_sold(state: State) -> bool {

@@ -8,7 +8,7 @@ use crate::arena::{NONE, Slot};
 use crate::event::Taken;
 use crate::ids::{Millis, Units};
 use crate::outcome::State;
-use crate::state::{Ledger, Piece, Reservation, Scope, UsageKey};
+use crate::state::{Ledger, Piece, Reservation, Sale, Scope, Usage, UsageKey};
 use crate::view::Counters;
 
 /// Adds to a counter that must never be negative.
@@ -51,6 +51,7 @@ pub(crate) fn is_open(reservation: &Reservation) -> bool {
 impl Ledger {
     /// Brings a reservation to `to`, with `edit` made in between and everything that follows.
     pub(crate) fn rewrite(&mut self, slot: Slot, to: State, edit: impl FnOnce(&mut Reservation)) {
+        self.unlist_ended(slot);
         let from = self.reservations[slot].state;
         let was_open = is_open(&self.reservations[slot]);
         self.unstand(slot);
@@ -165,6 +166,9 @@ impl Ledger {
         for scope in [Scope::Rack(rack), Scope::Sale(sale)] {
             let usage = self.usages.entry(UsageKey::new(person, scope)).or_default();
             book(&mut usage.units, units);
+            if *usage == Usage::default() {
+                self.usages.remove(&UsageKey::new(person, scope));
+            }
         }
     }
 
@@ -180,6 +184,9 @@ impl Ledger {
         } else {
             usage.unpaid_count -= 1;
             self.live_count -= 1;
+            if *usage == Usage::default() {
+                self.usages.remove(&UsageKey::new(person, scope));
+            }
         }
     }
 
@@ -267,34 +274,47 @@ impl Ledger {
     }
 
     fn link_open(&mut self, slot: Slot) {
-        let sale = &mut self.sales[self.reservations[slot].sale as usize];
-        let last = core::mem::replace(&mut sale.open_last, slot);
-        if last == NONE {
-            sale.open_first = slot;
-        } else {
-            self.reservations[last].open_next = slot;
-        }
-        self.reservations[slot].open_previous = last;
-        self.reservations[slot].open_next = NONE;
+        self.link(slot, |sale| (&mut sale.open_first, &mut sale.open_last));
     }
 
     fn unlink_open(&mut self, slot: Slot) {
-        let (previous, next) = {
-            let reservation = &mut self.reservations[slot];
-            let neighbours = (reservation.open_previous, reservation.open_next);
-            (reservation.open_previous, reservation.open_next) = (NONE, NONE);
-            neighbours
-        };
-        let sale = self.reservations[slot].sale as usize;
+        self.unlink(slot, |sale| (&mut sale.open_first, &mut sale.open_last));
+    }
+
+    /// Puts a reservation at the end of one of its sale's lists, whose ends `ends` tells.
+    pub(crate) fn link(&mut self, slot: Slot, ends: impl Fn(&mut Sale) -> (&mut Slot, &mut Slot)) {
+        let (first, last) = ends(&mut self.sales[self.reservations[slot].sale as usize]);
+        let previous = core::mem::replace(last, slot);
         if previous == NONE {
-            self.sales[sale].open_first = next;
+            *first = slot;
         } else {
-            self.reservations[previous].open_next = next;
+            self.reservations[previous].list_next = slot;
+        }
+        let reservation = &mut self.reservations[slot];
+        (reservation.list_previous, reservation.list_next) = (previous, NONE);
+    }
+
+    /// Takes a reservation out of one of its sale's lists, whose ends `ends` tells.
+    pub(crate) fn unlink(
+        &mut self,
+        slot: Slot,
+        ends: impl Fn(&mut Sale) -> (&mut Slot, &mut Slot),
+    ) {
+        let reservation = &mut self.reservations[slot];
+        let (previous, next) = (reservation.list_previous, reservation.list_next);
+        (reservation.list_previous, reservation.list_next) = (NONE, NONE);
+        let (first, last) = ends(&mut self.sales[reservation.sale as usize]);
+        if previous == NONE {
+            *first = next;
         }
         if next == NONE {
-            self.sales[sale].open_last = previous;
-        } else {
-            self.reservations[next].open_previous = previous;
+            *last = previous;
+        }
+        if previous != NONE {
+            self.reservations[previous].list_next = next;
+        }
+        if next != NONE {
+            self.reservations[next].list_previous = previous;
         }
     }
 

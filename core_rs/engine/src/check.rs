@@ -6,8 +6,8 @@
 use crate::command::{Action, Command, Line, PutPool, PutSale, Reserve, SalePolicy, StockChange};
 use crate::ids::{Millis, Text, Units, is_id};
 use crate::limits::{
-    ATTEMPT_COUNT_MAX, COUNTER_UNITS_MAX, ID_BYTES_MAX, INSTANT_MAX, LABEL_BYTES_MAX,
-    LABEL_COUNT_MAX, LINE_COUNT_MAX, LINE_UNITS_MAX, REASON_BYTES_MAX, SPAN_MAX,
+    ATTEMPT_COUNT_MAX, COUNTER_UNITS_MAX, FORGET_SPAN_MAX, ID_BYTES_MAX, INSTANT_MAX,
+    LABEL_BYTES_MAX, LABEL_COUNT_MAX, LINE_COUNT_MAX, LINE_UNITS_MAX, REASON_BYTES_MAX, SPAN_MAX,
 };
 use crate::outcome::ReleaseReason;
 
@@ -56,6 +56,7 @@ fn maker_of(action: &Action) -> Maker {
         | Action::BecomeOverdue { .. }
         | Action::OpenSale { .. }
         | Action::CloseSale { .. }
+        | Action::Forget { .. }
         | Action::CreditOutage { .. }
         | Action::NoteNodeOpened { .. } => Maker::Node,
         Action::SettlePayment(_)
@@ -133,7 +134,8 @@ fn admin(action: &Action) -> Check {
         Action::PutSale(put) => put_sale(put),
         Action::SetSaleState { sale_id, .. }
         | Action::OpenSale { sale_id }
-        | Action::CloseSale { sale_id } => id(sale_id, "sale_id"),
+        | Action::CloseSale { sale_id }
+        | Action::Forget { sale_id } => id(sale_id, "sale_id"),
         Action::PutPool(put) => put_pool(put),
         Action::SupplyStock(change) | Action::WithdrawStock(change) => {
             let StockChange {
@@ -225,6 +227,10 @@ fn policy(policy: &SalePolicy) -> Check {
     span(policy.retry_grace, 0, "policy.retry_grace")?;
     span(policy.max_life, 1, "policy.max_life")?;
     span(policy.expiry_brake_lag, 0, "policy.expiry_brake_lag")?;
+    ensure(
+        (1..=FORGET_SPAN_MAX).contains(&policy.forget_after),
+        "policy.forget_after",
+    )?;
     let limits = 0..=COUNTER_UNITS_MAX;
     let per_sku = policy.units_per_person_per_sku_max;
     ensure(

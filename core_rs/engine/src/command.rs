@@ -176,6 +176,11 @@ pub enum Action {
         /// Which sale.
         sale_id: Text,
     },
+    /// Timer: reservations of a sale ended so long ago that they are to be forgotten.
+    Forget {
+        /// Which sale.
+        sale_id: Text,
+    },
     /// The node, at recovery: adds the time it was down to every held reservation.
     CreditOutage {
         /// How long it was down, 1 ms to 30 days.
@@ -212,8 +217,8 @@ pub struct Reserve {
     pub lines: Vec<Line>,
     /// How long to hold; none is the sale's `reservation_ttl`, and more than that is cut to it.
     pub ttl: Option<Millis>,
-    /// After this instant the command has no effect: TOO_LATE. Not compared on a repeat, because
-    /// a retry carries an instant of its own.
+    /// After this instant the command has no effect: TOO_LATE. Compared on a repeat only if the
+    /// sale forgets while it is open; elsewhere a retry may carry an instant of its own.
     pub not_after: Option<Millis>,
 }
 
@@ -339,6 +344,12 @@ pub struct SalePolicy {
     pub expiry_brake_lag: Millis,
     /// Whether a return may let the person buy as many again.
     pub does_return_give_limit_back: bool,
+    /// How long what ended stays known, after its last event and after the sale's end; 1 ms to 400
+    /// days.
+    pub forget_after: Millis,
+    /// Whether what ended is forgotten while the sale goes on, for a sale that never ends. Each
+    /// Reserve then needs a `not_after`, so that no late duplicate makes a new reservation.
+    pub does_forget_while_open: bool,
 }
 
 impl Default for SalePolicy {
@@ -356,6 +367,8 @@ impl Default for SalePolicy {
             is_unverified_release_allowed: false,
             expiry_brake_lag: 60_000,
             does_return_give_limit_back: false,
+            forget_after: 7 * 24 * 3_600_000,
+            does_forget_while_open: false,
         }
     }
 }

@@ -171,6 +171,13 @@ pub enum EventBody {
         /// How long it was down.
         outage: Millis,
     },
+    /// What ended long ago in a sale was forgotten; sold units stay sold.
+    HistoryForgotten {
+        /// Reservations, with their attempts and requests.
+        reservation_ids: Vec<Text>,
+        /// Requests that named no reservation.
+        request_ids: Vec<Text>,
+    },
     /// The journal was opened.
     NodeOpened {
         /// Its epoch.
@@ -356,6 +363,7 @@ impl EventBody {
             | Self::PersonsMerged { .. }
             | Self::ExpiryBrakeSet { .. }
             | Self::OutageCredited { .. }
+            | Self::HistoryForgotten { .. }
             | Self::NodeOpened { .. } => None,
         }
     }
@@ -389,6 +397,7 @@ impl EventBody {
             Self::PersonsMerged { .. } => "PersonsMerged",
             Self::ExpiryBrakeSet { .. } => "ExpiryBrakeSet",
             Self::OutageCredited { .. } => "OutageCredited",
+            Self::HistoryForgotten { .. } => "HistoryForgotten",
             Self::NodeOpened { .. } => "NodeOpened",
         }
     }

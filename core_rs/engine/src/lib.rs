@@ -37,6 +37,7 @@ mod command;
 mod difference;
 mod draft;
 mod event;
+mod forget;
 mod frozen;
 mod ids;
 mod level;
@@ -77,6 +78,6 @@ pub use reply::{Answer, Decision, Reply, SaleView};
 pub use snapshot::SnapshotError;
 pub use state::Ledger;
 pub use view::{
-    AttemptView, Audit, AvailabilityView, Counters, Finding, PoolAudit, PoolView,
+    AttemptView, Audit, AvailabilityView, Counters, Finding, Oldest, PoolAudit, PoolView,
     ReservationFilter, ReservationPage, ReservationView, Sizes, TakenView,
 };

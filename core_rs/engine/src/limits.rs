@@ -27,6 +27,12 @@ pub const SKU_COUNT_MAX: usize = 1_000;
 pub const SALE_COUNT_MAX: usize = 10_000;
 /// Longest span of a policy or an extension: 30 days.
 pub const SPAN_MAX: Millis = 30 * 24 * 3_600_000;
+/// Longest time for which what ended stays known: a year of returns and chargebacks, and a month.
+pub const FORGET_SPAN_MAX: Millis = 400 * 24 * 3_600_000;
+/// Reservations, and requests, that one event forgets. Bounds the work under the node's lock.
+pub const FORGET_COUNT_MAX: usize = 128;
+/// Portions of one sale that are due at once; others have their turn in between.
+pub const FORGET_PORTION_COUNT_MAX: usize = 4;
 /// Latest instant accepted: the year 9999, the end of a protobuf timestamp.
 pub const INSTANT_MAX: Millis = 253_402_300_799_999;
 /// Most attempts a policy may allow for one reservation. Each may keep units from others.

@@ -7,7 +7,7 @@
 
 use alloc::boxed::Box;
 
-use crate::arena::NONE;
+use crate::arena::{NONE, Slot};
 use crate::command::Command;
 use crate::difference::{Difference, Done, difference};
 use crate::draft::Refusal;
@@ -38,8 +38,8 @@ impl Ledger {
     }
 
     /// Remembers the event that answers a request; the calls to act that follow it only move its
-    /// sequence.
-    pub(crate) fn remember(&mut self, event: &Event) {
+    /// sequence. `reservation` is the one it happened to, or none.
+    pub(crate) fn remember(&mut self, event: &Event, reservation: Slot) {
         let is_call_to_act = matches!(
             event.body,
             EventBody::CancelAtProviderRequested { .. }
@@ -57,16 +57,15 @@ impl Ledger {
             return;
         }
         assert!(known.is_none(), "a request is done once");
+        let sale = self.find_sale(&event.sale_id).unwrap_or(NONE);
         let is_signed = !event.actor.is_empty() || !event.reason.is_empty();
-        let slot = self.requests.push(Remembered {
+        let slot = self.requests.insert(Remembered {
             request_id: event.request_id.clone(),
             sequence: event.sequence,
-            sale: self.find_sale(&event.sale_id).unwrap_or(NONE),
-            reservation: if event.reservation_id.is_empty() {
-                NONE
-            } else {
-                self.reservation_of(event)
-            },
+            time: event.time,
+            sale,
+            reservation,
+            next: NONE,
             signature: is_signed.then(|| {
                 Box::new(Signature {
                     actor: event.actor.clone(),
@@ -76,6 +75,23 @@ impl Ledger {
             body: Box::new(event.body.clone()),
         });
         self.request_index.insert(&event.request_id, slot);
+        if reservation != NONE {
+            let first = &mut self.reservations[reservation].first_request;
+            self.requests[slot].next = core::mem::replace(first, slot);
+        } else if sale != NONE {
+            self.link_request(sale, slot);
+        }
+    }
+
+    /// Puts a request at the end of its sale's list.
+    fn link_request(&mut self, sale: Slot, slot: Slot) {
+        let sale = &mut self.sales[sale as usize];
+        let last = core::mem::replace(&mut sale.request_last, slot);
+        if last == NONE {
+            sale.request_first = slot;
+        } else {
+            self.requests[last].next = slot;
+        }
     }
 
     fn answer_again(&self, remembered: &Remembered) -> Answer {

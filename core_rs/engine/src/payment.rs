@@ -11,7 +11,7 @@ use crate::ids::{Millis, Text};
 use crate::outcome::{AttemptState, Outcome, ReleaseReason, State};
 use crate::pools::Source;
 use crate::reply::Answer;
-use crate::state::{Attempt, Ledger, Pieces};
+use crate::state::{Attempt, Ledger};
 
 impl Ledger {
     pub(crate) fn decide_begin_payment(
@@ -173,7 +173,7 @@ impl Ledger {
         let pieces = self.pieces_of(reservation.sale, taken, is_named);
         self.draw(&pieces);
         self.rewrite(slot, to, |reservation| {
-            reservation.pieces = Pieces::from_vec(pieces);
+            reservation.pieces.retake(pieces);
             reservation.settle_by = settle_by;
             reservation.release_reason = None;
             reservation.is_retaken = true;
@@ -209,7 +209,7 @@ impl Ledger {
         let reservation = attempt.reservation;
         let slot = self.attempts.next_slot();
         self.attempt_index.insert(&attempt.attempt_id, slot);
-        self.attempts.push(attempt);
+        self.attempts.insert(attempt);
         let mut last = self.reservations[reservation].first_attempt;
         if last == NONE {
             self.reservations[reservation].first_attempt = slot;

@@ -42,11 +42,12 @@ impl Ledger {
             return slot;
         }
         let slot = self.persons.next_slot();
-        self.persons.push(Person {
+        self.persons.insert(Person {
             person_id: person_id.clone(),
             root: slot,
             ring_next: slot,
             first_reservation: NONE,
+            reservation_count: 0,
         });
         self.person_index.insert(person_id, slot);
         slot
@@ -79,8 +80,46 @@ impl Ledger {
 
         self.persons[source].first_reservation = NONE;
         if let (Some(&first), Some(&last)) = (moved.first(), moved.last()) {
-            self.reservations[last].person_next = self.persons[target].first_reservation;
-            self.persons[target].first_reservation = first;
+            let second = core::mem::replace(&mut self.persons[target].first_reservation, first);
+            self.reservations[last].person_next = second;
+            if second != NONE {
+                self.reservations[second].person_previous = last;
+            }
+        }
+    }
+
+    /// Puts a reservation at the front of its person's list.
+    pub(crate) fn link_person(&mut self, slot: Slot) {
+        let person = self.reservations[slot].person;
+        self.persons[person].reservation_count += 1;
+        let root = self.root_of(person);
+        let next = core::mem::replace(&mut self.persons[root].first_reservation, slot);
+        self.reservations[slot].person_next = next;
+        if next != NONE {
+            self.reservations[next].person_previous = slot;
+        }
+    }
+
+    /// Takes a reservation out of its person's list; a person with nothing left is forgotten,
+    /// unless it is merged with another: nobody else knows that.
+    pub(crate) fn unlink_person(&mut self, slot: Slot) {
+        let reservation = &self.reservations[slot];
+        let person = reservation.person;
+        let (previous, next) = (reservation.person_previous, reservation.person_next);
+        if previous == NONE {
+            let root = self.root_of(person);
+            self.persons[root].first_reservation = next;
+        } else {
+            self.reservations[previous].person_next = next;
+        }
+        if next != NONE {
+            self.reservations[next].person_previous = previous;
+        }
+        self.persons[person].reservation_count -= 1;
+        let is_alone = self.persons[person].ring_next == person;
+        if is_alone && self.persons[person].reservation_count == 0 {
+            let forgotten = self.persons.remove(person);
+            self.person_index.remove(&forgotten.person_id, person);
         }
     }
 

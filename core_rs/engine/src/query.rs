@@ -23,8 +23,9 @@ impl Ledger {
             .map(|slot| self.reservation_view(slot))
     }
 
-    /// A page of a sale's reservations, in the order in which they were made; none if there is no
-    /// such sale. `after` is 0 for the first page, and `next_after` of the page before for others.
+    /// A page of a sale's reservations, in the order in which they were made unless some were
+    /// forgotten before (then a new one takes the place of an old one); none if there is no such
+    /// sale. `after` is 0 for the first page, and `next_after` of the page before for others.
     ///
     /// At most [`PAGE_SIZE_MAX`] are given and [`PAGE_SCAN_MAX`] looked at, so a page may be short.
     #[must_use]
@@ -44,13 +45,15 @@ impl Ledger {
         };
         let limit = limit.clamp(1, PAGE_SIZE_MAX);
         let is_wanted = |slot: Slot| {
-            let reservation = &self.reservations[slot];
+            let Some(reservation) = self.reservations.get(slot) else {
+                return false;
+            };
             reservation.sale == sale
                 && person.is_none_or(|person| self.root_of(reservation.person) == person)
                 && filter.state.is_none_or(|state| reservation.state == state)
         };
         let first = Slot::try_from(after).unwrap_or(Slot::MAX);
-        let last = self.reservations.next_slot();
+        let last = self.reservations.end();
         let page = match person.and_then(|person| self.short_chain(person)) {
             Some(mut chain) => {
                 chain.sort_unstable();

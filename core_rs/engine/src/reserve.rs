@@ -73,6 +73,8 @@ impl Ledger {
         }
         self.check_open(sale, now)
             .map_err(|refusal| refusal.on_rack(rack))?;
+        self.check_not_after(sale, reserve.not_after, now)
+            .map_err(|refusal| refusal.on_rack(rack))?;
         self.check_offered(needs)?;
         if self.reservations.len() >= RESERVATION_COUNT_MAX {
             return Err(Refusal::not_allowed("reservation_count").on_rack(rack));
@@ -132,7 +134,7 @@ impl Ledger {
         }
         let answer = Answer::Reserved {
             expires_at: reservation.created_at + Millis::from(reservation.first_hold),
-            taken: self.taken_of(reservation.pieces.as_slice()),
+            taken: self.taken_of(reservation.pieces.first_taken()),
         };
         Ok(Self::repeat(
             reservation.created_sequence,
@@ -163,8 +165,11 @@ impl Ledger {
             };
             return Some(alloc::format!("lines[{line_index}].{field}").into());
         }
-        (Millis::from(reservation.ttl) != reserve.ttl.unwrap_or(0))
-            .then_some(Text::new_static("ttl"))
+        if Millis::from(reservation.ttl) != reserve.ttl.unwrap_or(0) {
+            return Some(Text::new_static("ttl"));
+        }
+        self.is_not_after_other(slot, reserve.not_after)
+            .then_some(Text::new_static("not_after_time"))
     }
 
     /// The lines that were asked for. Pieces keep them: each knows its line, and whether it named
@@ -199,31 +204,38 @@ impl Ledger {
         let is_named = |line_index: u32| reserved.lines[line_index as usize].pool.is_some();
         let pieces = self.pieces_of(sale, &reserved.taken, is_named);
         let person = self.intern_person(&reserved.person_id);
-        let root = self.root_of(person);
         self.draw(&pieces);
         let span = |span: Millis| u32::try_from(span).expect("a span is at most 30 days");
-        let slot = self.reservations.push(Reservation {
+        let not_after_span = reserved.not_after.map_or(0, |not_after| {
+            u32::try_from(not_after - event.time).unwrap_or(u32::MAX)
+        });
+        let slot = self.reservations.insert(Reservation {
             reservation_id: event.reservation_id.clone(),
             created_sequence: event.sequence,
             created_at: event.time,
             expires_at: reserved.expires_at,
             max_life_at: reserved.max_life_at,
             settle_by: 0,
+            ended_at: 0,
             pieces: Pieces::from_vec(pieces),
             sale,
             person,
             ttl: span(reserved.ttl.unwrap_or(0)),
             first_hold: span(reserved.expires_at - event.time),
+            not_after_span,
             first_attempt: NONE,
-            open_previous: NONE,
-            open_next: NONE,
-            person_next: self.persons[root].first_reservation,
+            first_request: NONE,
+            list_previous: NONE,
+            list_next: NONE,
+            person_previous: NONE,
+            person_next: NONE,
             state: State::Held,
             release_reason: None,
+            is_ended: false,
             is_release_requested: false,
             is_retaken: false,
         });
-        self.persons[root].first_reservation = slot;
+        self.link_person(slot);
         self.reservation_index.insert(&event.reservation_id, slot);
         self.enter(slot);
     }

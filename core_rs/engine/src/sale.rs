@@ -56,6 +56,11 @@ impl Ledger {
             _ if sale.is_none() && self.sales.len() >= SALE_COUNT_MAX => {
                 return Err(Refusal::not_allowed("sale_count"));
             }
+            _ if sale.is_some_and(|sale| sale.policy.does_forget_while_open)
+                && !put.policy.does_forget_while_open =>
+            {
+                return Err(Refusal::not_allowed("policy.does_forget_while_open"));
+            }
             _ if put.is_never_open() => return Err(Refusal::not_allowed("closes_time")),
             _ if put
                 .expected_revision
@@ -94,6 +99,10 @@ impl Ledger {
         let state_from = sale.state_at(now);
         if !can_go(state_from, state_to) {
             return Err(Refusal::of(Outcome::WrongState));
+        }
+        if sale.is_final && state_to == SaleState::Open {
+            // Ids of it are forgotten: a late duplicate would be taken for a new reservation.
+            return Err(Refusal::of(Outcome::SaleClosed));
         }
         if state_at(state_to, sale.opens_at, sale.closes_at, now) != state_to {
             // Ledger time would undo it at once: the sale's times must be changed first.
@@ -186,6 +195,7 @@ impl Ledger {
         sale.policy = defined.policy.clone();
         sale.revision = defined.revision;
         sale.state = defined.state;
+        sale.note_end(event.time);
         // The policy says what LOW is, so whoever watches must look again.
         let racks: alloc::vec::Vec<Slot> = sale.racks.values().copied().collect();
         for rack in racks {
@@ -204,6 +214,12 @@ impl Ledger {
             state: defined.state,
             open_first: NONE,
             open_last: NONE,
+            ended_first: NONE,
+            ended_last: NONE,
+            request_first: NONE,
+            request_last: NONE,
+            ended_at: None,
+            is_final: false,
             changed_sequence: 0,
             racks: BTreeMap::new(),
             expiries: BTreeSet::new(),
@@ -217,7 +233,9 @@ impl Ledger {
         let slot = self
             .find_sale(&event.sale_id)
             .expect("an event names a known sale");
-        self.sales[slot as usize].state = state_to;
+        let sale = &mut self.sales[slot as usize];
+        sale.state = state_to;
+        sale.note_end(event.time);
     }
 }
 

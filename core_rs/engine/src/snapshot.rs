@@ -16,7 +16,7 @@ use crate::frozen::Frozen;
 use crate::state::Ledger;
 
 /// Rises with every change of the layout.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Says whose bytes these are; four letters and the version begin every snapshot.
 const MARK: [u8; 4] = *b"LUSN";
@@ -187,6 +187,10 @@ impl Ledger {
             let slot = Slot::try_from(slot).expect("limits keep skus far below 2^32");
             self.sales[sale as usize].racks.insert(sku, slot);
         }
+        self.reservation_index.reserve(self.reservations.len());
+        self.attempt_index.reserve(self.attempts.len());
+        self.person_index.reserve(self.persons.len());
+        self.request_index.reserve(self.requests.len());
         for (slot, attempt) in self.attempts.entries() {
             self.attempt_index.insert(&attempt.attempt_id, slot);
         }
@@ -196,8 +200,10 @@ impl Ledger {
         for (slot, request) in self.requests.entries() {
             self.request_index.insert(&request.request_id, slot);
         }
-        for slot in 0..self.reservations.next_slot() {
-            let reservation = &self.reservations[slot];
+        for slot in 0..self.reservations.end() {
+            let Some(reservation) = self.reservations.get(slot) else {
+                continue;
+            };
             self.reservation_index
                 .insert(&reservation.reservation_id, slot);
             let state = reservation.state;

@@ -109,6 +109,16 @@ pub(crate) struct Sale {
     /// The list of reservations whose units a cancelled sale has yet to ask back.
     pub(crate) open_first: Slot,
     pub(crate) open_last: Slot,
+    /// The list of reservations that may be forgotten in time, those that ended first before.
+    pub(crate) ended_first: Slot,
+    pub(crate) ended_last: Slot,
+    /// The list of requests that named no reservation, oldest first.
+    pub(crate) request_first: Slot,
+    pub(crate) request_last: Slot,
+    /// When it was closed, cancelled or archived, whichever came first.
+    pub(crate) ended_at: Option<Millis>,
+    /// Whether ids of it are forgotten, so that it must not take reservations ever again.
+    pub(crate) is_final: bool,
     /// The last event that changed a rack of it.
     pub(crate) changed_sequence: Sequence,
     #[serde(skip)]
@@ -171,6 +181,8 @@ pub(crate) struct Pool {
     pub(crate) labels: Vec<(Text, Text)>,
     pub(crate) is_offered: bool,
     pub(crate) counters: Counters,
+    /// Sold units whose reservations are forgotten; a part of `counters.sold`.
+    pub(crate) forgotten_sold: Units,
 }
 
 /// A claim of one person. Kept small: a busy sale has millions.
@@ -183,6 +195,8 @@ pub(crate) struct Reservation {
     pub(crate) max_life_at: Millis,
     /// 0 before the first attempt.
     pub(crate) settle_by: Millis,
+    /// The last event of one that has ended; 0 of others.
+    pub(crate) ended_at: Millis,
     pub(crate) pieces: Pieces,
     pub(crate) sale: Slot,
     pub(crate) person: Slot,
@@ -190,12 +204,19 @@ pub(crate) struct Reservation {
     pub(crate) ttl: u32,
     /// The first `expires_at`, after `created_at`: the first answer is given again.
     pub(crate) first_hold: u32,
+    /// `not_after` after `created_at`; 0 is none, the most is "far away".
+    pub(crate) not_after_span: u32,
     pub(crate) first_attempt: Slot,
-    pub(crate) open_previous: Slot,
-    pub(crate) open_next: Slot,
+    pub(crate) first_request: Slot,
+    /// The neighbours in the sale's list of open ones, or of ended ones.
+    pub(crate) list_previous: Slot,
+    pub(crate) list_next: Slot,
+    pub(crate) person_previous: Slot,
     pub(crate) person_next: Slot,
     pub(crate) state: State,
     pub(crate) release_reason: Option<ReleaseReason>,
+    /// Whether it is in its sale's list of ended ones.
+    pub(crate) is_ended: bool,
     pub(crate) is_release_requested: bool,
     pub(crate) is_retaken: bool,
 }
@@ -205,6 +226,15 @@ pub(crate) struct Reservation {
 pub(crate) enum Pieces {
     One(Piece),
     Many(Box<[Piece]>),
+    Retaken(Box<Retaken>),
+}
+
+/// The pieces of a reservation that lost its own and took others.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Retaken {
+    /// As the first answer told them.
+    first: Vec<Piece>,
+    now: Vec<Piece>,
 }
 
 impl Pieces {
@@ -219,13 +249,29 @@ impl Pieces {
         match self {
             Self::One(piece) => core::slice::from_ref(piece),
             Self::Many(pieces) => pieces,
+            Self::Retaken(pieces) => &pieces.now,
         }
+    }
+
+    /// What the first answer told.
+    pub(crate) fn first_taken(&self) -> &[Piece] {
+        match self {
+            Self::Retaken(pieces) => &pieces.first,
+            Self::One(_) | Self::Many(_) => self.as_slice(),
+        }
+    }
+
+    /// Takes other pieces; a repeat of the first request still tells the first ones.
+    pub(crate) fn retake(&mut self, now: Vec<Piece>) {
+        let first = self.first_taken().to_vec();
+        *self = Self::Retaken(Box::new(Retaken { first, now }));
     }
 
     pub(crate) fn as_mut_slice(&mut self) -> &mut [Piece] {
         match self {
             Self::One(piece) => core::slice::from_mut(piece),
             Self::Many(pieces) => pieces,
+            Self::Retaken(pieces) => &mut pieces.now,
         }
     }
 }
@@ -285,6 +331,8 @@ pub(crate) struct Person {
     pub(crate) ring_next: Slot,
     /// Of a root: the newest of the ring's reservations. Of others: none.
     pub(crate) first_reservation: Slot,
+    /// Reservations that name this very person, whoever it is merged into.
+    pub(crate) reservation_count: u32,
 }
 
 /// A request that was done, so that its repeat gets the first answer.
@@ -292,8 +340,11 @@ pub(crate) struct Person {
 pub(crate) struct Remembered {
     pub(crate) request_id: Text,
     pub(crate) sequence: Sequence,
+    pub(crate) time: Millis,
     pub(crate) sale: Slot,
     pub(crate) reservation: Slot,
+    /// The next request of the same reservation, or else of the same sale.
+    pub(crate) next: Slot,
     pub(crate) signature: Option<Box<Signature>>,
     pub(crate) body: Box<EventBody>,
 }

@@ -219,6 +219,7 @@ impl Ledger {
             labels: alloc::vec::Vec::new(),
             is_offered: false,
             counters: Counters::default(),
+            forgotten_sold: 0,
         });
         self.racks[rack as usize].pools.push(slot);
         slot

@@ -29,6 +29,7 @@ enum Kind {
     BecomeOverdue,
     Cancel,
     Expire,
+    Forget,
 }
 
 impl Ledger {
@@ -68,7 +69,8 @@ impl Ledger {
             _ => None,
         };
         let expiry = expiry.filter(|time| *time < Millis::MAX);
-        [sale.next_turn(), cancel, settling, expiry]
+        let forget = self.next_forget(sale);
+        [sale.next_turn(), cancel, settling, expiry, forget]
             .into_iter()
             .flatten()
             .min()
@@ -88,6 +90,13 @@ impl Ledger {
         dues.extend(settlings.take(limit).map(|&(time, slot)| Due {
             time,
             kind: Kind::BecomeOverdue,
+            slot,
+        }));
+        let forget = core::iter::repeat_n(Kind::Forget, self.due_portions(sale, now));
+        dues.extend(forget.take(limit).map(|kind| Due {
+            // What lives goes before what ended long ago.
+            time: now,
+            kind,
             slot,
         }));
         if sale.state == SaleState::Cancelled {
@@ -111,7 +120,7 @@ impl Ledger {
     pub(crate) fn open_of(&self, sale: &Sale) -> impl Iterator<Item = Slot> {
         let slot_of = |slot: Slot| (slot != NONE).then_some(slot);
         core::iter::successors(slot_of(sale.open_first), move |slot| {
-            slot_of(self.reservations[*slot].open_next)
+            slot_of(self.reservations[*slot].list_next)
         })
     }
 
@@ -121,6 +130,7 @@ impl Ledger {
         match due.kind {
             Kind::OpenSale => Action::OpenSale { sale_id: sale_id() },
             Kind::CloseSale => Action::CloseSale { sale_id: sale_id() },
+            Kind::Forget => Action::Forget { sale_id: sale_id() },
             Kind::Cancel => Action::Release {
                 reservation_id: reservation_id(),
                 release_reason: ReleaseReason::SaleCancelled,

@@ -168,8 +168,8 @@ pub struct ReservationPage {
 /// One invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Which invariant: `conservation`, `agreement`, `limits`, `money`, `timers`, `index` or
-    /// `persons`.
+    /// Which invariant: `conservation`, `agreement`, `limits`, `money`, `timers`, `index`,
+    /// `history` or `persons`.
     pub invariant: &'static str,
     /// Of what: `sale/sku/pool`, a reservation, a person.
     pub subject: Text,
@@ -188,6 +188,24 @@ pub struct PoolAudit {
     pub pool: Text,
     /// Where its units stand.
     pub counters: Counters,
+    /// Sold units whose reservations are forgotten; a part of `counters.sold`.
+    pub forgotten_sold_units: Units,
+    /// Units that the counters have and no reservation explains, or the other way round; 0 unless a
+    /// finding of `agreement` names the pool.
+    pub leaked_units: Units,
+}
+
+/// The reservation that has been in one state the longest beyond its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Oldest {
+    /// HELD, PAYING, OVERDUE or REFUND_DUE.
+    pub state: State,
+    /// Which reservation.
+    pub reservation_id: Text,
+    /// When it was made.
+    pub created_at: Millis,
+    /// When it should have moved on; none of REFUND_DUE, of which the first made is the oldest.
+    pub due_at: Option<Millis>,
 }
 
 /// The result of checking every invariant that the state alone can show.
@@ -199,6 +217,10 @@ pub struct Audit {
     pub pools: Vec<PoolAudit>,
     /// Reservations counted by state, in the order of [`State::ALL`].
     pub reservation_counts: Vec<(State, u64)>,
+    /// The oldest reservation of each state that should not last; those without one are left out.
+    pub oldest: Vec<Oldest>,
+    /// Reservations in HELD whose time had ended at the time of the state.
+    pub late_held_count: u64,
     /// The state that was checked.
     pub as_of_sequence: Sequence,
 }

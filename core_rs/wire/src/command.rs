@@ -98,6 +98,8 @@ pub(crate) fn policy(policy: &contract::SalePolicy) -> SalePolicy {
         is_unverified_release_allowed: policy.is_unverified_release_allowed,
         expiry_brake_lag: span(policy.expiry_brake_lag, default.expiry_brake_lag),
         does_return_give_limit_back: policy.does_return_give_limit_back,
+        forget_after: span(policy.forget_after, default.forget_after),
+        does_forget_while_open: policy.does_forget_while_open,
     }
 }
 

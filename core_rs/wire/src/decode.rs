@@ -79,6 +79,8 @@ pub enum Query {
         follow: bool,
         /// How many a message at most, 1 to 4,096.
         page_size: usize,
+        /// The reader whose place is kept; empty keeps nothing.
+        reader_id: Text,
     },
 }
 

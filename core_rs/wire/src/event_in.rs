@@ -5,7 +5,7 @@
 
 use lastunit_engine::{
     EventBody, Millis, PaymentBegun, PaymentSettled, PoolDefined, Reserved, Returned, SaleDefined,
-    StockBooked, Taken,
+    StockBooked, Taken, Text,
 };
 use prost_types::{Duration, Timestamp};
 
@@ -27,6 +27,10 @@ fn span(span: Option<Duration>, field: Lack) -> Result<Millis, Lack> {
 
 fn count(number: i32, field: Lack) -> Result<u32, Lack> {
     u32::try_from(number).map_err(|_| field)
+}
+
+fn texts(strings: Vec<String>) -> Vec<Text> {
+    strings.into_iter().map(Text::from).collect()
 }
 
 /// Makes the engine's form of what happened.
@@ -73,6 +77,10 @@ pub(crate) fn body_from_proto(body: Body) -> Result<EventBody, Lack> {
         Body::PersonsMerged(body) => Ok(persons_merged(body)),
         Body::ExpiryBrakeSet(body) => Ok(brake_set(&body)),
         Body::OutageCredited(body) => outage_credited(&body),
+        Body::HistoryForgotten(body) => Ok(EventBody::HistoryForgotten {
+            reservation_ids: texts(body.reservation_ids),
+            request_ids: texts(body.request_ids),
+        }),
         Body::NodeOpened(body) => Ok(EventBody::NodeOpened { epoch: body.epoch }),
     }
 }

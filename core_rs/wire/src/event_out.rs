@@ -169,6 +169,16 @@ fn other_body(body: &EventBody) -> Option<Body> {
         EventBody::OutageCredited { outage } => Body::OutageCredited(contract::OutageCredited {
             credit: Some(time::span(*outage)),
         }),
+        EventBody::HistoryForgotten {
+            reservation_ids,
+            request_ids,
+        } => {
+            let strings = |ids: &[Text]| ids.iter().map(Text::to_string).collect();
+            Body::HistoryForgotten(contract::HistoryForgotten {
+                reservation_ids: strings(reservation_ids),
+                request_ids: strings(request_ids),
+            })
+        }
         EventBody::NodeOpened { epoch } => Body::NodeOpened(contract::NodeOpened { epoch: *epoch }),
         EventBody::SaleDefined(_)
         | EventBody::SaleStateChanged { .. }
@@ -228,6 +238,8 @@ fn policy_to_proto(policy: &SalePolicy) -> contract::SalePolicy {
         is_unverified_release_allowed: policy.is_unverified_release_allowed,
         expiry_brake_lag: Some(time::span(policy.expiry_brake_lag)),
         does_return_give_limit_back: policy.does_return_give_limit_back,
+        forget_after: Some(time::span(policy.forget_after)),
+        does_forget_while_open: policy.does_forget_while_open,
     }
 }
 

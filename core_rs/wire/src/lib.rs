@@ -27,11 +27,13 @@ pub use event::{EventError, event_from_proto, event_to_proto};
 pub use exchange::{Batch, Operation, encode_exchange};
 pub use fault::{Code, DOMAIN, Fault};
 pub use method::{Lane, Method};
-pub use record::{decode_record, encode_events, encode_record, encode_record_events};
+pub use record::{
+    JournalExtent, decode_record, encode_events, encode_record, encode_record_events,
+};
 pub use reply::{Durability, Place, encode_reply};
 pub use view::{
-    Transition, encode_audit, encode_availabilities, encode_clock, encode_reservation,
-    encode_reservations, encode_transitions,
+    Reach, Transition, encode_audit, encode_availabilities, encode_clock, encode_explanation,
+    encode_reservation, encode_reservations, encode_transitions,
 };
 
 #[expect(

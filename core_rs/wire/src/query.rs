@@ -82,6 +82,7 @@ into_query!(ReadEventsRequest, self => Query::ReadEvents {
     after_sequence: self.after_sequence,
     follow: self.follow,
     page_size: size(self.page_size),
+    reader_id: self.reader_id.into(),
 });
 
 impl IntoRequest for contract::SetClockRequest {

@@ -40,13 +40,25 @@ pub fn decode_record(body: &[u8]) -> Result<Vec<Event>, EventError> {
         .collect()
 }
 
+/// What a reader is told of the journal beside events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalExtent {
+    /// The oldest event that the journal still has.
+    pub first_sequence: Sequence,
+    /// The last event that is durable.
+    pub durable_sequence: Sequence,
+    /// How often the journal was opened.
+    pub epoch: i64,
+}
+
 /// Encodes `ReadEventsResponse` from events.
 #[must_use]
-pub fn encode_events(events: &[Event], durable_sequence: Sequence, epoch: i64) -> Vec<u8> {
+pub fn encode_events(events: &[Event], extent: JournalExtent) -> Vec<u8> {
     contract::ReadEventsResponse {
         events: events.iter().map(event_to_proto).collect(),
-        durable_sequence,
-        epoch,
+        durable_sequence: extent.durable_sequence,
+        epoch: extent.epoch,
+        first_sequence: extent.first_sequence,
     }
     .encode_to_vec()
 }
@@ -60,8 +72,7 @@ pub fn encode_events(events: &[Event], durable_sequence: Sequence, epoch: i64) -
 pub fn encode_record_events<'a>(
     bodies: impl IntoIterator<Item = &'a [u8]>,
     after_sequence: Sequence,
-    durable_sequence: Sequence,
-    epoch: i64,
+    extent: JournalExtent,
 ) -> Result<(Vec<u8>, Sequence), EventError> {
     let mut response = Vec::new();
     let mut last_sequence = 0;
@@ -75,12 +86,7 @@ pub fn encode_record_events<'a>(
             }
         }
     }
-    let tail = contract::ReadEventsResponse {
-        events: Vec::new(),
-        durable_sequence,
-        epoch,
-    };
-    response.extend_from_slice(&tail.encode_to_vec());
+    response.extend_from_slice(&encode_events(&[], extent));
     Ok((response, last_sequence))
 }
 

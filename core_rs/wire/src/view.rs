@@ -91,6 +91,14 @@ pub fn encode_audit(audit: &Audit, place: &Place) -> Vec<u8> {
         sku: pool.sku.to_string(),
         pool: pool.pool.to_string(),
         counters: Some(counters_to_proto(&pool.counters)),
+        forgotten_sold_units: pool.forgotten_sold_units,
+        leaked_units: pool.leaked_units,
+    });
+    let oldest = audit.oldest.iter().map(|oldest| contract::AuditOldest {
+        state: enums::state_number(oldest.state),
+        reservation_id: oldest.reservation_id.to_string(),
+        create_time: Some(time::instant(oldest.created_at)),
+        due_time: oldest.due_at.map(time::instant),
     });
     let counts = audit
         .reservation_counts
@@ -107,13 +115,38 @@ pub fn encode_audit(audit: &Audit, place: &Place) -> Vec<u8> {
         findings: findings.collect(),
         pools: pools.collect(),
         reservation_counts: counts.collect(),
+        oldest: oldest.collect(),
+        late_held_count: i64::try_from(audit.late_held_count).unwrap_or(i64::MAX),
     }
     .encode_to_vec()
+}
+
+/// What the journal still has of a reservation's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// The oldest event that the journal has.
+    pub first_sequence: Sequence,
+    /// Whether the event that made the reservation is among them.
+    pub is_complete: bool,
+}
+
+impl Reach {
+    /// A journal of which nothing was removed.
+    pub const WHOLE: Self = Self {
+        first_sequence: 1,
+        is_complete: true,
+    };
 }
 
 /// Encodes `ExplainReservationResponse`; none is the outcome UNKNOWN_RESERVATION.
 #[must_use]
 pub fn encode_transitions(found: Option<&[Transition]>, place: &Place) -> Vec<u8> {
+    encode_explanation(found, Reach::WHOLE, place)
+}
+
+/// As [`encode_transitions`], where the journal may reach back to a part of the life only.
+#[must_use]
+pub fn encode_explanation(found: Option<&[Transition]>, reach: Reach, place: &Place) -> Vec<u8> {
     contract::ExplainReservationResponse {
         place: Some(place.with_sequence(0)),
         result: Some(result(match found {
@@ -125,6 +158,8 @@ pub fn encode_transitions(found: Option<&[Transition]>, place: &Place) -> Vec<u8
             .iter()
             .map(transition_to_proto)
             .collect(),
+        first_sequence: reach.first_sequence,
+        is_complete: found.is_some() && reach.is_complete,
     }
     .encode_to_vec()
 }
@@ -261,5 +296,6 @@ fn transition_to_proto(transition: &Transition) -> contract::Transition {
             .unwrap_or_default(),
         cause: cause.to_owned(),
         actor: actor.to_string(),
+        reason: event.reason.to_string(),
     }
 }

@@ -11,14 +11,14 @@ use lastunit_engine::{
     StockBooked, Taken, Text,
 };
 use lastunit_wire::{
-    EventError, contract, decode_record, encode_events, encode_record, encode_record_events,
-    event_from_proto, event_to_proto,
+    EventError, JournalExtent, contract, decode_record, encode_events, encode_record,
+    encode_record_events, event_from_proto, event_to_proto,
 };
 use prost::Message;
 use random::Random;
 
 /// The number of kinds of event that `random_body` makes.
-const KIND_COUNT: u64 = 26;
+const KIND_COUNT: u64 = 27;
 
 fn units(random: &mut Random) -> i64 {
     i64::try_from(random.below(1_000_000_000_000)).expect("small")
@@ -55,6 +55,8 @@ fn policy(random: &mut Random) -> SalePolicy {
         is_unverified_release_allowed: random.flag(),
         expiry_brake_lag: random.millis(),
         does_return_give_limit_back: random.flag(),
+        forget_after: random.millis(),
+        does_forget_while_open: random.flag(),
     }
 }
 
@@ -198,6 +200,10 @@ fn other_body(kind: u64, random: &mut Random) -> EventBody {
         },
         24 => EventBody::OutageCredited {
             outage: random.millis(),
+        },
+        25 => EventBody::HistoryForgotten {
+            reservation_ids: random.list(3, |random| random.id("reservation")),
+            request_ids: random.list(3, |random| random.id("request")),
         },
         _ => EventBody::NodeOpened {
             epoch: units(random),
@@ -360,6 +366,11 @@ fn a_stream_is_served_from_record_bytes_as_from_events() {
     let bodies: Vec<_> = records.iter().map(|events| encode_record(events)).collect();
     let all: Vec<Event> = records.concat();
 
+    let extent = JournalExtent {
+        first_sequence: 1,
+        durable_sequence: sequence,
+        epoch: 3,
+    };
     for after in 0..=sequence {
         let later: Vec<_> = all
             .iter()
@@ -369,10 +380,10 @@ fn a_stream_is_served_from_record_bytes_as_from_events() {
         let last = later.last().map_or(0, |event| event.sequence);
         let slices = bodies.iter().map(Vec::as_slice);
 
-        let served = encode_record_events(slices, after, sequence, 3).expect("own bodies");
+        let served = encode_record_events(slices, after, extent).expect("own bodies");
 
         let read = contract::ReadEventsResponse::decode(served.0.as_slice()).expect("a response");
-        let expected = encode_events(&later, sequence, 3);
+        let expected = encode_events(&later, extent);
         assert_eq!(expected, read.encode_to_vec());
         assert_eq!(last, served.1);
     }

@@ -232,6 +232,7 @@ fn queries() -> Vec<(Method, Request)> {
         after_sequence: 12,
         follow: true,
         page_size: 4_096,
+        reader_id: "".into(),
     };
     let reservation_id = || "r-1".into();
     vec![

@@ -4,10 +4,16 @@
 mod random;
 mod support;
 
-use lastunit_wire::{Code, Method, decode, decode_record, encode_record_events};
+use lastunit_wire::{Code, JournalExtent, Method, decode, decode_record, encode_record_events};
 use prost::Message;
 use random::Random;
 use support::{contract, declared, valid};
+
+const EXTENT: JournalExtent = JournalExtent {
+    first_sequence: 1,
+    durable_sequence: 1,
+    epoch: 1,
+};
 
 fn assert_harmless(method: Method, bytes: &[u8]) {
     if let Err(fault) = decode(method, bytes, "caller") {
@@ -33,7 +39,7 @@ fn random_bytes_never_panic() {
             assert_harmless(method, &bytes);
         }
         let _ = decode_record(&bytes);
-        let _ = encode_record_events([bytes.as_slice()], 0, 1, 1);
+        let _ = encode_record_events([bytes.as_slice()], 0, EXTENT);
     }
 }
 

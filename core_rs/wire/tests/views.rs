@@ -5,8 +5,8 @@ mod support;
 
 use lastunit_engine::{
     Answer, AttemptState, AttemptView, Audit, AvailabilityView, Counters, Event, EventBody,
-    Finding, Level, Line, Outcome, PoolAudit, PoolView, ReleaseReason, Reply, ReservationPage,
-    ReservationView, SalePolicy, SaleState, SaleView, State, Taken, TakenView,
+    Finding, Level, Line, Oldest, Outcome, PoolAudit, PoolView, ReleaseReason, Reply,
+    ReservationPage, ReservationView, SalePolicy, SaleState, SaleView, State, Taken, TakenView,
 };
 use lastunit_wire::{
     Durability, Method, Place, Query, Request, Transition, contract as messages, decode,
@@ -282,8 +282,17 @@ fn an_audit_fills_every_field_when_something_does_not_hold() {
             sku: "sku-1".into(),
             pool: "pool-1".into(),
             counters: counters(),
+            forgotten_sold_units: 3,
+            leaked_units: 4,
         }],
         reservation_counts: vec![(State::Held, 0), (State::Paying, 4)],
+        oldest: vec![Oldest {
+            state: State::Held,
+            reservation_id: "r-1".into(),
+            created_at: 1_000,
+            due_at: Some(2_000),
+        }],
+        late_held_count: 2,
         as_of_sequence: 42,
     };
     let read =

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from lastunit.stock.v1 import event_pb2 as lastunit_dot_stock_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'lastunit/stock/v1/journal_service.proto\x12\x11lastunit.stock.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1dlastunit/stock/v1/event.proto\"c\n\x11ReadEventsRequest\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80 (\x01\"g\n\x12ReadEventsResponse\x12(\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.lastunit.stock.v1.Event\x12\x18\n\x10\x64urable_sequence\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x32m\n\x0eJournalService\x12[\n\nReadEvents\x12$.lastunit.stock.v1.ReadEventsRequest\x1a%.lastunit.stock.v1.ReadEventsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'lastunit/stock/v1/journal_service.proto\x12\x11lastunit.stock.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1dlastunit/stock/v1/event.proto\"\x96\x01\n\x11ReadEventsRequest\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80 (\x01\x12\x31\n\treader_id\x18\x04 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{0,64}$\"\x7f\n\x12ReadEventsResponse\x12(\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.lastunit.stock.v1.Event\x12\x18\n\x10\x64urable_sequence\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\x16\n\x0e\x66irst_sequence\x18\x04 \x01(\x03\x32m\n\x0eJournalService\x12[\n\nReadEvents\x12$.lastunit.stock.v1.ReadEventsRequest\x1a%.lastunit.stock.v1.ReadEventsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,10 +37,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READEVENTSREQUEST'].fields_by_name['after_sequence']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_READEVENTSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_READEVENTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\200 (\001'
-  _globals['_READEVENTSREQUEST']._serialized_start=122
-  _globals['_READEVENTSREQUEST']._serialized_end=221
-  _globals['_READEVENTSRESPONSE']._serialized_start=223
-  _globals['_READEVENTSRESPONSE']._serialized_end=326
-  _globals['_JOURNALSERVICE']._serialized_start=328
-  _globals['_JOURNALSERVICE']._serialized_end=437
+  _globals['_READEVENTSREQUEST'].fields_by_name['reader_id']._loaded_options = None
+  _globals['_READEVENTSREQUEST'].fields_by_name['reader_id']._serialized_options = b'\272H\033r\0312\027^[A-Za-z0-9._:-]{0,64}$'
+  _globals['_READEVENTSREQUEST']._serialized_start=123
+  _globals['_READEVENTSREQUEST']._serialized_end=273
+  _globals['_READEVENTSRESPONSE']._serialized_start=275
+  _globals['_READEVENTSRESPONSE']._serialized_end=402
+  _globals['_JOURNALSERVICE']._serialized_start=404
+  _globals['_JOURNALSERVICE']._serialized_end=513
 # @@protoc_insertion_point(module_scope)

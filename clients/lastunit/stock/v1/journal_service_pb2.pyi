@@ -28,6 +28,7 @@ class ReadEventsRequest(_message.Message):
     AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
     FOLLOW_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    READER_ID_FIELD_NUMBER: _builtins.int
     after_sequence: _builtins.int
     """States the last sequence the reader has; 0 or more, 0 means from the beginning."""
     follow: _builtins.bool
@@ -38,16 +39,22 @@ class ReadEventsRequest(_message.Message):
     """Bounds the events of one message; 1 to 4,096. Events of one command are never separated, so a
     message may exceed it by the rest of its last command.
     """
+    reader_id: _builtins.str
+    """Names a reader whose place is kept: the journal keeps the events after `after_sequence` until
+    this reader asks from a later one, within the node's bounds on history; empty or 1 to 64 bytes
+    of [A-Za-z0-9._:-], empty keeps nothing.
+    """
     def __init__(
         self,
         *,
         after_sequence: _builtins.int = ...,
         follow: _builtins.bool = ...,
         page_size: _builtins.int = ...,
+        reader_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "follow", b"follow", "page_size", b"page_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "follow", b"follow", "page_size", b"page_size", "reader_id", b"reader_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -62,10 +69,13 @@ class ReadEventsResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     DURABLE_SEQUENCE_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
     durable_sequence: _builtins.int
     """Names the last durable event when the message left."""
     epoch: _builtins.int
     """Counts the openings of the journal; 1 or more."""
+    first_sequence: _builtins.int
+    """Names the oldest event that the journal still has; 1 until events are removed."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
         """Lists events, sequences rising by one; empty only to report a durable sequence."""
@@ -76,10 +86,11 @@ class ReadEventsResponse(_message.Message):
         events: _abc.Iterable[_event_pb2.Event] | None = ...,
         durable_sequence: _builtins.int = ...,
         epoch: _builtins.int = ...,
+        first_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["durable_sequence", b"durable_sequence", "epoch", b"epoch", "events", b"events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["durable_sequence", b"durable_sequence", "epoch", b"epoch", "events", b"events", "first_sequence", b"first_sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -50,7 +50,10 @@ class JournalServiceServicer:
         """Streams events from a sequence on, in their order and without a gap; changes nothing. Resume
         with the last sequence received. Fails with OUT_OF_RANGE (reason SEQUENCE_NOT_REACHED) when
         `after_sequence` lies beyond the journal's end: the reader has seen events this journal does
-        not have. Lane: read.
+        not have. Fails with OUT_OF_RANGE (reason EVENTS_REMOVED, metadata `first_sequence`) when
+        events after it were removed because a snapshot holds what they did: compare your own state
+        with the ledger's (GetReservation, ListReservations), then read from `first_sequence` less one.
+        Lane: read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,10 @@ class JournalServiceStub:
     """Streams events from a sequence on, in their order and without a gap; changes nothing. Resume
     with the last sequence received. Fails with OUT_OF_RANGE (reason SEQUENCE_NOT_REACHED) when
     `after_sequence` lies beyond the journal's end: the reader has seen events this journal does
-    not have. Lane: read.
+    not have. Fails with OUT_OF_RANGE (reason EVENTS_REMOVED, metadata `first_sequence`) when
+    events after it were removed because a snapshot holds what they did: compare your own state
+    with the ledger's (GetReservation, ListReservations), then read from `first_sequence` less one.
+    Lane: read.
     """
 
 @_typing.type_check_only
@@ -49,7 +52,10 @@ class JournalServiceAsyncStub(JournalServiceStub):
     """Streams events from a sequence on, in their order and without a gap; changes nothing. Resume
     with the last sequence received. Fails with OUT_OF_RANGE (reason SEQUENCE_NOT_REACHED) when
     `after_sequence` lies beyond the journal's end: the reader has seen events this journal does
-    not have. Lane: read.
+    not have. Fails with OUT_OF_RANGE (reason EVENTS_REMOVED, metadata `first_sequence`) when
+    events after it were removed because a snapshot holds what they did: compare your own state
+    with the ledger's (GetReservation, ListReservations), then read from `first_sequence` less one.
+    Lane: read.
     """
 
 class JournalServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -64,7 +70,10 @@ class JournalServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams events from a sequence on, in their order and without a gap; changes nothing. Resume
         with the last sequence received. Fails with OUT_OF_RANGE (reason SEQUENCE_NOT_REACHED) when
         `after_sequence` lies beyond the journal's end: the reader has seen events this journal does
-        not have. Lane: read.
+        not have. Fails with OUT_OF_RANGE (reason EVENTS_REMOVED, metadata `first_sequence`) when
+        events after it were removed because a snapshot holds what they did: compare your own state
+        with the ledger's (GetReservation, ListReservations), then read from `first_sequence` less one.
+        Lane: read.
         """
 
 def add_JournalServiceServicer_to_server(servicer: JournalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -39,7 +39,9 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     OUTCOME_UNKNOWN_POOL: _Outcome.ValueType  # 5
     """The sku has no such pool in this sale."""
     OUTCOME_UNKNOWN_RESERVATION: _Outcome.ValueType  # 6
-    """No such reservation."""
+    """No such reservation, or one forgotten long after its sale (SalePolicy.forget_after). A provider's
+    news of a payment for it takes no effect: the money must be given back by hand.
+    """
     OUTCOME_UNKNOWN_ATTEMPT: _Outcome.ValueType  # 7
     """The reservation has no such attempt."""
     OUTCOME_TOO_LATE: _Outcome.ValueType  # 8
@@ -81,7 +83,9 @@ OUTCOME_UNKNOWN_SKU: Outcome.ValueType  # 4
 OUTCOME_UNKNOWN_POOL: Outcome.ValueType  # 5
 """The sku has no such pool in this sale."""
 OUTCOME_UNKNOWN_RESERVATION: Outcome.ValueType  # 6
-"""No such reservation."""
+"""No such reservation, or one forgotten long after its sale (SalePolicy.forget_after). A provider's
+news of a payment for it takes no effect: the money must be given back by hand.
+"""
 OUTCOME_UNKNOWN_ATTEMPT: Outcome.ValueType  # 7
 """The reservation has no such attempt."""
 OUTCOME_TOO_LATE: Outcome.ValueType  # 8

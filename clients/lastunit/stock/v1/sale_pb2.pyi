@@ -80,6 +80,8 @@ class SalePolicy(_message.Message):
     IS_UNVERIFIED_RELEASE_ALLOWED_FIELD_NUMBER: _builtins.int
     EXPIRY_BRAKE_LAG_FIELD_NUMBER: _builtins.int
     DOES_RETURN_GIVE_LIMIT_BACK_FIELD_NUMBER: _builtins.int
+    FORGET_AFTER_FIELD_NUMBER: _builtins.int
+    DOES_FORGET_WHILE_OPEN_FIELD_NUMBER: _builtins.int
     units_per_person_per_sku_max: _builtins.int
     """Bounds the units of one sku one person may hold and have bought in this sale;
     0 to 1,000,000, 0 means no limit, default 0.
@@ -103,6 +105,13 @@ class SalePolicy(_message.Message):
     does_return_give_limit_back: _builtins.bool
     """Is true when a Return may give the person's limit back, and does unless it says otherwise;
     default false.
+    """
+    does_forget_while_open: _builtins.bool
+    """Is true for a sale that never ends: reservations are forgotten `forget_after` after their own
+    last event while the sale goes on, and with them their part in the person's limits. Each
+    Reserve then needs a `not_after_time`, at most `forget_after` and 30 days ahead, and a retry
+    carries the same one, so that no late duplicate is taken for a new reservation. It can't be
+    switched off again; default false.
     """
     @_builtins.property
     def reservation_ttl(self) -> _duration_pb2.Duration:
@@ -132,6 +141,16 @@ class SalePolicy(_message.Message):
         expired by the clock; 0 to 30 days, 0 switches the guard off, default 60 s.
         """
 
+    @_builtins.property
+    def forget_after(self) -> _duration_pb2.Duration:
+        """Says how long a reservation that has ended (CONFIRMED, RELEASED, REFUNDED or RETURNED, no
+        payment open and no money owed) stays known after its last event and after its sale ended
+        (CLOSED, CANCELLED or ARCHIVED), whichever is later; 1 ms to 400 days, default 7 days. Then it
+        is forgotten, with its attempts and requests (event HistoryForgotten): its units stay sold, and
+        its id is UNKNOWN_RESERVATION to every call but Reserve, which is SALE_CLOSED. Keep it longer
+        than goods may be returned and than a provider may send news.
+        """
+
     def __init__(
         self,
         *,
@@ -147,10 +166,12 @@ class SalePolicy(_message.Message):
         is_unverified_release_allowed: _builtins.bool = ...,
         expiry_brake_lag: _duration_pb2.Duration | None = ...,
         does_return_give_limit_back: _builtins.bool = ...,
+        forget_after: _duration_pb2.Duration | None = ...,
+        does_forget_while_open: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_attempts_per_reservation_max", b"_attempts_per_reservation_max", "_low_level_percent", b"_low_level_percent", "_unpaid_reservations_per_person_max", b"_unpaid_reservations_per_person_max", "attempts_per_reservation_max", b"attempts_per_reservation_max", "expiry_brake_lag", b"expiry_brake_lag", "low_level_percent", b"low_level_percent", "max_life", b"max_life", "reservation_ttl", b"reservation_ttl", "retry_grace", b"retry_grace", "settle_by", b"settle_by", "unpaid_reservations_per_person_max", b"unpaid_reservations_per_person_max"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_attempts_per_reservation_max", b"_attempts_per_reservation_max", "_low_level_percent", b"_low_level_percent", "_unpaid_reservations_per_person_max", b"_unpaid_reservations_per_person_max", "attempts_per_reservation_max", b"attempts_per_reservation_max", "expiry_brake_lag", b"expiry_brake_lag", "forget_after", b"forget_after", "low_level_percent", b"low_level_percent", "max_life", b"max_life", "reservation_ttl", b"reservation_ttl", "retry_grace", b"retry_grace", "settle_by", b"settle_by", "unpaid_reservations_per_person_max", b"unpaid_reservations_per_person_max"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_attempts_per_reservation_max", b"_attempts_per_reservation_max", "_low_level_percent", b"_low_level_percent", "_unpaid_reservations_per_person_max", b"_unpaid_reservations_per_person_max", "attempts_per_reservation_max", b"attempts_per_reservation_max", "does_return_give_limit_back", b"does_return_give_limit_back", "expiry_brake_lag", b"expiry_brake_lag", "is_unverified_release_allowed", b"is_unverified_release_allowed", "low_level_percent", b"low_level_percent", "max_life", b"max_life", "reservation_ttl", b"reservation_ttl", "retry_grace", b"retry_grace", "settle_by", b"settle_by", "units_per_person_max", b"units_per_person_max", "units_per_person_per_sku_max", b"units_per_person_per_sku_max", "unpaid_reservations_per_person_max", b"unpaid_reservations_per_person_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_attempts_per_reservation_max", b"_attempts_per_reservation_max", "_low_level_percent", b"_low_level_percent", "_unpaid_reservations_per_person_max", b"_unpaid_reservations_per_person_max", "attempts_per_reservation_max", b"attempts_per_reservation_max", "does_forget_while_open", b"does_forget_while_open", "does_return_give_limit_back", b"does_return_give_limit_back", "expiry_brake_lag", b"expiry_brake_lag", "forget_after", b"forget_after", "is_unverified_release_allowed", b"is_unverified_release_allowed", "low_level_percent", b"low_level_percent", "max_life", b"max_life", "reservation_ttl", b"reservation_ttl", "retry_grace", b"retry_grace", "settle_by", b"settle_by", "units_per_person_max", b"units_per_person_max", "units_per_person_per_sku_max", b"units_per_person_per_sku_max", "unpaid_reservations_per_person_max", b"unpaid_reservations_per_person_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__attempts_per_reservation_max: _TypeAlias = _typing.Literal["attempts_per_reservation_max"]  # noqa: Y015
     _WhichOneofArgType__attempts_per_reservation_max: _TypeAlias = _typing.Literal["_attempts_per_reservation_max", b"_attempts_per_reservation_max"]  # noqa: Y015

@@ -64,12 +64,20 @@ class AuditPool(_message.Message):
     SKU_FIELD_NUMBER: _builtins.int
     POOL_FIELD_NUMBER: _builtins.int
     COUNTERS_FIELD_NUMBER: _builtins.int
+    FORGOTTEN_SOLD_UNITS_FIELD_NUMBER: _builtins.int
+    LEAKED_UNITS_FIELD_NUMBER: _builtins.int
     sale_id: _builtins.str
     """Names the sale."""
     sku: _builtins.str
     """Names the sku."""
     pool: _builtins.str
     """Names the pool."""
+    forgotten_sold_units: _builtins.int
+    """Counts the sold units whose reservations are forgotten; 0 or more, part of `counters.sold`."""
+    leaked_units: _builtins.int
+    """Counts the units that the counters have and no reservation explains, or the other way round;
+    0 unless the finding `agreement` names the pool.
+    """
     @_builtins.property
     def counters(self) -> _availability_pb2.Counters:
         """States where its units stand."""
@@ -81,14 +89,56 @@ class AuditPool(_message.Message):
         sku: _builtins.str = ...,
         pool: _builtins.str = ...,
         counters: _availability_pb2.Counters | None = ...,
+        forgotten_sold_units: _builtins.int = ...,
+        leaked_units: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "pool", b"pool", "sale_id", b"sale_id", "sku", b"sku"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "forgotten_sold_units", b"forgotten_sold_units", "leaked_units", b"leaked_units", "pool", b"pool", "sale_id", b"sale_id", "sku", b"sku"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuditPool: _TypeAlias = AuditPool  # noqa: Y015
+
+@_typing.final
+class AuditOldest(_message.Message):
+    """Names the reservation that has been in one state the longest beyond its time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    RESERVATION_ID_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    DUE_TIME_FIELD_NUMBER: _builtins.int
+    state: _reservation_pb2.State.ValueType
+    """States which: HELD, PAYING, OVERDUE or REFUND_DUE."""
+    reservation_id: _builtins.str
+    """Names the reservation."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """Says when it was made (ledger time)."""
+
+    @_builtins.property
+    def due_time(self) -> _timestamp_pb2.Timestamp:
+        """Says when it should have moved on: its expiry in HELD, `settle_by` in PAYING and OVERDUE;
+        unset in REFUND_DUE. The earliest is the oldest, in REFUND_DUE the earliest `create_time`.
+        """
+
+    def __init__(
+        self,
+        *,
+        state: _reservation_pb2.State.ValueType = ...,
+        reservation_id: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        due_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "due_time", b"due_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "due_time", b"due_time", "reservation_id", b"reservation_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditOldest: _TypeAlias = AuditOldest  # noqa: Y015
 
 @_typing.final
 class AuditCount(_message.Message):
@@ -129,6 +179,7 @@ class Transition(_message.Message):
     STATE_TO_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Names the event that made it."""
     event: _builtins.str
@@ -141,6 +192,8 @@ class Transition(_message.Message):
     """Names what caused it: the request id, or the timer."""
     actor: _builtins.str
     """Names who caused it: the actor, or the caller of the request."""
+    reason: _builtins.str
+    """Says why, for operators' commands; otherwise empty."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """Says when it happened (ledger time)."""
@@ -155,10 +208,11 @@ class Transition(_message.Message):
         state_to: _reservation_pb2.State.ValueType = ...,
         cause: _builtins.str = ...,
         actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cause", b"cause", "event", b"event", "sequence", b"sequence", "state_from", b"state_from", "state_to", b"state_to", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cause", b"cause", "event", b"event", "reason", b"reason", "sequence", b"sequence", "state_from", b"state_from", "state_to", b"state_to", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1101,8 +1155,14 @@ class AuditResponse(_message.Message):
     FINDINGS_FIELD_NUMBER: _builtins.int
     POOLS_FIELD_NUMBER: _builtins.int
     RESERVATION_COUNTS_FIELD_NUMBER: _builtins.int
+    OLDEST_FIELD_NUMBER: _builtins.int
+    LATE_HELD_COUNT_FIELD_NUMBER: _builtins.int
     holds: _builtins.bool
     """Is true when every invariant holds."""
+    late_held_count: _builtins.int
+    """Counts the reservations in HELD whose time has ended at the ledger time of the state audited;
+    more than 0 for long says that the brake on expiry is on or timers lag.
+    """
     @_builtins.property
     def place(self) -> _place_pb2.Place:
         """States where the reply stands in the ledger's history."""
@@ -1123,6 +1183,12 @@ class AuditResponse(_message.Message):
     def reservation_counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditCount]:
         """Counts the reservations in each state; states without one are left out."""
 
+    @_builtins.property
+    def oldest(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditOldest]:
+        """Names the oldest reservation in each of HELD, PAYING, OVERDUE and REFUND_DUE; states without
+        one are left out.
+        """
+
     def __init__(
         self,
         *,
@@ -1132,10 +1198,12 @@ class AuditResponse(_message.Message):
         findings: _abc.Iterable[Global___AuditFinding] | None = ...,
         pools: _abc.Iterable[Global___AuditPool] | None = ...,
         reservation_counts: _abc.Iterable[Global___AuditCount] | None = ...,
+        oldest: _abc.Iterable[Global___AuditOldest] | None = ...,
+        late_held_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings", "holds", b"holds", "place", b"place", "pools", b"pools", "reservation_counts", b"reservation_counts", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings", "holds", b"holds", "late_held_count", b"late_held_count", "oldest", b"oldest", "place", b"place", "pools", b"pools", "reservation_counts", b"reservation_counts", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1172,6 +1240,14 @@ class ExplainReservationResponse(_message.Message):
     PLACE_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     TRANSITIONS_FIELD_NUMBER: _builtins.int
+    FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    IS_COMPLETE_FIELD_NUMBER: _builtins.int
+    first_sequence: _builtins.int
+    """Names the oldest event that the journal still has."""
+    is_complete: _builtins.bool
+    """Is true when `transitions` begins with the event that made it; false when earlier ones were
+    removed from the journal because a snapshot holds what they did.
+    """
     @_builtins.property
     def place(self) -> _place_pb2.Place:
         """States where the reply stands in the ledger's history."""
@@ -1190,10 +1266,12 @@ class ExplainReservationResponse(_message.Message):
         place: _place_pb2.Place | None = ...,
         result: _outcome_pb2.Result | None = ...,
         transitions: _abc.Iterable[Global___Transition] | None = ...,
+        first_sequence: _builtins.int = ...,
+        is_complete: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "result", b"result", "transitions", b"transitions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_sequence", b"first_sequence", "is_complete", b"is_complete", "place", b"place", "result", b"result", "transitions", b"transitions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -39,7 +39,8 @@ class ReserveRequest(_message.Message):
     NOT_AFTER_TIME_FIELD_NUMBER: _builtins.int
     reservation_id: _builtins.str
     """Names the new reservation and makes the call idempotent; chosen by the caller; 1 to 64 bytes
-    of [A-Za-z0-9._:-]. Content compared: every field but `not_after_time`.
+    of [A-Za-z0-9._:-]. Content compared: every field; `not_after_time` only in a sale whose policy
+    has `does_forget_while_open`.
     """
     sale_id: _builtins.str
     """Names the sale to draw on; 1 to 64 bytes of [A-Za-z0-9._:-]."""
@@ -58,7 +59,9 @@ class ReserveRequest(_message.Message):
     @_builtins.property
     def not_after_time(self) -> _timestamp_pb2.Timestamp:
         """Makes a late duplicate harmless: past this ledger time a new reservation is refused as
-        TOO_LATE; from 1970 to 9999, unset means never.
+        TOO_LATE; from 1970 to 9999, unset means never. A sale whose policy has
+        `does_forget_while_open` requires it, at most `forget_after` and 30 days ahead, else
+        NOT_ALLOWED.
         """
 
     def __init__(

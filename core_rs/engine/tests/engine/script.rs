@@ -113,6 +113,7 @@ fn command(world: &mut World, verb: &str, words: &Words<'_>) -> Command {
             | Action::BecomeOverdue { .. }
             | Action::OpenSale { .. }
             | Action::CloseSale { .. }
+            | Action::Forget { .. }
             | Action::CreditOutage { .. }
             | Action::NoteNodeOpened { .. }
             | Action::Release {
@@ -225,6 +226,7 @@ fn action_after_payment(verb: &str, words: &Words<'_>) -> Action {
         },
         "open" => Action::OpenSale { sale_id: id() },
         "close" => Action::CloseSale { sale_id: id() },
+        "forget" => Action::Forget { sale_id: id() },
         "outage" => Action::CreditOutage {
             outage: words.parse(),
         },
@@ -316,6 +318,8 @@ fn policy(words: &Words<'_>) -> SalePolicy {
         is_unverified_release_allowed: words.number("unverified").unwrap_or(false),
         expiry_brake_lag: words.millis("lag").unwrap_or(default.expiry_brake_lag),
         does_return_give_limit_back: words.number("gives").unwrap_or(false),
+        forget_after: words.millis("forget").unwrap_or(default.forget_after),
+        does_forget_while_open: words.number("rolling").unwrap_or(false),
     }
 }
 
@@ -367,6 +371,7 @@ fn due_name(action: &Action) -> String {
     match action {
         Action::OpenSale { sale_id } => format!("open:{sale_id}"),
         Action::CloseSale { sale_id } => format!("close:{sale_id}"),
+        Action::Forget { sale_id } => format!("forget:{sale_id}"),
         Action::Expire { reservation_id } => format!("expire:{reservation_id}"),
         Action::BecomeOverdue { reservation_id } => format!("overdue:{reservation_id}"),
         Action::Release {

@@ -33,6 +33,7 @@ tables![
     release,
     expire,
     extend,
+    forget,
     returns,
     refund,
     sale,
