@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUST_TARGETS := --workspace --exclude lastunit-python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-rust test-python test-slow lint format proto proto-check bench lock clean
+.PHONY: help setup run test test-rust test-python test-slow lint format proto proto-check bench history lock clean
 
 help: ## List the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -51,6 +51,9 @@ proto-check: setup ## Fail on drifted stubs, and on changes that break callers
 
 bench: setup ## Measure the server's front beside an empty gRPC call, with ghz
 	$(BIN)/python -m bench.front $(ARGS)
+
+history: setup ## Check 10,000,000 recorded replies by their place, and 1,000 windows with porcupine
+	@$(BIN)/python -m tests.history.record $(ARGS)
 
 lock: setup ## Resolve requirements/dev.in anew into requirements/dev.txt
 	$(BIN)/python tools/lock.py
