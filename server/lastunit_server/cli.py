@@ -49,6 +49,7 @@ SetOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+
 @app.command()
 def serve(
     *,
@@ -111,7 +112,7 @@ def serve(
 def _serve(config: Path | None, flags: dict[str, Any], pairs: list[str]) -> NoReturn:
     from lastunit_server import logs
     from lastunit_server.loading import load_policy, load_settings
-    from lastunit_server.reloading import load_security
+    from lastunit_server.reloading import load_security, stamp
     from lastunit_server.serve import run
 
     texts = _as_flags(flags, pairs)
@@ -120,11 +121,20 @@ def _serve(config: Path | None, flags: dict[str, Any], pairs: list[str]) -> NoRe
         return load_settings(config, flags=texts)
 
     try:
+        # Before it is read: what is written from now on is a change.
+        config_stamp = stamp(config) if config else None
         checked = read_settings()
         policy = load_policy(checked.admission_file)
         security = load_security(checked)
         logs.configure(checked.log_level)
-        code = run(checked, policy, security, read_settings=read_settings, config_file=config)
+        code = run(
+            checked,
+            policy,
+            security,
+            read_settings=read_settings,
+            config_file=config,
+            config_stamp=config_stamp,
+        )
     except SettingsError as error:
         _fail(error, ExitCode.USAGE)
     except StartError as error:

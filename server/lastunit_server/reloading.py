@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lastunit_server.security_settings import TlsSettings
     from lastunit_server.settings import Settings
 
-__all__ = ["LoadedSecurity", "Security", "load_security"]
+__all__ = ["LoadedSecurity", "Security", "load_security", "stamp"]
 
 # How soon a changed file is noticed. A look is a few stat calls.
 _LOOK_SECONDS = 1.0
@@ -40,11 +40,19 @@ Stamp = tuple[int, int, int] | None
 
 @dataclass(frozen=True, slots=True)
 class LoadedSecurity:
-    """Everything that the door needs from files, read and checked."""
+    """Everything that the door needs from files, read and checked.
+
+    Attributes:
+        material: Certificates; None without TLS.
+        credentials: What callers are known by.
+        table: The permissions in the node's form; None lets every caller do everything.
+        stamps: How each file looked before it was read, so that no change is missed.
+    """
 
     material: Material | None
     credentials: Credentials
     table: str | None
+    stamps: "dict[Path, Stamp]"
 
 
 def load_security(settings: "Settings") -> LoadedSecurity:
@@ -59,13 +67,14 @@ def load_security(settings: "Settings") -> LoadedSecurity:
     Raises:
         SettingsError: A file can't be used; says which and why.
     """
+    stamps = {file: stamp(file) for file in _files(settings)}
     credentials = Credentials(
         tokens=load_tokens(settings.authentication.tokens_file),
         certificates=dict(settings.authentication.certificates),
         has_certificates=settings.tls.client_authorities_file is not None,
     )
     material = _load_material(settings.tls)
-    return LoadedSecurity(material, credentials, permission_table(settings.permissions))
+    return LoadedSecurity(material, credentials, permission_table(settings.permissions), stamps)
 
 
 def _load_material(tls: "TlsSettings") -> Material | None:
@@ -90,6 +99,7 @@ class Security:
         loaded: What was read then.
         read_settings: Reads the settings again, from the same sources.
         config_file: The settings file, watched like the files that it names; None if there is none.
+        config_stamp: How it looked before it was read.
     """
 
     def __init__(
@@ -100,12 +110,15 @@ class Security:
         *,
         read_settings: "Callable[[], Settings]",
         config_file: Path | None,
+        config_stamp: Stamp,
     ) -> None:
         self._settings = settings
         self._read_settings = read_settings
         self._config_file = config_file
         self._asked = asyncio.Event()
-        self._stamps: dict[Path, Stamp] = {}
+        self._stamps = dict(loaded.stamps)
+        if config_file is not None:
+            self._stamps[config_file] = config_stamp
         self._next_warning = 0.0
         self.rotation = Rotation(loaded.material) if loaded.material else None
         self.doorkeeper = Doorkeeper(node, loaded.credentials)
@@ -118,7 +131,6 @@ class Security:
 
     async def watch(self) -> None:
         """Reads again when asked to or when a file changed; runs until it is cancelled."""
-        self._stamps = self._look()
         while True:
             self._warn_of_expiry()
             is_asked = await self._wait()
@@ -137,18 +149,8 @@ class Security:
         return True
 
     def _look(self) -> dict[Path, Stamp]:
-        return {file: _stamp(file) for file in self._files()}
-
-    def _files(self) -> Iterator[Path]:
-        tls = self._settings.tls
-        named = (
-            self._config_file,
-            self._settings.authentication.tokens_file,
-            tls.certificate_file,
-            tls.private_key_file,
-            tls.client_authorities_file,
-        )
-        yield from (file for file in named if file is not None)
+        files = [*_files(self._settings), *([self._config_file] if self._config_file else [])]
+        return {file: stamp(file) for file in files}
 
     def reload(self) -> bool:
         """Reads and checks everything, then puts it in force as a whole.
@@ -214,7 +216,20 @@ class Security:
             )
 
 
-def _stamp(file: Path) -> Stamp:
+def _files(settings: "Settings") -> Iterator[Path]:
+    """Yields the files that the settings point to."""
+    tls = settings.tls
+    named = (
+        settings.authentication.tokens_file,
+        tls.certificate_file,
+        tls.private_key_file,
+        tls.client_authorities_file,
+    )
+    yield from (file for file in named if file is not None)
+
+
+def stamp(file: Path) -> Stamp:
+    """Returns what tells one content of a file from the next; None if it is not there."""
     try:
         found = file.stat()
     except OSError:

@@ -24,7 +24,7 @@ from lastunit_server.errors import StartError
 from lastunit_server.exit_codes import ExitCode
 from lastunit_server.metrics import MetricsEndpoint, ServerCollector
 from lastunit_server.native_settings import native_settings_json
-from lastunit_server.reloading import LoadedSecurity, Security
+from lastunit_server.reloading import LoadedSecurity, Security, Stamp
 from lastunit_server.settlement_front import SettlementFront
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def run(
     *,
     read_settings: "Callable[[], Settings]",
     config_file: "Path | None",
+    config_stamp: "Stamp",
 ) -> ExitCode:
     """Serves until a signal comes.
 
@@ -63,6 +64,7 @@ def run(
         security: Certificates, tokens and permissions, as the settings name them.
         read_settings: Reads the settings again, from the same sources.
         config_file: The settings file, watched for changes; None if there is none.
+        config_stamp: How it looked before it was read.
 
     Returns:
         How the process should exit.
@@ -76,7 +78,12 @@ def run(
 
         def secure(node: "Node") -> Security:
             return Security(
-                node, settings, security, read_settings=read_settings, config_file=config_file
+                node,
+                settings,
+                security,
+                read_settings=read_settings,
+                config_file=config_file,
+                config_stamp=config_stamp,
             )
 
         return runner.run(server.serve(secure))
