@@ -17,6 +17,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from lastunit.admission.v1.admission_service_pb2_grpc import AdmissionServiceStub
+from lastunit.stock.v1 import journal_service_pb2 as journal
 from lastunit.stock.v1 import reservation_pb2, sale_pb2
 from lastunit.stock.v1 import stock_admin_service_pb2 as admin
 from lastunit.stock.v1 import stock_service_pb2 as stock
@@ -101,12 +102,71 @@ def start_server(directory: Path, *flags: str, environment: dict[str, str] | Non
     return Server(process, json.loads(line), log)
 
 
+@dataclass(frozen=True)
+class Access:
+    """What it takes to be let in by a ledger that is not ours.
+
+    Attributes:
+        authorities: PEM of whom to trust; None speaks plain text.
+        certificate: PEM of our own certificate, for mutual TLS.
+        private_key: PEM of its key.
+        token: A bearer token; empty for none.
+        server_name: What the server's certificate is made out to, if not to the address's host.
+    """
+
+    authorities: bytes | None = None
+    certificate: bytes | None = None
+    private_key: bytes | None = None
+    token: str = ""
+    server_name: str = ""
+
+    def channel(self, address: str) -> grpc.Channel:
+        """Opens a channel."""
+        if self.authorities is None:
+            opened = grpc.insecure_channel(address)
+        else:
+            credentials = grpc.ssl_channel_credentials(
+                self.authorities, self.private_key, self.certificate
+            )
+            name = (("grpc.ssl_target_name_override", self.server_name),)
+            options = name if self.server_name else ()
+            opened = grpc.secure_channel(address, credentials, options=options)
+        return grpc.intercept_channel(opened, Bearer(self.token)) if self.token else opened
+
+
+class Bearer(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+):
+    """Adds a token, and whatever else a test wants to say, to each call."""
+
+    def __init__(self, token: str, *more: tuple[str, str]) -> None:
+        self._pairs = [("authorization", f"Bearer {token}"), *more] if token else list(more)
+
+    def _with(self, details: Any) -> Any:
+        return details._replace(metadata=[*(details.metadata or ()), *self._pairs])
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        """Adds to a unary call."""
+        return continuation(self._with(details), request)
+
+    def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
+        """Adds to a stream of replies."""
+        return continuation(self._with(details), request)
+
+    def intercept_stream_stream(self, continuation: Any, details: Any, requests: Any) -> Any:
+        """Adds to a stream both ways."""
+        return continuation(self._with(details), requests)
+
+
 @dataclass
 class Ledger:
     """One ledger under test, reached over gRPC only."""
 
     data_address: str
     settlement_address: str
+    access: Access = Access()
     channels: list[grpc.Channel] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -120,7 +180,7 @@ class Ledger:
         self.admission = AdmissionServiceStub(self.settlement)
 
     def _channel(self, address: str) -> grpc.Channel:
-        channel = grpc.insecure_channel(address)
+        channel = self.access.channel(address)
         self.channels.append(channel)
         return channel
 
@@ -141,6 +201,16 @@ class Ledger:
         """Returns the last event whose effect is visible now."""
         request = stock.GetReservationRequest(reservation_id="nobody-has-this-id")
         return int(self.stock.GetReservation(request).place.as_of_sequence)
+
+    def caused_since(self, sequence: int) -> list[Any]:
+        """Returns the events after a position that some caller caused.
+
+        What the ledger's own timers do is left out: a ledger that has been used before still has
+        reservations that lapse.
+        """
+        request = journal.ReadEventsRequest(after_sequence=sequence, page_size=1000)
+        pages = self.journal.ReadEvents(request, timeout=SECONDS_MAX)
+        return [event for page in pages for event in page.events if event.caller]
 
     def put_sale(self, *, units: int = 0, pools: Sequence[str] = (POOL,), **policy: Any) -> str:
         """Makes an open sale of one sku; the units go to the first pool. Returns its id."""
