@@ -1,6 +1,6 @@
 //! The open journal: one value, three kinds of thread.
 //!
-//! Owns the locks and the order they are taken in: keeper, writer, planner, index; never the other
+//! Owns the locks and the order they are taken in: history or keeper, writer, planner, index; never the other
 //! way round, and no disk work is done under planner or index. The work itself is in `planner`,
 //! `writer`, `segment` and `snapshot_writer`.
 
@@ -38,8 +38,11 @@ pub struct Journal {
     planner: Mutex<Planner>,
     /// The end as written. Held for a whole flush: that is what keeps one in flight.
     writer: Mutex<Writer>,
-    /// Held while a segment is prepared or removed, so that two keepers do not do the same.
-    keeper: Mutex<History>,
+    /// Held while a segment is prepared, so that two keepers do not prepare the same one.
+    keeper: Mutex<()>,
+    /// Held while old segments are looked for and removed, which reads whole snapshots: not the
+    /// keeper's lock, so that room ahead is prepared meanwhile.
+    history: Mutex<History>,
     is_snapshot_open: Arc<AtomicBool>,
     epoch: i64,
     options: JournalOptions,
@@ -78,7 +81,8 @@ impl Journal {
         let journal = Self {
             writer: Mutex::new(Writer::new(Arc::clone(&shared), &tail)),
             planner: Mutex::new(planner),
-            keeper: Mutex::default(),
+            keeper: Mutex::new(()),
+            history: Mutex::default(),
             is_snapshot_open: Arc::new(AtomicBool::new(false)),
             epoch,
             shared,
@@ -269,7 +273,7 @@ impl Journal {
     /// `Storage` or `Damaged` if a snapshot or a segment cannot be read; then nothing is removed.
     pub fn removable_segment(&self) -> Result<Option<OldSegment>, JournalError> {
         self.shared.check_poison()?;
-        held(&self.keeper).removable(&self.shared)
+        held(&self.history).removable(&self.shared)
     }
 
     /// Removes the segment that `removable_segment` has named; durable when this returns. Readers
@@ -278,10 +282,10 @@ impl Journal {
     /// # Errors
     /// `Storage` for the failure that poisons the journal, `Poisoned` ever after.
     pub fn remove_segment(&self, segment: OldSegment) -> Result<(), JournalError> {
-        let mut keeper = held(&self.keeper);
+        let mut history = held(&self.history);
         self.shared.check_poison()?;
         // Asked again under the lock: only what may go now goes.
-        if keeper.removable(&self.shared)? != Some(segment) {
+        if history.removable(&self.shared)? != Some(segment) {
             return Ok(());
         }
         history::remove(&self.shared, segment.number)

@@ -5,7 +5,7 @@
 
 use lastunit_engine::Sequence;
 use lastunit_journal::{JournalError, Reader};
-use lastunit_wire::EventError;
+use lastunit_wire::{EventError, JournalExtent};
 
 /// Most events that one read can be asked for.
 pub const READ_LIMIT_MAX: i64 = 4_096;
@@ -31,12 +31,39 @@ pub enum ReadError {
         /// The last durable event.
         durable: Sequence,
     },
+    /// The events were removed, because a snapshot holds what they did.
+    #[error(
+        "events up to sequence {} were removed, the journal starts at {first_sequence}: compare \
+         your own state with the ledger's, then read after {}",
+        first_sequence - 1, first_sequence - 1
+    )]
+    Removed {
+        /// What was asked for.
+        after: Sequence,
+        /// The first event that is there.
+        first_sequence: Sequence,
+    },
     /// The journal cannot be read.
     #[error("{0}")]
-    Journal(#[from] JournalError),
+    Journal(JournalError),
     /// A record does not hold events.
     #[error("{0}")]
     Events(#[from] EventError),
+}
+
+impl From<JournalError> for ReadError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Removed {
+                after_sequence,
+                first_sequence,
+            } => Self::Removed {
+                after: after_sequence,
+                first_sequence,
+            },
+            error => Self::Journal(error),
+        }
+    }
 }
 
 impl ReadError {
@@ -46,6 +73,7 @@ impl ReadError {
         match self {
             Self::Limit { .. } => "LIMIT_INVALID",
             Self::NotReached { .. } => "SEQUENCE_NOT_REACHED",
+            Self::Removed { .. } => "EVENTS_REMOVED",
             Self::Journal(error) => error.reason(),
             Self::Events(_) => "JOURNAL_CORRUPT",
         }
@@ -68,6 +96,7 @@ pub(crate) fn read(
         return Err(ReadError::NotReached { after, durable });
     }
     let records = reader.read_after(after, limit_count)?;
+    let first_sequence = reader.first_sequence()?;
     let mut count = 0;
     let mut last = after;
     let mut bodies = Vec::with_capacity(records.len());
@@ -79,7 +108,11 @@ pub(crate) fn read(
         last = record.last_sequence();
         bodies.push(record.body.as_slice());
     }
-    let durable = durable.max(last);
-    let (body, _) = lastunit_wire::encode_record_events(bodies, after, durable, epoch)?;
+    let extent = JournalExtent {
+        first_sequence,
+        durable_sequence: durable.max(last),
+        epoch,
+    };
+    let (body, _) = lastunit_wire::encode_record_events(bodies, after, extent)?;
     Ok((body, last))
 }

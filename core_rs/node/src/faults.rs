@@ -14,6 +14,9 @@ use crate::permissions::{Lack, Subject};
 /// How soon a call that found a lack of room or a full batch may work: a few flushes later.
 const JOURNAL_RETRY: Millis = 100;
 
+/// How soon memory may be free again: reservations are forgotten in steps, long after they ended.
+const MEMORY_RETRY: Millis = 10_000;
+
 /// How long a restart may take at most before a client should ask again.
 const RESTART_RETRY: Millis = 500;
 
@@ -63,6 +66,42 @@ pub(crate) fn unknown_method(method: &str) -> Fault {
 pub(crate) fn wrong_call(method: &str) -> Fault {
     let message = format!("{method} is a stream; it is not served as a single call");
     Fault::new(Code::Unimplemented, "STREAM_METHOD", message).fact("method", method)
+}
+
+pub(crate) fn not_offline(method: &str) -> Fault {
+    let message = format!("{method} is no question about a state; ask a node that serves");
+    Fault::new(Code::Unimplemented, "NOT_OFFLINE", message).fact("method", method)
+}
+
+pub(crate) fn journal_corrupt(error: &dyn std::error::Error) -> Fault {
+    let message = format!("the journal cannot be read ({error}); verify it and restore a copy");
+    Fault::new(Code::DataLoss, "JOURNAL_CORRUPT", message)
+}
+
+pub(crate) fn reader_invalid() -> Fault {
+    let message = "the reader's name must be 1 to 64 bytes of [A-Za-z0-9._:-]; correct it";
+    Fault::new(Code::InvalidArgument, "READER_INVALID", message)
+}
+
+/// No more named readers; each holds events back, so their number is bounded.
+pub(crate) fn readers_full(limit: usize) -> Fault {
+    let message = format!(
+        "{limit} named readers are known already; read without a name, or wait until one that is \
+         gone is forgotten"
+    );
+    Fault::new(Code::ResourceExhausted, "READER_LIMIT", message).fact("limit", limit)
+}
+
+/// The ledger holds as much memory as it may; what is there can still be settled.
+pub(crate) fn memory_limit(held_bytes: u64, limit: u64) -> Fault {
+    let message = format!(
+        "the ledger holds {held_bytes} bytes of memory, its limit is {limit}, nothing new is \
+         reserved; raise memory.ledger_bytes_max or archive sales that have ended"
+    );
+    Fault::new(Code::ResourceExhausted, "MEMORY_LIMIT", message)
+        .fact("held_bytes", held_bytes)
+        .fact("limit", limit)
+        .with_retry_after(MEMORY_RETRY)
 }
 
 pub(crate) fn clock_not_manual() -> Fault {

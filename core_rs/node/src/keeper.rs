@@ -1,20 +1,20 @@
-//! The thread that keeps the journal in shape: room ahead, snapshots, a seal when it is quiet.
+//! The thread that keeps the journal in shape: room ahead, a seal when it is quiet, and the moment
+//! for a snapshot.
 //!
-//! Owns: when these happen. Must not: hold the node's lock while it writes. Where next: `open.rs`,
-//! which reads what is kept here.
+//! Owns: when these happen. Must not: hold the node's lock while it writes, or write a snapshot
+//! itself: room ahead must not wait for it. Where next: `snapshots.rs`.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use lastunit_engine::{Ledger, Millis, Sequence};
+use lastunit_engine::Sequence;
 use lastunit_journal::JournalError;
 
-use crate::epochs::Epochs;
-use crate::failpoints::{self, Failpoint};
 use crate::lane_lock::Urgency;
 use crate::shared::Shared;
+use crate::snapshots;
 
 /// How long nothing must have happened before the journal is sealed.
 const QUIET: Duration = Duration::from_millis(200);
@@ -22,12 +22,10 @@ const QUIET: Duration = Duration::from_millis(200);
 /// How long to wait after failed work: a full disk does not get emptier by trying.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Mark and version of what the node keeps in a snapshot before the engine's own bytes: the mark,
-/// ledger time, the length of the list of epochs, and that list.
-const SNAPSHOT_MARK: [u8; 8] = *b"LUNODE01";
-
-/// Bytes before the list of epochs.
-const SNAPSHOT_HEADER_BYTES: usize = 24;
+/// Reservations for each event that must have happened since the last snapshot: writing one costs
+/// as much as there are reservations, so a large ledger writes them less often. Recovery reads them
+/// all anyway, and replays fewer events than that.
+const RESERVATIONS_PER_EVENT: i64 = 2;
 
 /// How the keeper is woken.
 #[derive(Default)]
@@ -35,12 +33,27 @@ pub(crate) struct KeeperSignal {
     thread: OnceLock<Thread>,
     /// Sequence of the last snapshot. Relaxed: only the keeper writes it, others only compare.
     snapshot_sequence: AtomicI64,
+    /// Reservations in the last one. Relaxed: a size to reckon with, it orders nothing.
+    entity_count: AtomicI64,
+    /// Whether somebody asked for a snapshot. Relaxed: it only makes the next look take one.
+    is_snapshot_asked: AtomicBool,
     is_stopping: AtomicBool,
 }
 
 impl KeeperSignal {
+    /// Asks for a snapshot although none is due.
+    pub(crate) fn request_snapshot(&self) {
+        self.is_snapshot_asked.store(true, Ordering::Relaxed);
+        self.unpark();
+    }
+
     pub(crate) fn note_snapshot(&self, sequence: Sequence) {
         self.snapshot_sequence.store(sequence, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_entities(&self, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.entity_count.store(count, Ordering::Relaxed);
     }
 
     pub(crate) fn snapshot_sequence(&self) -> Sequence {
@@ -49,7 +62,8 @@ impl KeeperSignal {
 
     /// Looks, after a flush, whether there is work; costs two loads when there is not.
     pub(crate) fn look(&self, shared: &Shared, durable: Sequence) {
-        if is_snapshot_due(shared, durable) || shared.journal.is_preparation_due() {
+        let is_snapshot_due = is_snapshot_due(shared, durable) && shared.snapshots.may_begin();
+        if is_snapshot_due || shared.journal.is_preparation_due() {
             self.unpark();
         }
     }
@@ -67,7 +81,10 @@ impl KeeperSignal {
 }
 
 pub(crate) fn is_snapshot_due(shared: &Shared, durable: Sequence) -> bool {
-    durable - shared.keeper_signal.snapshot_sequence() >= shared.settings.snapshot_events
+    let signal = &shared.keeper_signal;
+    let entities = signal.entity_count.load(Ordering::Relaxed);
+    let events = shared.settings.snapshot_events;
+    durable - signal.snapshot_sequence() >= events.max(entities / RESERVATIONS_PER_EVENT)
 }
 
 /// Runs until stopped.
@@ -77,9 +94,10 @@ pub(crate) fn run(shared: &Shared) {
     let mut last = 0;
     let mut retry_at = Instant::now();
     while !signal.is_stopping.load(Ordering::SeqCst) {
-        if Instant::now() >= retry_at && !keep(shared) {
+        if Instant::now() >= retry_at && !prepare(shared) {
             retry_at = Instant::now() + RETRY;
         }
+        begin_snapshot(shared);
         let durable = shared.waiters.durable();
         let is_quiet = durable == last && durable == shared.journal.appended_sequence();
         if is_quiet {
@@ -90,16 +108,22 @@ pub(crate) fn run(shared: &Shared) {
     }
 }
 
-/// Does what is due; returns whether all of it went well.
-fn keep(shared: &Shared) -> bool {
-    let mut is_well = true;
-    if shared.journal.is_preparation_due() {
-        is_well = note(shared, shared.journal.prepare_segment());
+/// Makes room ahead if it is due; returns whether that went well.
+pub(crate) fn prepare(shared: &Shared) -> bool {
+    let journal = &shared.journal;
+    !journal.is_preparation_due() || note(shared, journal.prepare_segment())
+}
+
+/// Freezes the state for a snapshot, if one is due or asked for and none is being written.
+fn begin_snapshot(shared: &Shared) {
+    let asked = &shared.keeper_signal.is_snapshot_asked;
+    let is_due = is_snapshot_due(shared, shared.waiters.durable());
+    if (is_due || asked.load(Ordering::Relaxed)) && shared.snapshots.may_begin() {
+        asked.store(false, Ordering::Relaxed);
+        if let Some(copy) = snapshots::take_copy(shared) {
+            shared.snapshots.give(copy);
+        }
     }
-    if is_snapshot_due(shared, shared.waiters.durable()) {
-        is_well &= note(shared, write_snapshot(shared));
-    }
-    is_well
 }
 
 /// Seals the journal, unless a command came in meanwhile: the next quiet moment will do then.
@@ -107,7 +131,7 @@ pub(crate) fn seal_if_quiet(shared: &Shared) {
     let Ok(mut core) = shared.lock(Urgency::Ordinary) else {
         return;
     };
-    let time = core.clock.now();
+    let time = core.clock.sign_of_life();
     drop(core);
     note(shared, shared.journal.seal(time).map(|_| ()));
 }
@@ -122,98 +146,4 @@ pub(crate) fn note(shared: &Shared, result: Result<(), JournalError>) -> bool {
         shared.meters.note_keeper_failure(&error.to_string());
     }
     false
-}
-
-/// Writes a snapshot of the present state once that is durable.
-pub(crate) fn write_snapshot(shared: &Shared) -> Result<(), JournalError> {
-    take_copy(shared).map_or(Ok(()), |copy| write_copy(shared, copy))
-}
-
-/// The state as of one moment, to be written later.
-pub(crate) struct Copy {
-    header: Vec<u8>,
-    ledger: Ledger,
-}
-
-/// Copies the state. The lock is held for that only; turning the copy into bytes and writing them,
-/// which takes far longer, is done without it.
-pub(crate) fn take_copy(shared: &Shared) -> Option<Copy> {
-    let mut core = shared.lock(Urgency::Ordinary).ok()?;
-    let time = core.clock.now();
-    let header = snapshot_header(time, &core.epochs.to_bytes());
-    let ledger = core.ledger.clone();
-    Some(Copy { header, ledger })
-}
-
-/// Writes a copy once what it shows is durable.
-pub(crate) fn write_copy(shared: &Shared, copy: Copy) -> Result<(), JournalError> {
-    let Copy { header, ledger } = copy;
-    let sequence = ledger.sequence();
-    if sequence == 0 || shared.wait_durable(sequence).is_err() {
-        return Ok(());
-    }
-    let state = ledger.to_snapshot();
-    drop(ledger);
-    let mut writer = shared.journal.start_snapshot(sequence)?;
-    writer.write(&header)?;
-    let (first, second) = state.split_at(state.len() / 2);
-    writer.write(first)?;
-    failpoints::visit(Failpoint::DuringSnapshot);
-    writer.write(second)?;
-    writer.finish()?;
-    shared.keeper_signal.note_snapshot(sequence);
-    shared.meters.count_snapshot(state.len());
-    Ok(())
-}
-
-fn snapshot_header(time: Millis, epochs: &[u8]) -> Vec<u8> {
-    let mut header = SNAPSHOT_MARK.to_vec();
-    header.extend_from_slice(&time.to_le_bytes());
-    header.extend_from_slice(&(epochs.len() as u64).to_le_bytes());
-    header.extend_from_slice(epochs);
-    header
-}
-
-/// What the node kept in a snapshot, and the engine's bytes after it.
-pub(crate) struct SnapshotParts<'a> {
-    pub(crate) time: Millis,
-    pub(crate) epochs: Epochs,
-    pub(crate) state: &'a [u8],
-}
-
-/// Takes a snapshot apart; None if it is not one of ours.
-pub(crate) fn split_snapshot(bytes: &[u8]) -> Option<SnapshotParts<'_>> {
-    let (header, rest) = bytes.split_at_checked(SNAPSHOT_HEADER_BYTES)?;
-    let (mark, numbers) = header.split_at(SNAPSHOT_MARK.len());
-    let (time, length) = numbers.split_at(8);
-    let length = usize::try_from(u64::from_le_bytes(length.try_into().ok()?)).ok()?;
-    let (epochs, state) = rest.split_at_checked(length)?;
-    (mark == SNAPSHOT_MARK).then_some(())?;
-    Some(SnapshotParts {
-        time: Millis::from_le_bytes(time.try_into().ok()?),
-        epochs: Epochs::from_bytes(epochs)?,
-        state,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn snapshot_header_keeps_time_and_epochs_and_refuses_strangers() {
-        let mut epochs = Epochs::default();
-        epochs.note(3, 9);
-        let mut bytes = snapshot_header(-7, &epochs.to_bytes());
-        bytes.extend_from_slice(b"state");
-        let parts = split_snapshot(&bytes).expect("was just made");
-        assert_eq!(
-            (-7, epochs, &b"state"[..]),
-            (parts.time, parts.epochs, parts.state)
-        );
-
-        assert!(split_snapshot(&bytes[..30]).is_none());
-        bytes[0] ^= 1;
-        assert!(split_snapshot(&bytes).is_none());
-    }
 }

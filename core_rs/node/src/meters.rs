@@ -28,6 +28,13 @@ pub(crate) struct Meters {
     flush_spans: [AtomicU64; SPAN_COUNT],
     snapshots: AtomicU64,
     snapshot_bytes: AtomicU64,
+    snapshot_micros: AtomicU64,
+    freeze_micros: AtomicU64,
+    freeze_micros_max: AtomicU64,
+    audits: AtomicU64,
+    audit_micros: AtomicU64,
+    removed_segments: AtomicU64,
+    removed_bytes: AtomicU64,
     keeper_failures: AtomicU64,
     keeper_failure: Mutex<String>,
     recovery_micros: AtomicU64,
@@ -61,9 +68,28 @@ impl Meters {
         add(&self.flush_spans[span], 1);
     }
 
-    pub(crate) fn count_snapshot(&self, bytes: usize) {
+    pub(crate) fn count_snapshot(&self, bytes: usize, elapsed: Duration) {
         add(&self.snapshots, 1);
         self.snapshot_bytes.store(bytes as u64, Ordering::Relaxed);
+        self.snapshot_micros
+            .store(micros(elapsed), Ordering::Relaxed);
+    }
+
+    /// How long the node's lock was held to freeze the ledger.
+    pub(crate) fn note_freeze(&self, elapsed: Duration) {
+        let micros = micros(elapsed);
+        self.freeze_micros.store(micros, Ordering::Relaxed);
+        self.freeze_micros_max.fetch_max(micros, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_audit(&self, elapsed: Duration) {
+        add(&self.audits, 1);
+        self.audit_micros.store(micros(elapsed), Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_removed_segment(&self, bytes: u32) {
+        add(&self.removed_segments, 1);
+        add(&self.removed_bytes, u64::from(bytes));
     }
 
     pub(crate) fn count_keeper_failure(&self) {
@@ -120,6 +146,17 @@ impl Meters {
             "snapshot": {
                 "count": load(&self.snapshots),
                 "bytes_last": load(&self.snapshot_bytes),
+                "write_micros_last": load(&self.snapshot_micros),
+                "freeze_micros_last": load(&self.freeze_micros),
+                "freeze_micros_max": load(&self.freeze_micros_max),
+            },
+            "audit": {
+                "count": load(&self.audits),
+                "micros_last": load(&self.audit_micros),
+            },
+            "removed": {
+                "segment_count": load(&self.removed_segments),
+                "bytes": load(&self.removed_bytes),
             },
             "keeper_failure": {"count": load(&self.keeper_failures), "last": failure},
             "recovery": {

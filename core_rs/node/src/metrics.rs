@@ -32,6 +32,7 @@ pub(crate) fn json(shared: &Shared) -> String {
     );
     all.insert("watch_count".into(), json!(shared.watches.len()));
     all.insert("journal_free_bytes".into(), json!(journal.free_bytes()));
+    all.insert("journal".into(), history(shared));
     all.insert("is_space_low".into(), json!(journal.is_space_low()));
     let snapshot = shared.keeper_signal.snapshot_sequence();
     all.insert("snapshot_sequence".into(), json!(snapshot));
@@ -41,6 +42,27 @@ pub(crate) fn json(shared: &Shared) -> String {
     );
     all.insert("ledger".into(), ledger(shared));
     Value::Object(all).to_string()
+}
+
+/// How much history there is, and who still needs it.
+fn history(shared: &Shared) -> Value {
+    let journal = &shared.journal;
+    let durable = shared.waiters.durable();
+    let mut readers = Map::new();
+    for (name, reader) in shared.readers.all() {
+        let row = json!({
+            "sequence": reader.sequence,
+            "behind_count": (durable - reader.sequence).max(0),
+            "seen_ms": reader.seen_at,
+        });
+        readers.insert(name, row);
+    }
+    json!({
+        "bytes": journal.total_bytes(),
+        "bytes_max": shared.settings.history_bytes_max,
+        "first_sequence": journal.reader().first_sequence().ok(),
+        "readers": readers,
+    })
 }
 
 fn ledger(shared: &Shared) -> Value {

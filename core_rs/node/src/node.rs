@@ -26,7 +26,7 @@ use crate::shared::{Benches, Shared};
 use crate::storage::{DiskStorage, MemoryStorage};
 use crate::waiters::Waiter;
 use crate::watch::{self, Watch};
-use crate::{faults, flusher, keeper, metrics, serve, timers, workers};
+use crate::{faults, flusher, keeper, metrics, readers, serve, snapshots, timers, workers};
 
 /// How often a drain looks whether all calls are answered.
 const DRAIN_LOOK: Duration = Duration::from_millis(1);
@@ -165,6 +165,7 @@ impl Node {
         let opened = open::open(&settings, storage, None)?;
         let (shared, benches) = Shared::new(settings, opened.core, opened.journal);
         shared.keeper_signal.note_snapshot(opened.snapshot_sequence);
+        shared.readers.take_over(&opened.readers);
         let elapsed = opened.start.elapsed();
         shared.meters.note_recovery(elapsed, opened.replayed_events);
         let node = Self {
@@ -182,8 +183,9 @@ impl Node {
         let mut threads = self.threads();
         threads.flusher = Some(self.spawn("flush", flusher::run)?);
         threads.others.push(self.spawn("keep", keeper::run)?);
+        threads.others.push(self.spawn("snapshot", snapshots::run)?);
         threads.others.push(self.spawn("watch", watch::run)?);
-        for (name, bench) in ["data", "settle", "slow"].into_iter().zip(benches) {
+        for (name, bench) in ["data", "settle", "slow", "audit"].into_iter().zip(benches) {
             let work = move |shared: &Shared| workers::run(shared, &bench);
             threads.others.push(self.spawn(name, work)?);
         }
@@ -269,6 +271,17 @@ impl Node {
         )
     }
 
+    /// Keeps the place of a named reader: events after `after` stay until it comes from a later
+    /// one, within the bounds on history.
+    ///
+    /// # Errors
+    /// The answer to give instead: the name is no id, or too many readers are known.
+    pub fn note_reader(&self, reader_id: &str, after: Sequence) -> Result<(), Answer> {
+        let shared = &self.shared;
+        let noted = readers::note(shared, reader_id, after);
+        noted.map_err(|fault| serve::refuse(shared, &fault))
+    }
+
     /// Completes with an empty answer once an event after `sequence` is durable, or with a fault
     /// when the node ends first.
     pub fn notify_after(&self, sequence: Sequence, completion: Completion) {
@@ -332,6 +345,12 @@ impl Node {
         }
     }
 
+    /// Asks for a snapshot of the present state although none is due; it is written beside the
+    /// calls that are served, and counted in the metrics when it is done.
+    pub fn request_snapshot(&self) {
+        self.shared.keeper_signal.request_snapshot();
+    }
+
     /// Counters and gauges as one JSON object, drawn in the README of this crate.
     #[must_use]
     pub fn metrics_json(&self) -> String {
@@ -391,11 +410,13 @@ impl Node {
             &shared.data_worker,
             &shared.settlement_worker,
             &shared.slow_worker,
+            &shared.audit_worker,
         ] {
             worker.stop();
         }
         shared.watches.stop();
         shared.keeper_signal.stop();
+        shared.snapshots.stop();
         let threads = std::mem::take(&mut *self.threads());
         for thread in threads.others {
             thread.thread().unpark();
@@ -430,7 +451,8 @@ pub(crate) fn finish_journal(shared: &Shared) -> Result<(), String> {
         let durable = shared.journal.write_and_sync(batch).map_err(text)?;
         shared.waiters.advance(durable);
     }
-    keeper::write_snapshot(shared).map_err(text)?;
+    shared.snapshots.finish();
+    snapshots::write_snapshot(shared).map_err(text)?;
     let time = match shared.lock(Urgency::Ordinary) {
         Ok(mut core) => core.clock.sign_of_life(),
         Err(_) => return Ok(()),

@@ -15,8 +15,9 @@ use crate::clock::{ClockKind, LedgerClock, system_now};
 use crate::core::Core;
 use crate::epochs::Epochs;
 use crate::failpoints::{self, Failpoint};
-use crate::keeper::split_snapshot;
+use crate::readers::Readers;
 use crate::settings::{NodeSettings, SettingsError};
+use crate::snapshots::split_snapshot;
 
 /// A node that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,14 @@ pub enum OpenError {
         /// The first.
         first: String,
     },
+    /// A state was asked for that the journal has not reached.
+    #[error("sequence {as_of} lies behind the journal's end at {last_sequence}: ask for that one")]
+    NotReached {
+        /// What was asked for.
+        as_of: i64,
+        /// The last event.
+        last_sequence: i64,
+    },
     /// The system refused a thread.
     #[error("cannot start a thread: {0}; free memory or raise the limit of processes")]
     Thread(std::io::Error),
@@ -66,6 +75,8 @@ impl OpenError {
                 JournalError::Damaged { .. } | JournalError::UnsupportedVersion { .. },
             )
             | Self::Replay { .. } => "JOURNAL_CORRUPT",
+            Self::Journal(JournalError::Removed { .. }) => "EVENTS_REMOVED",
+            Self::NotReached { .. } => "SEQUENCE_NOT_REACHED",
             Self::Journal(_) => "JOURNAL_FAILED",
             Self::Audit { .. } => "AUDIT_FAILED",
             Self::Thread(_) => "SYSTEM_LIMIT",
@@ -80,6 +91,8 @@ pub(crate) struct Rebuilt {
     pub(crate) epochs: Epochs,
     /// The latest ledger time that anything in the journal knows; None if it is empty.
     pub(crate) last_time: Option<Millis>,
+    /// Who reads its events, as of the snapshot.
+    pub(crate) readers: Readers,
     /// Sequence of the snapshot it started from, 0 without one.
     pub(crate) snapshot_sequence: i64,
     pub(crate) replayed_events: u64,
@@ -89,6 +102,7 @@ pub(crate) struct Rebuilt {
 pub(crate) struct Opened {
     pub(crate) core: Core,
     pub(crate) journal: Arc<Journal>,
+    pub(crate) readers: Readers,
     pub(crate) snapshot_sequence: i64,
     pub(crate) replayed_events: u64,
     pub(crate) start: Instant,
@@ -127,6 +141,7 @@ pub(crate) fn open(
     Ok(Opened {
         core,
         journal,
+        readers: rebuilt.readers,
         snapshot_sequence: rebuilt.snapshot_sequence,
         replayed_events: rebuilt.replayed_events,
         start,
@@ -178,6 +193,7 @@ pub(crate) fn rebuild(recovered: Recovered) -> Result<Rebuilt, OpenError> {
     let mut last_time = (recovered.last_time_ms > i64::MIN).then_some(recovered.last_time_ms);
     let mut ledger = Ledger::new();
     let mut epochs = Epochs::default();
+    let mut readers = Readers::default();
     let mut snapshot_sequence = 0;
     if let Some(snapshot) = recovered.snapshot {
         snapshot_sequence = snapshot.sequence;
@@ -188,7 +204,9 @@ pub(crate) fn rebuild(recovered: Recovered) -> Result<Rebuilt, OpenError> {
         let parts = split_snapshot(&snapshot.bytes)
             .ok_or_else(|| replay("the snapshot has another form".to_owned()))?;
         epochs = parts.epochs;
-        ledger = Ledger::from_snapshot(parts.state)
+        readers = parts.readers;
+        // Audited once, when everything is replayed.
+        ledger = Ledger::from_snapshot_unaudited(parts.state)
             .map_err(|error| replay(format!("the snapshot cannot be read ({error:?})")))?;
         last_time = last_time.max(Some(parts.time));
     }
@@ -208,6 +226,7 @@ pub(crate) fn rebuild(recovered: Recovered) -> Result<Rebuilt, OpenError> {
         ledger,
         epochs,
         last_time,
+        readers,
         snapshot_sequence,
         replayed_events,
     })

@@ -3,8 +3,10 @@
 //! Owns: what each question copies out of the ledger. Must not: borrow from it past the lock. Where
 //! next: `explain.rs` for the one question that reads the journal.
 
+use std::time::Instant;
+
 use lastunit_engine::{
-    Audit, AvailabilityView, Ledger, Outcome, ReservationPage, ReservationView, Text,
+    Audit, AvailabilityView, Frozen, Ledger, Outcome, ReservationPage, ReservationView, Text,
 };
 use lastunit_wire::{Fault, Method, Place, Query};
 
@@ -71,19 +73,26 @@ pub(crate) fn serve(
     check_start(shared, &core, context)?;
     access.reach_query(&core.ledger, method, query)?;
     let order = core.order();
-    let (shown, copy) = match query {
-        // An audit walks over everything: it walks over a copy, so that nobody waits for it.
-        Query::Audit => (None, Some(core.ledger.clone())),
+    let (shown, frozen) = match query {
+        // An audit walks over everything: over a frozen copy, so that nobody waits for it.
+        Query::Audit => (None, Some(core.ledger.freeze())),
         query => (look(&core.ledger, query), None),
     };
     drop(core);
-    let shown = shown.or_else(|| copy.map(|copy| Shown::Audit(Box::new(copy.audit()))));
+    let shown = shown.or_else(|| frozen.map(|frozen| audit(shared, &frozen)));
     let shown = shown.ok_or_else(|| crate::faults::wrong_call("the query"))?;
     shared.meters.count_outcome(shown.outcome(), false);
     Ok(Ready {
         body: shown.encode(&shared.place(order)),
         as_of: order.as_of,
     })
+}
+
+fn audit(shared: &Shared, frozen: &Frozen) -> Shown {
+    let start = Instant::now();
+    let audit = frozen.audit();
+    shared.meters.count_audit(start.elapsed());
+    Shown::Audit(Box::new(audit))
 }
 
 /// Looks a question up; None if it is not one about the present state alone.

@@ -150,9 +150,8 @@ fn worker_of(
     match (method, listener) {
         (Method::Exchange, Listener::Data) => Some(&shared.data_worker),
         (Method::Exchange, Listener::Settlement) => Some(&shared.settlement_worker),
-        (Method::Audit | Method::ExplainReservation | Method::ListReservations, _) => {
-            Some(&shared.slow_worker)
-        }
+        (Method::ExplainReservation | Method::ListReservations, _) => Some(&shared.slow_worker),
+        (Method::Audit, _) => Some(&shared.audit_worker),
         _ => None,
     }
 }

@@ -18,6 +18,14 @@ use crate::settings_admission::AdmissionSettings;
 /// Smallest segment an operator may set: a thousand ordinary records.
 pub const SEGMENT_BYTES_MIN: u32 = 256 * 1024;
 
+/// How long events and silent readers are kept unless told otherwise: longer than any payment
+/// provider repeats its news.
+const WEEK_SECONDS: u64 = 604_800;
+const HISTORY_SECONDS_DEFAULT: i64 = 604_800;
+
+/// Longer than any ledger lives; keeps sums of milliseconds far from overflow.
+const CENTURY_SECONDS: u64 = 3_153_600_000;
+
 /// What a reply's durable sequence has survived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -47,6 +55,17 @@ pub struct NodeSettings {
     pub kept_back_bytes: u64,
     /// Events between two snapshots, 1,000 to 100,000,000.
     pub snapshot_events: i64,
+    /// Seconds for which events are kept whatever else holds, 0 to 3,153,600,000.
+    pub history_seconds_min: i64,
+    /// Bytes of journal above which the oldest events go, whoever still wants to read them; 1 MiB to
+    /// 1 PiB. What recovery needs stays.
+    pub history_bytes_max: u64,
+    /// Seconds after which a named reader that was not seen holds nothing back any more, 1 to
+    /// 3,153,600,000.
+    pub reader_seconds_max: i64,
+    /// Bytes of memory that the ledger may hold; above it nothing new is reserved. 0 chooses
+    /// two fifths of the machine's.
+    pub ledger_bytes_max: u64,
     /// Due commands decided under one lock hold, 1 to 4,096.
     pub timer_step_limit: usize,
     /// How often the system clock is looked at, 5 to 10,000 ms.
@@ -90,6 +109,8 @@ struct Text {
     manual_start_ms: Millis,
     #[serde(default)]
     journal: JournalText,
+    #[serde(default)]
+    memory: MemoryText,
     #[serde(default = "timer_step_default")]
     timer_step_limit: u64,
     #[serde(default = "timer_interval_default")]
@@ -116,6 +137,9 @@ struct JournalText {
     segment_bytes: u64,
     kept_back_bytes: u64,
     snapshot_events: u64,
+    history_seconds_min: u64,
+    history_bytes_max: u64,
+    reader_seconds_max: u64,
 }
 
 impl Default for JournalText {
@@ -124,12 +148,33 @@ impl Default for JournalText {
             segment_bytes: SEGMENT_BYTES_DEFAULT.into(),
             kept_back_bytes: RESERVE_BYTES_DEFAULT,
             snapshot_events: 200_000,
+            history_seconds_min: WEEK_SECONDS,
+            history_bytes_max: 16 << 30,
+            reader_seconds_max: WEEK_SECONDS,
         }
     }
 }
 
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct MemoryText {
+    ledger_bytes_max: u64,
+}
+
 fn durability_default() -> DurabilityKind {
     DurabilityKind::Flushed
+}
+
+/// Two fifths of the machine's memory. While a snapshot is written, each part that changes is kept
+/// twice, so that the ledger may hold four fifths for that time at worst.
+fn ledger_bytes_default() -> u64 {
+    let info = rustix::system::sysinfo();
+    #[expect(
+        clippy::useless_conversion,
+        reason = "the type differs between machines"
+    )]
+    let total = u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit.max(1)));
+    total / 5 * 2
 }
 
 fn timer_step_default() -> u64 {
@@ -161,6 +206,10 @@ impl NodeSettings {
             segment_bytes: SEGMENT_BYTES_DEFAULT,
             kept_back_bytes: journal.kept_back_bytes,
             snapshot_events: 200_000,
+            history_seconds_min: HISTORY_SECONDS_DEFAULT,
+            history_bytes_max: journal.history_bytes_max,
+            reader_seconds_max: HISTORY_SECONDS_DEFAULT,
+            ledger_bytes_max: ledger_bytes_default(),
             timer_step_limit: 256,
             timer_interval_ms: timer_interval_default(),
             batch_chunk_operations: 64,
@@ -207,6 +256,28 @@ impl NodeSettings {
                 1_000,
                 100_000_000,
             )?,
+            history_seconds_min: within(
+                "journal.history_seconds_min",
+                journal.history_seconds_min,
+                0,
+                CENTURY_SECONDS,
+            )?,
+            history_bytes_max: within(
+                "journal.history_bytes_max",
+                journal.history_bytes_max,
+                1 << 20,
+                1 << 50,
+            )?,
+            reader_seconds_max: within(
+                "journal.reader_seconds_max",
+                journal.reader_seconds_max,
+                1,
+                CENTURY_SECONDS,
+            )?,
+            ledger_bytes_max: match text.memory.ledger_bytes_max {
+                0 => ledger_bytes_default(),
+                bytes => within("memory.ledger_bytes_max", bytes, 1 << 20, 1 << 50)?,
+            },
             timer_step_limit: within("timer_step_limit", text.timer_step_limit, 1, 4_096)?,
             timer_interval_ms: within("timer_interval_ms", text.timer_interval_ms, 5, 10_000)?,
             batch_chunk_operations: within(

@@ -22,7 +22,9 @@ use crate::life::{Life, Phase};
 use crate::meters::Meters;
 use crate::permissions::Permissions;
 use crate::permit::{Permit, Turnstile};
+use crate::readers::Readers;
 use crate::settings::{DurabilityKind, NodeSettings};
+use crate::snapshots::SnapshotDesk;
 use crate::waiters::{Waiter, Waiters};
 use crate::watch::WatchBoard;
 use crate::workers::Worker;
@@ -39,18 +41,22 @@ pub(crate) struct Shared {
     pub(crate) life: Life,
     pub(crate) flush_signal: FlushSignal,
     pub(crate) keeper_signal: KeeperSignal,
+    pub(crate) snapshots: SnapshotDesk,
+    pub(crate) readers: Readers,
     pub(crate) watches: WatchBoard,
     pub(crate) meters: Meters,
     /// Batches of the data listener, in the order in which they came.
     pub(crate) data_worker: Worker,
     /// Batches of the settlement listener: never behind those of the data listener.
     pub(crate) settlement_worker: Worker,
-    /// Audits, listings and explanations.
+    /// Listings and explanations.
     pub(crate) slow_worker: Worker,
+    /// Audits, one at a time: each walks over everything.
+    pub(crate) audit_worker: Worker,
 }
 
-/// The worker threads' ends, in the order data, settlement, slow.
-pub(crate) type Benches = [crate::workers::Bench; 3];
+/// The worker threads' ends, in the order data, settlement, slow, audit.
+pub(crate) type Benches = [crate::workers::Bench; 4];
 
 impl Shared {
     pub(crate) fn new(
@@ -62,6 +68,7 @@ impl Shared {
         let (data_worker, data) = Worker::new();
         let (settlement_worker, settlement) = Worker::new();
         let (slow_worker, slow) = Worker::new();
+        let (audit_worker, audit) = Worker::new();
         let shared = Self {
             core: LaneLock::new(core),
             journal,
@@ -71,14 +78,17 @@ impl Shared {
             life: Life::new(),
             flush_signal: FlushSignal::default(),
             keeper_signal: KeeperSignal::default(),
+            snapshots: SnapshotDesk::default(),
+            readers: Readers::default(),
             watches: WatchBoard::default(),
             meters: Meters::default(),
             data_worker,
             settlement_worker,
             slow_worker,
+            audit_worker,
             settings,
         };
-        (Arc::new(shared), [data, settlement, slow])
+        (Arc::new(shared), [data, settlement, slow, audit])
     }
 
     /// Takes the node's lock.

@@ -21,7 +21,7 @@ use crate::node::{CallInput, Health, finish_journal};
 use crate::open::{self, OpenError};
 use crate::settings::NodeSettings;
 use crate::shared::{Benches, Shared};
-use crate::{flusher, keeper, serve, timers, workers};
+use crate::{flusher, keeper, retention, serve, snapshots, timers, workers};
 
 thread_local! {
     static CLOCK: Cell<Option<(Millis, Duration)>> = const { Cell::new(None) };
@@ -87,7 +87,7 @@ pub struct SteppedNode {
     shared: Arc<Shared>,
     benches: Benches,
     batch: Option<Batch>,
-    copy: Option<keeper::Copy>,
+    copy: Option<snapshots::Copy>,
 }
 
 impl SteppedNode {
@@ -104,6 +104,7 @@ impl SteppedNode {
         let opened = open::open(&settings, storage, Some(journal_id))?;
         let (shared, benches) = Shared::new(settings, opened.core, opened.journal);
         shared.keeper_signal.note_snapshot(opened.snapshot_sequence);
+        shared.readers.take_over(&opened.readers);
         Ok(Self {
             shared,
             benches,
@@ -119,7 +120,9 @@ impl SteppedNode {
 
     /// Serves the next call of a line; false if there is none.
     pub fn work(&self, line: Line) -> bool {
-        workers::run_one(&self.shared, &self.benches[line as usize])
+        let run = |bench: usize| workers::run_one(&self.shared, &self.benches[bench]);
+        // Audits have a thread of their own beside the other slow calls.
+        run(line as usize) || (line == Line::Slow && run(line as usize + 1))
     }
 
     /// Takes what was appended out of the journal's open batch, unless a flush is under way; the
@@ -148,8 +151,7 @@ impl SteppedNode {
 
     /// Prepares a segment if one is due. Returns whether it went well.
     pub fn prepare(&self) -> bool {
-        let journal = &self.shared.journal;
-        !journal.is_preparation_due() || keeper::note(&self.shared, journal.prepare_segment())
+        keeper::prepare(&self.shared)
     }
 
     /// Copies the state for a snapshot, if one is due or `is_forced`. Returns whether one waits to
@@ -158,7 +160,7 @@ impl SteppedNode {
         let durable = self.shared.waiters.durable();
         let is_due = is_forced || keeper::is_snapshot_due(&self.shared, durable);
         if is_due && self.copy.is_none() {
-            self.copy = keeper::take_copy(&self.shared);
+            self.copy = snapshots::take_copy(&self.shared);
         }
         self.copy.is_some()
     }
@@ -174,7 +176,12 @@ impl SteppedNode {
                 return false;
             }
         }
-        keeper::note(&self.shared, keeper::write_copy(&self.shared, copy))
+        keeper::note(&self.shared, snapshots::write_copy(&self.shared, copy))
+    }
+
+    /// Removes old segments as far as the settings allow. Returns whether it went well.
+    pub fn remove_old(&self) -> bool {
+        keeper::note(&self.shared, retention::remove_old(&self.shared))
     }
 
     /// Seals the journal if it is idle.

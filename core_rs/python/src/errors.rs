@@ -3,7 +3,7 @@
 //! Owns: which exception, and that its arguments are `(message, reason)`. Must not: invent text.
 //! Where next: `node.rs`.
 
-use lastunit_node::{CloseError, OpenError, ReadError};
+use lastunit_node::{CloseError, JournalError, OpenError, ReadError};
 use pyo3::PyErr;
 use pyo3::exceptions::{PyException, PyOSError, PyValueError};
 
@@ -14,6 +14,13 @@ pyo3::create_exception!(
     "The node cannot be opened; args are (message, reason)."
 );
 
+pyo3::create_exception!(
+    _native,
+    EventsRemovedError,
+    PyException,
+    "The events were removed from the journal; args are (message, reason, first_sequence)."
+);
+
 pub(crate) fn open(error: &OpenError) -> PyErr {
     NodeOpenError::new_err((error.to_string(), error.reason()))
 }
@@ -21,9 +28,16 @@ pub(crate) fn open(error: &OpenError) -> PyErr {
 pub(crate) fn read(error: &ReadError) -> PyErr {
     let arguments = (error.to_string(), error.reason());
     match error {
+        ReadError::Removed { first_sequence, .. } => {
+            EventsRemovedError::new_err((arguments.0, arguments.1, *first_sequence))
+        }
         ReadError::Limit { .. } | ReadError::NotReached { .. } => PyValueError::new_err(arguments),
         _ => PyOSError::new_err(arguments),
     }
+}
+
+pub(crate) fn journal(error: &JournalError) -> PyErr {
+    PyOSError::new_err((error.to_string(), error.reason()))
 }
 
 pub(crate) fn close(error: &CloseError) -> PyErr {

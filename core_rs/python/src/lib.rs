@@ -15,11 +15,14 @@ mod watch;
 #[pyo3::pymodule]
 mod _native {
     #[pymodule_export]
-    use crate::errors::NodeOpenError;
+    use crate::errors::{EventsRemovedError, NodeOpenError};
     #[pymodule_export]
     use crate::node::Node;
     #[pymodule_export]
-    use crate::offline::{audit_directory, read_directory_events};
+    use crate::offline::{
+        DirectoryEvents, DirectoryView, audit_directory, read_directory_events, repair_directory,
+        verify_directory,
+    };
     #[pymodule_export]
     use crate::port::CompletionPort;
     #[pymodule_export]

@@ -149,6 +149,16 @@ impl Node {
         Ok((PyBytes::new(py, &body), last))
     }
 
+    fn note_reader<'py>(
+        &self,
+        py: Python<'py>,
+        reader_id: &str,
+        after_sequence: i64,
+    ) -> Option<PyAnswer<'py>> {
+        let noted = py.detach(|| self.node.note_reader(reader_id, after_sequence));
+        noted.err().map(|answer| to_python(py, &answer))
+    }
+
     fn notify_after(&self, py: Python<'_>, port: &CompletionPort, ticket: u64, sequence: i64) {
         let mailbox: Arc<dyn AnswerPort> = port.mailbox.clone();
         let completion = Completion::Port(mailbox, ticket);

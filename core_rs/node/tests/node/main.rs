@@ -11,6 +11,7 @@ mod batches;
 mod crashes;
 mod duplicates;
 mod durability;
+mod history;
 mod lifecycle;
 mod recovery;
 mod space;
