@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 START_MS: Final = 1_700_000_000_000
 WINDOW: Final = 12
-SALES: Final = ("alpha", "beta", "gamma")
+# After so many operations one sale gives way to a new one: most that are old are over.
+SALE_LIFE: Final = 150
 SKUS: Final = ("red", "blue")
 POOLS: Final = ("north", "south", "east")
 PROVIDERS: Final = ("", "wallet", "card")
@@ -62,16 +63,21 @@ class History:
         self.reservations: list[str] = ["nobody"]
         self.attempts: list[tuple[str, str]] = [("nobody", "nothing")]
         self.sent: list[Any] = []
+        self.sales: list[str] = []
         self.persons = [f"person-{i}" for i in range(self.random.choice((3, 6, 12)))]
 
     def operations(self) -> list[Operation]:
         """Returns the history: what makes the sales, then a random mix."""
         history: list[Operation] = []
-        for sale_id in SALES[: self.random.choice((1, 2, 3))]:
-            history += self.opening(sale_id)
+        for _ in range(self.random.choice((1, 2, 3))):
+            history += self.opening()
         kinds = [kind for kind, _ in self.mix()]
         weights = [weight for _, weight in self.mix()]
+        renewed = 0
         while len(history) < self.count:
+            if len(history) - renewed > SALE_LIFE:
+                renewed = len(history)
+                history += self.opening()
             [kind] = self.random.choices(kinds, weights)
             operation = kind()
             if not isinstance(operation, (Clock, Reopen)):
@@ -130,8 +136,8 @@ class History:
         return self.random.choice(recent if self.random.random() < 0.9 else self.reservations)
 
     def some_sale(self) -> str:
-        """Returns a sale; seldom one that does not exist."""
-        return self.pick(*SALES, *SALES, *SALES, "nowhere") if self.odd(0.1) else self.pick(*SALES)
+        """Returns one of the last three sales; seldom one that does not exist."""
+        return "nowhere" if self.odd(0.01) else self.pick(*self.sales[-3:])
 
     def odd(self, chance: float) -> bool:
         """Tells whether something rare happens."""
@@ -155,8 +161,10 @@ class History:
 
     # The sale and its stock.
 
-    def opening(self, sale_id: str) -> list[Operation]:
+    def opening(self) -> list[Operation]:
         """Makes a sale with its pools and a little stock."""
+        sale_id = self.new("sale")
+        self.sales.append(sale_id)
         made: list[Operation] = [self.put_sale(sale_id, is_first=True)]
         for sku in SKUS:
             for pool in self.random.sample(POOLS, self.random.choice((1, 2, 3))):
@@ -352,9 +360,7 @@ class History:
             evidence=self.pick("", "proof"),
         )
         if self.odd(0.3):
-            request.occurred_time.CopyFrom(
-                timestamp(self.now - self.pick(-5, 0, 5, 90) * SECOND)
-            )
+            request.occurred_time.CopyFrom(timestamp(self.now - self.pick(-5, 0, 5, 90) * SECOND))
         return request
 
     def confirm(self) -> Operation:
@@ -480,7 +486,7 @@ def _other_ttl(history: History, request: Any) -> None:
 # How a copy of a request differs from the first one, by the field that is changed.
 CHANGES: Final[dict[str, Callable[[History, Any], None]]] = {
     "reservation_id": _other_reservation,
-    "sale_id": _swap("sale_id", *SALES),
+    "sale_id": lambda history, request: setattr(request, "sale_id", history.some_sale()),
     "person_id": _swap("person_id", "person-0", "person-1"),
     "lines": _other_lines,
     "ttl": _other_ttl,

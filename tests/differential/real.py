@@ -46,15 +46,20 @@ class RealLedger:
     """One node in a directory of its own.
 
     Args:
-        directory: An empty directory.
+        directory: A directory that it may fill.
         now_ms: First ledger time.
         snapshot_events: Events between two snapshots, 1,000 or more.
+
+    Attributes:
+        directory: Where the journal lies now.
+        now_ms: Ledger time as it was set last.
     """
 
     def __init__(self, directory: Path, *, now_ms: int, snapshot_events: int = 1_000) -> None:
         self._root = directory
         self._copies = 0
-        self._directory = directory / "data-0"
+        self.directory = directory / "data-0"
+        self.now_ms = now_ms
         self._settings: dict[str, Any] = {
             "clock": "manual",
             "manual_start_ms": now_ms,
@@ -73,7 +78,7 @@ class RealLedger:
         self._node = self._open()
 
     def _open(self) -> _native.Node:
-        settings = self._settings | {"data_directory": str(self._directory)}
+        settings = self._settings | {"data_directory": str(self.directory)}
         return _native.Node(json.dumps(settings))
 
     def call(self, request: Message) -> Any:
@@ -97,6 +102,7 @@ class RealLedger:
 
     def set_clock(self, now_ms: int) -> Any:
         """Moves ledger time and lets every due timer run; returns the response."""
+        self.now_ms = now_ms
         request = rehearsal_pb2.SetClockRequest(now_time=timestamp(now_ms))
         body = self._send("lastunit.stock.v1.RehearsalService/SetClock", request)
         return rehearsal_pb2.SetClockResponse.FromString(body)
@@ -133,13 +139,13 @@ class RealLedger:
         """Opens a copy that was taken while the node ran, as if its process had died."""
         self._copies += 1
         copy = self._root / f"data-{self._copies}"
-        shutil.copytree(self._directory, copy, ignore=shutil.ignore_patterns("*.lock", "LOCK"))
+        shutil.copytree(self.directory, copy, ignore=shutil.ignore_patterns("*.lock", "LOCK"))
         self._node.close()
-        shutil.rmtree(self._directory)
-        self._directory = copy
+        shutil.rmtree(self.directory)
+        self.directory = copy
         self._node = self._open()
 
     def close(self) -> None:
         """Closes the node and removes its files."""
         self._node.close()
-        shutil.rmtree(self._directory)
+        shutil.rmtree(self.directory)

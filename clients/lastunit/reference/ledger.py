@@ -156,6 +156,24 @@ class Ledger:
         """Returns the units of each sku that count for a person, and the unpaid reservations."""
         return limits.usage_of(self, self.sales[sale_id], person_id)
 
+    def forget_sale(self, sale_id: str) -> None:
+        """Drops all that is kept of a sale, so that a long run fits into memory.
+
+        The ledger itself has no such command: ask about the sale no more, and keep in mind that the
+        ids that were used in it count as new.
+        """
+        sale = self.sales.pop(sale_id)
+        for reservation in sale.reservations:
+            del self.reservations[reservation.reservation_id]
+            for attempt_id in reservation.attempts:
+                del self.attempts[attempt_id]
+        self.persons = {key: kept for key, kept in self.persons.items() if key[0] != sale_id}
+        self.remembered = {
+            key: kept
+            for key, kept in self.remembered.items()
+            if kept.answer.reservation is None or kept.answer.reservation.sale is not sale
+        }
+
     # What the rules call.
 
     def again(self, sequence: int, reservation: Reservation | None, /, **fields: Any) -> Answer:
@@ -216,7 +234,7 @@ class Ledger:
             event: Field of the event's body, for example `payment_begun`.
             reservation: The one concerned, if any.
             sale: The sale, if no reservation is concerned.
-            state_from: Where the reservation was; None if the event does not tell of a move.
+            state_from: Where the reservation was; None if it did not move.
             fields: The fields of the event's body.
         """
         self.sequence += 1
@@ -225,7 +243,8 @@ class Ledger:
             levels.note_change(sku, self.sequence)
         self.changed.clear()
         head = self._head
-        if reservation is not None and state_from is not None:
+        if reservation is not None:
+            state_from = reservation.state if state_from is None else state_from
             cause = head["request_id"] or self._cause(event, reservation, fields)
             actor = head["actor"] or head["caller"]
             reservation.transitions.append(
@@ -304,9 +323,9 @@ class Ledger:
                 fields[name] = journal.taken_messages(value)
             else:
                 fields[name] = value
-        return method.response(place=self._place(), result=result, **fields)
+        return method.response(place=self.place(), result=result, **fields)
 
-    def _place(self) -> place_pb2.Place:
+    def place(self) -> place_pb2.Place:
         return place_pb2.Place(
             sequence=self._told_sequence,
             as_of_sequence=self.sequence,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lastunit.stock.v1 import availability_pb2, reservation_pb2
 
 if TYPE_CHECKING:
-    from lastunit.reference.state import Sku
+    from lastunit.reference.state import Pool, Sku
 
 __all__ = ["earliest_expiry", "level_of", "named", "note_change", "told"]
 
@@ -24,13 +24,18 @@ def level_of(sku: Sku) -> int:
             available += pool.available
             supplied += pool.supplied - pool.withdrawn - pool.written_off
             held += pool.held
-            in_payment += pool.paying + pool.overdue
+            in_payment += units_in_payment(pool)
     if available:
         is_low = available * 100 <= supplied * sku.sale.policy.low_level_percent
         return availability_pb2.LEVEL_LOW if is_low else availability_pb2.LEVEL_OPEN
     if held:
         return availability_pb2.LEVEL_HELD_OUT
     return availability_pb2.LEVEL_PAYING_OUT if in_payment else availability_pb2.LEVEL_GONE
+
+
+def units_in_payment(pool: Pool) -> int:
+    """Returns the units that come back if their payment fails."""
+    return pool.paying + pool.overdue
 
 
 def earliest_expiry(sku: Sku) -> int | None:

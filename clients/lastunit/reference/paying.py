@@ -37,8 +37,8 @@ def begin_payment(ledger: Ledger, request: Any) -> Answer:
         and reservation.release_reason == reservation_pb2.RELEASE_REASON_EXPIRED
     )
     refusal = (
-        refuse_by_life(ledger, reservation, is_expired=is_expired)
-        or refuse_by_state(reservation, is_expired=is_expired)
+        refuse_by_state(reservation, is_expired=is_expired)
+        or refuse_by_life(ledger, reservation, is_expired=is_expired)
         or refuse_by_attempts(reservation)
     )
     if refusal and is_expired:
@@ -71,9 +71,8 @@ def repeat(ledger: Ledger, request: Any, owner: Reservation) -> Answer:
 
 
 def refuse_by_life(ledger: Ledger, reservation: Reservation, *, is_expired: bool) -> Answer | None:
-    """Refuses when the longest life is over, or the sale gives nothing any more."""
-    is_held = reservation.state == reservation_pb2.STATE_HELD
-    if (is_held or is_expired) and ledger.now >= reservation.max_life:
+    """Refuses an expired one past its longest life, and what its sale gives no more."""
+    if is_expired and ledger.now >= reservation.max_life:
         return refused(outcome_pb2.OUTCOME_TOO_LATE, reservation)
     if is_expired:
         return reserving.refuse_by_sale(ledger, reservation.sale, reservation)
@@ -83,17 +82,17 @@ def refuse_by_life(ledger: Ledger, reservation: Reservation, *, is_expired: bool
 
 
 def refuse_by_state(reservation: Reservation, *, is_expired: bool) -> Answer | None:
-    """Refuses in a state that can't be paid for, and while a release waits."""
+    """Refuses in a state that can't be paid for."""
     payable = (reservation_pb2.STATE_HELD, reservation_pb2.STATE_PAYING)
     if reservation.state not in payable and not is_expired:
         return refused(outcome_pb2.OUTCOME_WRONG_STATE, reservation)
-    if reservation.is_release_requested:
-        return refused(outcome_pb2.OUTCOME_NOT_ALLOWED, reservation, limit="release_requested")
     return None
 
 
 def refuse_by_attempts(reservation: Reservation) -> Answer | None:
-    """Refuses one attempt too many."""
+    """Refuses one attempt too many, and any while a release waits."""
+    if reservation.is_release_requested:
+        return refused(outcome_pb2.OUTCOME_NOT_ALLOWED, reservation, limit="release_requested")
     if len(reservation.attempts) >= reservation.sale.policy.attempts_per_reservation_max:
         return refused(
             outcome_pb2.OUTCOME_TOO_MANY_ATTEMPTS,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lastunit.reference.state import PLACE_OF_STATE, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from lastunit.reference.state import Pool, Reservation, Sale, Sku
 
@@ -47,17 +47,12 @@ def named_first(lines: list[Line]) -> list[tuple[int, Line]]:
 def draw(
     sale: Sale,
     lines: list[Line],
-    free: Callable[[Pool], int] = lambda pool: pool.available,
-    *,
-    is_from_buffer: bool = False,
 ) -> tuple[list[Part], Sku | None]:
     """Finds the units for all lines, and changes nothing.
 
     Args:
         sale: Whose stock to draw on.
         lines: Sku, pool or nothing, units.
-        free: Says how many units a pool can give.
-        is_from_buffer: Marks the parts as drawn from the buffer.
 
     Returns:
         The parts, and None; or the first sku that has too few.
@@ -69,10 +64,10 @@ def draw(
         missing = units
         for pool in pools_of_line(sku, pool_name):
             took = drawn.get(id(pool), 0)
-            given = min(missing, free(pool) - took)
+            given = min(missing, pool.available - took)
             if given > 0:
                 drawn[id(pool)] = took + given
-                parts.append(Part(index, sku, pool, given, 0, is_from_buffer))
+                parts.append(Part(index, sku, pool, given))
                 missing -= given
         if missing:
             return [], sku
@@ -94,6 +89,11 @@ def count_as(reservation: Reservation, state: int) -> None:
             part.pool.move(part.units - part.returned, source, target)
 
 
+def buffer_of(pool: Pool) -> int:
+    """Returns the units that are set aside for late money."""
+    return pool.buffer
+
+
 def draw_late(sale: Sale, lines: list[Line]) -> list[Part] | None:
     """Finds units for money that came late: the buffers first, then what is free."""
     parts: list[Part] = []
@@ -104,7 +104,7 @@ def draw_late(sale: Sale, lines: list[Line]) -> list[Part] | None:
         for is_from_buffer in (True, False):
             for pool in pools_for_late_money(sku, pool_name, is_from_buffer=is_from_buffer):
                 key = (id(pool), is_from_buffer)
-                there = pool.buffer if is_from_buffer else pool.available
+                there = buffer_of(pool) if is_from_buffer else pool.available
                 given = min(missing, there - drawn.get(key, 0))
                 if given > 0:
                     drawn[key] = drawn.get(key, 0) + given

@@ -28,10 +28,10 @@ def confirm(ledger: Ledger, request: Any) -> Answer:
     reservation = ledger.reservations.get(request.reservation_id)
     if reservation is None:
         return refused(outcome_pb2.OUTCOME_UNKNOWN_RESERVATION)
-    if ledger.sale_state(reservation.sale) in paying.ENDED_SALES:
-        return refused(outcome_pb2.OUTCOME_SALE_CLOSED, reservation)
     if reservation.state != HELD:
         return refused(outcome_pb2.OUTCOME_WRONG_STATE, reservation)
+    if ledger.sale_state(reservation.sale) in paying.ENDED_SALES:
+        return refused(outcome_pb2.OUTCOME_SALE_CLOSED, reservation)
     ledger.enter(reservation, reservation_pb2.STATE_CONFIRMED)
     ledger.record("confirmed", reservation, state_from=HELD)
     return done(reservation)
@@ -78,12 +78,12 @@ def extend(ledger: Ledger, request: Any) -> Answer:
         return refused(outcome_pb2.OUTCOME_UNKNOWN_RESERVATION)
     extension = millis(request.extension)
     until = ledger.now + extension
-    if reservation.state == HELD and until > reservation.max_life:
+    if reservation.state != HELD:
+        return refused(outcome_pb2.OUTCOME_WRONG_STATE, reservation)
+    if until > reservation.max_life:
         return refused(outcome_pb2.OUTCOME_TOO_LATE, reservation, limit="max_life")
     if ledger.sale_state(reservation.sale) in paying.ENDED_SALES:
         return refused(outcome_pb2.OUTCOME_SALE_CLOSED, reservation)
-    if reservation.state != HELD:
-        return refused(outcome_pb2.OUTCOME_WRONG_STATE, reservation)
     reservation.expires = max(reservation.expires, until)
     ledger.touch(reservation)
     ledger.watch_hold(reservation)
@@ -113,7 +113,7 @@ def return_units(ledger: Ledger, request: Any) -> Answer:
         part.returned += units
         part.limit_given_back += units if does_give_back else 0
         part.pool.move(units, "sold", PLACE_OF_DISPOSITION[request.disposition])
-        taken.append((part.line_index, part.sku.name, part.pool.name, units, False))
+        taken.append((part.line_index, part.sku.name, part.pool.name, units, part.is_from_buffer))
     ledger.touch(reservation)
     if all(part.returned == part.units for part in reservation.parts):
         reservation.state = reservation_pb2.STATE_RETURNED

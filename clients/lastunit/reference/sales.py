@@ -28,11 +28,11 @@ ARCHIVED: Final = sale_pb2.SALE_STATE_ARCHIVED
 
 # From where an operator may move a sale to where.
 MOVES: Final = {
-    SCHEDULED: (OPEN, PAUSED, CLOSED, CANCELLED),
-    OPEN: (PAUSED, CLOSED, CANCELLED),
-    PAUSED: (SCHEDULED, OPEN, CLOSED, CANCELLED),
-    CLOSED: (OPEN, CANCELLED, ARCHIVED),
-    CANCELLED: (ARCHIVED,),
+    SCHEDULED: (SCHEDULED, OPEN, PAUSED, CLOSED, CANCELLED),
+    OPEN: (OPEN, PAUSED, CLOSED, CANCELLED),
+    PAUSED: (SCHEDULED, OPEN, PAUSED, CLOSED, CANCELLED),
+    CLOSED: (OPEN, CLOSED, CANCELLED, ARCHIVED),
+    CANCELLED: (CANCELLED, ARCHIVED),
     ARCHIVED: (),
 }
 SPANS: Final = ("reservation_ttl", "settle_by", "retry_grace", "max_life", "expiry_brake_lag")
@@ -70,10 +70,10 @@ def path_of_difference(name: str, first: Any, now: Any) -> str:
 
 
 def state_by_time(state: int, opens: int | None, closes: int | None, now: int) -> int:
-    """Returns the state that ledger time gives to a sale that is SCHEDULED or OPEN."""
+    """Returns the state that ledger time gives to a sale that is not over."""
     if state == SCHEDULED and (opens is None or opens <= now):
         state = OPEN
-    if state == OPEN and closes is not None and closes <= now:
+    if state in (OPEN, PAUSED) and closes is not None and closes <= now:
         state = CLOSED
     return state
 
@@ -147,7 +147,7 @@ def move_sale(ledger: Ledger, sale: Sale, state: int, state_from: int) -> None:
 
 def refuse_move(ledger: Ledger, sale: Sale, state: int, target: int) -> Answer | None:
     """Refuses a move that is not in the table, or that time or live reservations undo."""
-    if target not in (state, *MOVES[state]):
+    if target not in MOVES[state]:
         return refused(outcome_pb2.OUTCOME_WRONG_STATE)
     if target == OPEN and sale.closes is not None and sale.closes <= ledger.now:
         return refused(outcome_pb2.OUTCOME_NOT_ALLOWED, limit="closes_time")

@@ -188,6 +188,7 @@ def may_try_again(ledger: Ledger, reservation: Reservation) -> bool:
         reservation.state == reservation_pb2.STATE_PAYING
         and ledger.now < reservation.max_life
         and not reservation.is_release_requested
+        and ledger.sale_state(reservation.sale) != sale_pb2.SALE_STATE_CANCELLED
     )
 
 

@@ -41,21 +41,23 @@ def run_due(ledger: Ledger, until: int) -> None:
 
 
 def due_of(ledger: Ledger, sale: Sale) -> Iterator[Due]:
-    """Yields the earliest step of each kind: when, its kind, its own time, its number, what to do."""
+    """Yields the earliest step of each kind: when, its own time, kind and number, what to do."""
     at = time_of_sale_move(sale)
     if at is not None:
-        yield at, 0, at, sale.number, lambda: move_sale_by_time(ledger, sale)
-    if sale.state == sale_pb2.SALE_STATE_CANCELLED:
+        kind = 0 if sale.state == sale_pb2.SALE_STATE_SCHEDULED else 1
+        yield at, at, kind, sale.number, lambda: move_sale_by_time(ledger, sale)
+    is_cancelled = sale.state == sale_pb2.SALE_STATE_CANCELLED
+    if is_cancelled:
         claim = next(claims_of_cancelled(sale), None)
         if claim is not None:
-            yield ledger.now, 3, 0, claim.number, lambda: end_of_cancelled(ledger, claim)
+            yield ledger.now, ledger.now, 4, claim.number, lambda: end_of_cancelled(ledger, claim)
     hold = earliest(sale.holds, HELD)
     braked = persons.braked_until(ledger, sale)
-    if hold is not None and braked is not None:
-        yield max(hold.expires, braked), 2, hold.expires, hold.number, lambda: expire(ledger, hold)
+    if hold is not None and braked is not None and not is_cancelled:
+        yield max(hold.expires, braked), hold.expires, 3, hold.number, lambda: expire(ledger, hold)
     late = earliest(sale.payments, PAYING)
     if late is not None and late.settle_by is not None:
-        yield late.settle_by, 1, late.settle_by, late.number, lambda: become_overdue(ledger, late)
+        yield late.settle_by, late.settle_by, 2, late.number, lambda: become_overdue(ledger, late)
 
 
 def earliest(heap: list[tuple[int, int, Reservation]], state: int) -> Reservation | None:
@@ -73,7 +75,7 @@ def time_of_sale_move(sale: Sale) -> int | None:
     """Returns when ledger time moves a sale; None if it never does."""
     if sale.state == sale_pb2.SALE_STATE_SCHEDULED:
         return sale.opens
-    return sale.closes if sale.state == sale_pb2.SALE_STATE_OPEN else None
+    return sale.closes if sale.state in (sales.OPEN, sales.PAUSED) else None
 
 
 def move_sale_by_time(ledger: Ledger, sale: Sale) -> bool:

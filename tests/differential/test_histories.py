@@ -1,0 +1,63 @@
+"""Whole random histories through the model and the real ledger: every reply, counter and event."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from . import comparing, shrinking
+from .histories import History, Operation
+
+# A fresh seed each day's run; the printed one plays the same histories again.
+SEED = int(os.environ.get("LASTUNIT_SEED", random.randrange(1, 1_000_000)))
+
+
+def check(seed: int, length: int, *, reopens: bool) -> None:
+    """Runs one history; a difference fails with the shortest history that shows it."""
+    history = History(seed, length, reopens=reopens).operations()
+    found = comparing.run(history)
+    if found is None:
+        return
+    small = shrinking.shrink(
+        history[: found.index + 1], lambda part: comparing.run(part) is not None, tries=300
+    )
+    told = "\n".join(f"{type(each).__name__}: {' '.join(str(each).split())}" for each in small)
+    pytest.fail(
+        f"{comparing.run(small) or found}\n{told}\n"
+        f"replay: python -m tests.differential --seed {seed} --operations 1 --length {length}"
+    )
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_model_and_ledger_agree_on_short_histories(number: int) -> None:
+    """400 operations with duplicates, changed copies and clock moves give equal replies."""
+    print(f"LASTUNIT_SEED={SEED}")
+    check(SEED * 1_000 + number, 400, reopens=False)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_model_and_ledger_agree_across_openings(number: int) -> None:
+    """2,500 operations, in which the ledger is closed or killed and opened again."""
+    print(f"LASTUNIT_SEED={SEED}")
+    check(SEED * 1_000 + 500 + number, 2_500, reopens=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("number", range(40))
+def test_model_and_ledger_agree_on_long_histories(number: int) -> None:
+    """5,000 operations each, 200,000 in all."""
+    print(f"LASTUNIT_SEED={SEED}")
+    check(SEED * 1_000 + 600 + number, 5_000, reopens=True)
+
+
+def test_a_history_is_made_by_its_seed_alone() -> None:
+    """The same seed makes the same operations, another seed others."""
+
+    def made(seed: int) -> list[Operation]:
+        return History(seed, 300, reopens=True).operations()
+
+    assert made(7) == made(7)
+    assert made(7) != made(8)
