@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - it talks to the terminal.
 """Compares model and real ledger over many random histories, as long as you like.
 
     python -m tests.differential --seed 1 --operations 1000000

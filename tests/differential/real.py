@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from google.rpc import error_details_pb2, status_pb2
@@ -21,6 +20,7 @@ from lastunit_server import _native
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from google.protobuf.message import Message
 

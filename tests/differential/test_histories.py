@@ -33,14 +33,14 @@ def check(seed: int, length: int, *, reopens: bool) -> None:
 @pytest.mark.parametrize("number", range(12))
 def test_model_and_ledger_agree_on_short_histories(number: int) -> None:
     """400 operations with duplicates, changed copies and clock moves give equal replies."""
-    print(f"LASTUNIT_SEED={SEED}")
+    print(f"LASTUNIT_SEED={SEED}")  # noqa: T201 - pytest shows it when a test fails
     check(SEED * 1_000 + number, 400, reopens=False)
 
 
 @pytest.mark.parametrize("number", range(3))
 def test_model_and_ledger_agree_across_openings(number: int) -> None:
     """2,500 operations, in which the ledger is closed or killed and opened again."""
-    print(f"LASTUNIT_SEED={SEED}")
+    print(f"LASTUNIT_SEED={SEED}")  # noqa: T201 - pytest shows it when a test fails
     check(SEED * 1_000 + 500 + number, 2_500, reopens=True)
 
 
@@ -49,7 +49,7 @@ def test_model_and_ledger_agree_across_openings(number: int) -> None:
 @pytest.mark.parametrize("number", range(40))
 def test_model_and_ledger_agree_on_long_histories(number: int) -> None:
     """5,000 operations each, 200,000 in all."""
-    print(f"LASTUNIT_SEED={SEED}")
+    print(f"LASTUNIT_SEED={SEED}")  # noqa: T201 - pytest shows it when a test fails
     check(SEED * 1_000 + 600 + number, 5_000, reopens=True)
 
 

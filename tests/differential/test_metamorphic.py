@@ -28,7 +28,7 @@ SEED = int(os.environ.get("LASTUNIT_SEED", random.randrange(1, 1_000_000)))
 @pytest.mark.parametrize("batch_max", [1, 7, 512])
 def test_a_batch_decides_as_its_operations_one_by_one(batch_max: int) -> None:
     """However a history is cut into batches, the replies are those of the model, one by one."""
-    print(f"LASTUNIT_SEED={SEED}")
+    print(f"LASTUNIT_SEED={SEED}")  # noqa: T201 - pytest shows it when a test fails
     history = History(SEED, 600).operations()
 
     assert comparing.run(history, batch_max=batch_max) is None
@@ -79,7 +79,7 @@ def shown(real: RealLedger) -> list[Any]:
 
 def test_operations_on_other_skus_may_come_in_any_order(tmp_path: Path) -> None:
     """Operations of different sales, mixed in two ways, leave equal counters and levels."""
-    print(f"LASTUNIT_SEED={SEED}")
+    print(f"LASTUNIT_SEED={SEED}")  # noqa: T201 - pytest shows it when a test fails
     apart = one_sale_each(without_copies(History(SEED, 900).operations()))
     shuffled = random.Random(SEED)
     found = []
@@ -98,7 +98,7 @@ def test_operations_on_other_skus_may_come_in_any_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("is_clean", [True, False])
 def test_a_replay_of_the_journal_is_the_live_state(tmp_path: Path, *, is_clean: bool) -> None:
     """Rebuilt from snapshot and journal, offline and after an opening, all is as it was live."""
-    print(f"LASTUNIT_SEED={SEED}")
+    print(f"LASTUNIT_SEED={SEED}")  # noqa: T201 - pytest shows it when a test fails
     real = RealLedger(tmp_path, now_ms=START_MS)
     for operation in History(SEED, 1_500).operations():
         if isinstance(operation, Clock):

@@ -34,8 +34,8 @@ def main() -> int:
         arguments.address, is_clock_manual=is_manual, now_ms=arguments.manual_start_ms or 0
     )
     server.start()
-    print(json.dumps({"event": "ready", "service": "reference", "address": server.address}))
-    sys.stdout.flush()
+    ready = {"event": "ready", "service": "reference", "address": server.address}
+    print(json.dumps(ready), flush=True)  # noqa: T201 - whoever started it waits for this line
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
     try:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lastunit.reference.ledger import Ledger
-    from lastunit.reference.state import Reservation
+    from lastunit.reference.state import Pool, Reservation
 
 __all__ = ["findings_of"]
 
@@ -40,17 +40,22 @@ def stock_findings(ledger: Ledger) -> Iterator[Finding]:
         for sku in sale.skus.values():
             for pool in sku.pools:
                 subject = f"{sale.sale_id}/{sku.name}/{pool.name}"
-                there = sum(getattr(pool, name) for name in COUNTERS)
-                net = pool.supplied - pool.withdrawn - pool.written_off
-                if net != there:
-                    yield "conservation", subject, f"{net} units supplied net, {there} counted"
-                for name in COUNTERS:
-                    if getattr(pool, name) < 0:
-                        yield "conservation", subject, f"{name} is {getattr(pool, name)}"
-                for name in PLACES:
-                    units, claimed = getattr(pool, name), counted.get((id(pool), name), 0)
-                    if units != claimed:
-                        yield "agreement", subject, f"{name} is {units}, claims say {claimed}"
+                claims = {name: counted.get((id(pool), name), 0) for name in PLACES}
+                yield from pool_findings(pool, subject, claims)
+
+
+def pool_findings(pool: Pool, subject: str, claims: dict[str, int]) -> Iterator[Finding]:
+    """One pool against what its claims say."""
+    there = sum(getattr(pool, name) for name in COUNTERS)
+    net = pool.supplied - pool.withdrawn - pool.written_off
+    if net != there:
+        yield "conservation", subject, f"{net} units supplied net, {there} counted"
+    for name in COUNTERS:
+        if getattr(pool, name) < 0:
+            yield "conservation", subject, f"{name} is {getattr(pool, name)}"
+    for name, claimed in claims.items():
+        if getattr(pool, name) != claimed:
+            yield "agreement", subject, f"{name} is {getattr(pool, name)}, claims say {claimed}"
 
 
 def claim_findings(ledger: Ledger) -> Iterator[Finding]:

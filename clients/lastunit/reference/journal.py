@@ -6,11 +6,13 @@ Owns the form of events. Must not decide anything.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from lastunit.reference.state import Policy
 from lastunit.reference.words import duration, timestamp
 from lastunit.stock.v1 import event_pb2, sale_pb2
+
+if TYPE_CHECKING:
+    from lastunit.reference.state import Policy
 
 __all__ = ["message_of", "taken_messages"]
 
@@ -26,25 +28,31 @@ def message_of(name: str, head: dict[str, Any], fields: dict[str, Any]) -> event
     body = getattr(event, name)
     body.SetInParent()
     for field, value in fields.items():
-        if value is None:
-            continue
-        if field.endswith("_time"):
-            getattr(body, field).CopyFrom(timestamp(value))
-        elif field in SPANS:
-            getattr(body, field).CopyFrom(duration(value))
-        elif field == "lines":
-            for sku, pool, units in value:
-                body.lines.add(sku=sku, pool=pool, units=units)
-        elif field == "taken":
-            for taken in taken_messages(value):
-                body.taken.add(**taken)
-        elif field == "labels":
-            body.labels.update(value)
-        elif field == "policy":
-            body.policy.CopyFrom(policy_message(value))
-        else:
-            setattr(body, field, value)
+        if value is not None:
+            put(body, field, value)
     return event
+
+
+def put(body: Any, field: str, value: Any) -> None:
+    """Sets one field of an event's body from what the ledger recorded."""
+    if field.endswith("_time"):
+        getattr(body, field).CopyFrom(timestamp(value))
+    elif field in SPANS:
+        getattr(body, field).CopyFrom(duration(value))
+    elif field == "lines":
+        for sku, pool, units in value:
+            body.lines.add(sku=sku, pool=pool, units=units)
+    elif field == "taken":
+        for taken in taken_messages(value):
+            body.taken.add(**taken)
+    elif field == "labels":
+        body.labels.update(value)
+    elif field == "policy":
+        body.policy.CopyFrom(policy_message(value))
+    elif isinstance(value, list):
+        getattr(body, field).extend(value)
+    else:
+        setattr(body, field, value)
 
 
 def taken_messages(taken: Any) -> list[dict[str, Any]]:
@@ -63,6 +71,11 @@ def taken_messages(taken: Any) -> list[dict[str, Any]]:
 
 def policy_message(policy: Policy) -> sale_pb2.SalePolicy:
     """Shows a policy with every field set."""
-    fields = {field.name: getattr(policy, field.name) for field in dataclasses.fields(policy)}
-    spans = {name: duration(fields.pop(name)) for name in POLICY_SPANS}
-    return sale_pb2.SalePolicy(**fields, **spans)
+    message = sale_pb2.SalePolicy()
+    for field in dataclasses.fields(policy):
+        value = getattr(policy, field.name)
+        if field.name in POLICY_SPANS:
+            getattr(message, field.name).CopyFrom(duration(value))
+        else:
+            setattr(message, field.name, value)
+    return message

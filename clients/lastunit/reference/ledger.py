@@ -54,11 +54,13 @@ class Ledger:
     def __init__(self, *, now_ms: int = 0, is_journal_kept: bool = False) -> None:
         self.now = now_ms
         self.sequence = 0
+        self.last_event_time = now_ms
         self.op_number = 0
         self.epoch = 0
         self.events: list[Event] = []
         self.is_journal_kept = is_journal_kept
         self.sales: dict[str, Sale] = {}
+        self.made = 0
         self.reservations: dict[str, Reservation] = {}
         self.attempts: dict[str, Reservation] = {}
         self.merged: dict[str, str] = {}
@@ -126,10 +128,11 @@ class Ledger:
         """Counts an opening of the journal, and adds an outage to every hold.
 
         Args:
-            now_ms: Ledger time; None leaves it as it is.
+            now_ms: Ledger time; None sets it back to the last event's, which is all that a ledger
+                with a manual clock knows after an opening.
             credit_ms: For how long the ledger was down, 0 or more.
         """
-        self.now = max(self.now, now_ms or 0)
+        self.now = self.last_event_time if now_ms is None else max(self.now, now_ms)
         self.epoch += 1
         self.op_number = 1
         self._begin(None, "")
@@ -239,6 +242,7 @@ class Ledger:
         """
         self.sequence += 1
         self._told_sequence = self.sequence
+        self.last_event_time = self.now
         for sku in self.changed:
             levels.note_change(sku, self.sequence)
         self.changed.clear()
@@ -313,7 +317,7 @@ class Ledger:
             result["state"] = answer.reservation.state
         result["outcome"] = answer.outcome
         result["replayed"] = self._is_replayed
-        fields = {}
+        fields: dict[str, Any] = {}
         for name, value in answer.fields.items():
             if value is None:
                 continue
@@ -326,6 +330,7 @@ class Ledger:
         return method.response(place=self.place(), result=result, **fields)
 
     def place(self) -> place_pb2.Place:
+        """Returns where the last answer stands in the ledger's history."""
         return place_pb2.Place(
             sequence=self._told_sequence,
             as_of_sequence=self.sequence,

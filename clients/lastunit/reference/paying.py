@@ -25,10 +25,10 @@ ENDED_SALES = (sale_pb2.SALE_STATE_CANCELLED, sale_pb2.SALE_STATE_ARCHIVED)
 def begin_payment(ledger: Ledger, request: Any) -> Answer:
     """Opens an attempt to pay."""
     owner = ledger.attempts.get(request.attempt_id)
-    if owner is not None and owner.reservation_id != request.reservation_id:
-        return refused(outcome_pb2.OUTCOME_CONFLICT, conflict_field="reservation_id")
-    if owner is not None and not owner.attempts[request.attempt_id].is_unregistered:
-        return repeat(ledger, request, owner)
+    if owner is not None:
+        is_repeat = not owner.attempts[request.attempt_id].is_unregistered
+        if is_repeat or owner.reservation_id != request.reservation_id:
+            return repeat(ledger, request, owner)
     reservation = ledger.reservations.get(request.reservation_id)
     if reservation is None:
         return refused(outcome_pb2.OUTCOME_UNKNOWN_RESERVATION)
@@ -41,17 +41,18 @@ def begin_payment(ledger: Ledger, request: Any) -> Answer:
         or refuse_by_life(ledger, reservation, is_expired=is_expired)
         or refuse_by_attempts(reservation)
     )
-    if refusal and is_expired:
-        return reserving.name_sku(refusal, reservation.sale, reservation.lines)
-    if refusal:
-        return refusal
     if is_expired:
+        refusal = refusal or refuse_retake(ledger, reservation)
+        if refusal:
+            return reserving.name_sku(refusal, reservation.sale, reservation.lines)
         return retake(ledger, request, reservation)
-    return open_attempt(ledger, request, reservation)
+    return refusal or open_attempt(ledger, request, reservation)
 
 
 def repeat(ledger: Ledger, request: Any, owner: Reservation) -> Answer:
     """Gives the first answer again, or names the field that differs."""
+    if owner.reservation_id != request.reservation_id:
+        return refused(outcome_pb2.OUTCOME_CONFLICT, conflict_field="reservation_id")
     attempt = owner.attempts[request.attempt_id]
     differing = (
         ("provider", request.provider == attempt.provider),
@@ -102,14 +103,19 @@ def refuse_by_attempts(reservation: Reservation) -> Answer | None:
     return None
 
 
-def retake(ledger: Ledger, request: Any, reservation: Reservation) -> Answer:
-    """Takes units again that the clock gave back, if units and limits allow."""
-    sale = reservation.sale
-    refusal = reserving.refuse_by_limit(
-        ledger, sale, reservation.person_id, reservation.lines, reservation
+def refuse_retake(ledger: Ledger, reservation: Reservation) -> Answer | None:
+    """Refuses what would take the person past a limit by now."""
+    answer = reserving.refuse_by_limit(
+        ledger, reservation.sale, reservation.person_id, reservation.lines
     )
-    if refusal:
-        return reserving.name_sku(refusal, sale, reservation.lines)
+    if answer:
+        answer.reservation = reservation
+    return answer
+
+
+def retake(ledger: Ledger, request: Any, reservation: Reservation) -> Answer:
+    """Takes units again that the clock gave back, if there are enough."""
+    sale = reservation.sale
     parts, lacking = pools.draw(sale, reservation.lines)
     if lacking:
         return refused(

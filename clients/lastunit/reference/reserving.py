@@ -44,7 +44,7 @@ def reserve(ledger: Ledger, request: Any) -> Answer:
     parts, lacking = pools.draw(sale, lines)
     if lacking:
         return refused(outcome_pb2.OUTCOME_SOLD_OUT, **levels.told(lacking, ledger.now))
-    return hold(ledger, request, sale, lines, ttl, parts)
+    return hold(ledger, request, sale, lines=lines, ttl=ttl, parts=parts)
 
 
 def repeat(
@@ -115,25 +115,20 @@ def refuse_not_offered(sale: Sale, lines: list[Line]) -> Answer | None:
     return None
 
 
-def refuse_by_limit(
-    ledger: Ledger,
-    sale: Sale,
-    person_id: str,
-    lines: list[Line],
-    reservation: Reservation | None = None,
-) -> Answer | None:
+def refuse_by_limit(ledger: Ledger, sale: Sale, person_id: str, lines: list[Line]) -> Answer | None:
     """Refuses what would take the person past a limit, and names the limit."""
     limit, sku_name = limits.passed_limit(ledger, sale, person_id, lines)
     if not limit:
         return None
     told = {"sku": sku_name} if sku_name else {}
-    return refused(outcome_pb2.OUTCOME_LIMIT_REACHED, reservation, limit=limit, **told)
+    return refused(outcome_pb2.OUTCOME_LIMIT_REACHED, limit=limit, **told)
 
 
 def hold(
     ledger: Ledger,
     request: Any,
     sale: Sale,
+    *,
     lines: list[Line],
     ttl: int | None,
     parts: list[Part],
@@ -146,7 +141,7 @@ def hold(
     taken = taken_of(parts)
     reservation = Reservation(
         reservation_id=request.reservation_id,
-        number=len(ledger.reservations),
+        number=ledger.made,
         sale=sale,
         person_id=request.person_id,
         lines=lines,
@@ -159,6 +154,7 @@ def hold(
         max_life=max_life,
         first_answer=(min(now + span, max_life), taken),
     )
+    ledger.made += 1
     pools.take(parts, "held")
     ledger.reservations[reservation.reservation_id] = reservation
     sale.reservations.append(reservation)

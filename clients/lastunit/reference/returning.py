@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from lastunit.reference import levels, paying
 from lastunit.reference.answers import Answer, done, refused
-from lastunit.reference.state import Part
 from lastunit.reference.words import millis, optional_value
 from lastunit.stock.v1 import outcome_pb2, reservation_pb2
 
 if TYPE_CHECKING:
     from lastunit.reference.ledger import Ledger
-    from lastunit.reference.state import Reservation
+    from lastunit.reference.state import Part, Reservation
 
 __all__ = ["confirm", "extend", "release", "release_unverified", "request_release", "return_units"]
 
@@ -104,7 +103,7 @@ def return_units(ledger: Ledger, request: Any) -> Answer:
         return refused(outcome_pb2.OUTCOME_UNKNOWN_RESERVATION)
     policy_gives_back = reservation.sale.policy.does_return_give_limit_back
     asked = optional_value(request, "give_limit_back")
-    refusal = refuse_return(reservation, request, asked, policy_gives_back)
+    refusal = refuse_return(reservation, request, asked=asked, policy_gives_back=policy_gives_back)
     if refusal:
         return refusal
     does_give_back = policy_gives_back if asked is None else asked
@@ -141,7 +140,7 @@ PLACE_OF_DISPOSITION = {
 
 
 def refuse_return(
-    reservation: Reservation, request: Any, asked: bool | None, policy_gives_back: bool
+    reservation: Reservation, request: Any, *, asked: bool | None, policy_gives_back: bool
 ) -> Answer | None:
     """Refuses what was not sold here, or more than is left of it."""
     sku = reservation.sale.skus.get(request.sku)

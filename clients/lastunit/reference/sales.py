@@ -27,7 +27,7 @@ CANCELLED: Final = sale_pb2.SALE_STATE_CANCELLED
 ARCHIVED: Final = sale_pb2.SALE_STATE_ARCHIVED
 
 # From where an operator may move a sale to where.
-MOVES: Final = {
+MOVES: Final[dict[int, tuple[int, ...]]] = {
     SCHEDULED: (SCHEDULED, OPEN, PAUSED, CLOSED, CANCELLED),
     OPEN: (OPEN, PAUSED, CLOSED, CANCELLED),
     PAUSED: (SCHEDULED, OPEN, PAUSED, CLOSED, CANCELLED),

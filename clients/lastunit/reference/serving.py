@@ -22,7 +22,6 @@ from lastunit.reference.ledger import Ledger
 from lastunit.reference.requests import METHODS
 from lastunit.reference.words import millis
 from lastunit.stock.v1 import fault_pb2, journal_service_pb2, rehearsal_service_pb2
-from lastunit.stock.v1 import stock_admin_service_pb2 as admin_pb2
 from lastunit.stock.v1 import stock_service_pb2 as stock_pb2
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ CALLER_KEY: Final = "lastunit-caller"
 FIELD_OF_RESPONSE: Final = {
     field.message_type.name: field.name
     for field in stock_pb2.Reply.DESCRIPTOR.oneofs_by_name["response"].fields
+    if field.message_type
 }
 
 
@@ -87,7 +87,7 @@ class ReferenceServer:
         self._server.wait_for_termination()
 
     def _handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
-        services: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
+        services: dict[str, dict[str, Any]] = {}
         for request, method in METHODS.items():
             is_stock = hasattr(stock_pb2, f"{method.name}Request")
             service = "StockService" if is_stock else "StockAdminService"

@@ -28,7 +28,14 @@ REFUND_DUE: Final = reservation_pb2.ATTEMPT_STATE_REFUND_DUE
 REFUNDED: Final = reservation_pb2.ATTEMPT_STATE_REFUNDED
 
 # Later news counts only if it has a higher rank.
-RANK_OF_STATE: Final = {OPEN: 0, FAILED: 1, CANCELLED: 1, APPLIED: 2, REFUND_DUE: 2, REFUNDED: 3}
+RANK_OF_STATE: Final[dict[int, int]] = {
+    OPEN: 0,
+    FAILED: 1,
+    CANCELLED: 1,
+    APPLIED: 2,
+    REFUND_DUE: 2,
+    REFUNDED: 3,
+}
 SUCCEEDED: Final = reservation_pb2.PAYMENT_RESULT_SUCCEEDED
 RANK_OF_NEWS: Final = {
     SUCCEEDED: 2,

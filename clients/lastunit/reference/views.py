@@ -183,8 +183,8 @@ def explain_reservation(ledger: Ledger, request: Any) -> Answer:
             sequence=sequence,
             time=timestamp(time),
             event="".join(word.capitalize() for word in event.split("_")),
-            state_from=state_from,  # type: ignore[arg-type]
-            state_to=state_to,  # type: ignore[arg-type]
+            state_from=state_from,
+            state_to=state_to,
             cause=cause,
             actor=actor,
         )
