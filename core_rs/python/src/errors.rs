@@ -17,7 +17,7 @@ pyo3::create_exception!(
 pyo3::create_exception!(
     _native,
     EventsRemovedError,
-    PyException,
+    PyValueError,
     "The events were removed from the journal; args are (message, reason, first_sequence)."
 );
 
