@@ -15,6 +15,8 @@ use core::ops::{Index, IndexMut};
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::footprint::HeapBytes;
+
 /// The number of an entity; [`NONE`] is "none".
 pub(crate) type Slot = u32;
 
@@ -90,12 +92,14 @@ type Vacancies = [u64; CHUNK_LEN / 64];
 pub(crate) struct Arena<T> {
     chunks: Vec<Chunk<T>>,
     /// Slots up to the last in use.
-    len: usize,
+    extent: usize,
     /// Slots in use.
     count: usize,
     /// Chunks that take memory.
     chunk_count: usize,
-    /// Vacant places under `len`, by chunk.
+    /// What the entities have outside of their slots.
+    heap_bytes: usize,
+    /// Vacant places under `extent`, by chunk.
     vacancies: BTreeMap<usize, Vacancies>,
 }
 
@@ -103,9 +107,10 @@ impl<T> Default for Arena<T> {
     fn default() -> Self {
         Self {
             chunks: Vec::new(),
-            len: 0,
+            extent: 0,
             count: 0,
             chunk_count: 0,
+            heap_bytes: 0,
             vacancies: BTreeMap::new(),
         }
     }
@@ -119,20 +124,21 @@ impl<T> Arena<T> {
 
     /// The slot after the last in use.
     pub(crate) fn end(&self) -> Slot {
-        slot_of(self.len)
+        slot_of(self.extent)
     }
 
     /// The slot that the next insertion fills.
     pub(crate) fn next_slot(&self) -> Slot {
         match self.vacancies.first_key_value() {
             Some((chunk, vacancies)) => slot_of(chunk * CHUNK_LEN + lowest(vacancies)),
-            None => slot_of(self.len),
+            None => slot_of(self.extent),
         }
     }
 
-    /// Bytes of memory, without what entities have elsewhere.
+    /// Bytes of memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.chunk_count * CHUNK_LEN * size_of::<Option<T>>()
+        self.heap_bytes
+            + self.chunk_count * CHUNK_LEN * size_of::<Option<T>>()
             + self.chunks.capacity() * size_of::<Chunk<T>>()
             + self.vacancies.len() * size_of::<(usize, Vacancies)>()
     }
@@ -160,10 +166,11 @@ impl<T> Arena<T> {
     }
 }
 
-impl<T: Clone> Arena<T> {
+impl<T: Clone + HeapBytes> Arena<T> {
     /// Puts an entity into [`Arena::next_slot`].
     pub(crate) fn insert(&mut self, value: T) -> Slot {
         self.count += 1;
+        self.heap_bytes += value.heap_bytes();
         if self.vacancies.is_empty() {
             return self.push(Some(value));
         }
@@ -190,8 +197,8 @@ impl<T: Clone> Arena<T> {
     }
 
     fn push(&mut self, value: Option<T>) -> Slot {
-        let slot = slot_of(self.len);
-        if self.len.is_multiple_of(CHUNK_LEN) {
+        let slot = slot_of(self.extent);
+        if self.extent.is_multiple_of(CHUNK_LEN) {
             self.chunks
                 .push(Chunk::Owned(Vec::with_capacity(CHUNK_LEN)));
             self.chunk_count += 1;
@@ -201,7 +208,7 @@ impl<T: Clone> Arena<T> {
             .expect("a chunk with room was just ensured")
             .to_mut()
             .push(value);
-        self.len += 1;
+        self.extent += 1;
         slot
     }
 
@@ -214,22 +221,23 @@ impl<T: Clone> Arena<T> {
         let places = self.chunks[chunk].to_mut();
         let value = places[place].take().expect("a slot in use");
         self.count -= 1;
+        self.heap_bytes -= value.heap_bytes();
         let vacancies = self.vacancies.entry(chunk).or_default();
         vacancies[place / 64] |= 1 << (place % 64);
         if vacancies.iter().all(|word| *word == u64::MAX) {
             *places = Vec::new();
             self.chunk_count -= 1;
         }
-        if slot_of(self.len) == slot + 1 {
+        if slot_of(self.extent) == slot + 1 {
             self.trim();
         }
         value
     }
 
-    /// Takes vacant places off the end, so that `len` follows from the slots in use.
+    /// Takes vacant places off the end, so that `extent` follows from the slots in use.
     fn trim(&mut self) {
-        while self.len > 0 {
-            let (chunk, place) = place_of(slot_of(self.len - 1));
+        while self.extent > 0 {
+            let (chunk, place) = place_of(slot_of(self.extent - 1));
             let Some(vacancies) = self.vacancies.get_mut(&chunk) else {
                 return;
             };
@@ -240,10 +248,10 @@ impl<T: Clone> Arena<T> {
             if !is_released {
                 vacancies[place / 64] &= !(1 << (place % 64));
                 self.chunks[chunk].to_mut().pop();
-                self.len -= 1;
+                self.extent -= 1;
             }
             if is_released || place == 0 {
-                self.len = chunk * CHUNK_LEN;
+                self.extent = chunk * CHUNK_LEN;
                 self.chunks.pop();
                 self.chunk_count -= usize::from(!is_released);
                 self.vacancies.remove(&chunk);
@@ -257,9 +265,10 @@ impl<T: Clone> Arena<T> {
     pub(crate) fn freeze(&mut self) -> Self {
         Self {
             chunks: self.chunks.iter_mut().map(Chunk::share).collect(),
-            len: self.len,
+            extent: self.extent,
             count: self.count,
             chunk_count: self.chunk_count,
+            heap_bytes: self.heap_bytes,
             vacancies: BTreeMap::new(),
         }
     }
@@ -324,14 +333,14 @@ impl<T: Clone> IndexMut<Slot> for Arena<T> {
 impl<T: Serialize> Serialize for Arena<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeSeq;
-        let mut sequence = serializer.serialize_seq(Some(self.len))?;
+        let mut sequence = serializer.serialize_seq(Some(self.extent))?;
         for (number, chunk) in self.chunks.iter().enumerate() {
             let places = chunk.as_slice();
             for place in places {
                 sequence.serialize_element(place)?;
             }
             // A wholly vacant chunk keeps no places.
-            let length = CHUNK_LEN.min(self.len - number * CHUNK_LEN);
+            let length = CHUNK_LEN.min(self.extent - number * CHUNK_LEN);
             for _ in places.len()..length {
                 sequence.serialize_element(&None::<T>)?;
             }
@@ -340,11 +349,11 @@ impl<T: Serialize> Serialize for Arena<T> {
     }
 }
 
-impl<'de, T: Clone + Deserialize<'de>> Deserialize<'de> for Arena<T> {
+impl<'de, T: Clone + HeapBytes + Deserialize<'de>> Deserialize<'de> for Arena<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Filler<T>(PhantomData<T>);
 
-        impl<'de, T: Clone + Deserialize<'de>> Visitor<'de> for Filler<T> {
+        impl<'de, T: Clone + HeapBytes + Deserialize<'de>> Visitor<'de> for Filler<T> {
             type Value = Arena<T>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
@@ -354,10 +363,15 @@ impl<'de, T: Clone + Deserialize<'de>> Deserialize<'de> for Arena<T> {
             fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Arena<T>, A::Error> {
                 let mut arena = Arena::default();
                 while let Some(place) = access.next_element::<Option<T>>()? {
-                    arena.count += usize::from(place.is_some());
+                    if let Some(value) = &place {
+                        arena.count += 1;
+                        arena.heap_bytes += value.heap_bytes();
+                    }
                     arena.push(place);
                 }
-                arena.find_vacancies();
+                if arena.count < arena.extent {
+                    arena.find_vacancies();
+                }
                 Ok(arena)
             }
         }
@@ -371,6 +385,18 @@ mod tests {
     use alloc::collections::BTreeMap;
 
     use super::*;
+
+    impl HeapBytes for Slot {
+        fn heap_bytes(&self) -> usize {
+            1
+        }
+    }
+
+    impl HeapBytes for u64 {
+        fn heap_bytes(&self) -> usize {
+            2
+        }
+    }
 
     #[test]
     fn slots_stay_put_across_chunks() {
@@ -431,7 +457,7 @@ mod tests {
                 .wrapping_add(1);
             let is_filling = (step / 3_000) % 2 == 0;
             if (random >> 33) % 10 < if is_filling { 7 } else { 2 } {
-                let lowest = (0..)
+                let lowest = (0..=12_000)
                     .find(|slot| !plain.contains_key(slot))
                     .expect("endless");
                 assert_eq!(lowest, arena.next_slot());
@@ -465,6 +491,7 @@ mod tests {
     fn check_whole(arena: &Arena<u64>, plain: &BTreeMap<Slot, u64>) {
         let entries = arena.entries().map(|(slot, value)| (slot, *value));
         assert!(entries.eq(plain.iter().map(|(slot, value)| (*slot, *value))));
+        assert_eq!(2 * plain.len(), arena.heap_bytes);
         let held = arena
             .chunks
             .iter()

@@ -204,13 +204,14 @@ impl Auditor<'_> {
     fn count_reservation(&mut self, reservation: &Reservation) {
         let state = reservation.state;
         let person = self.ledger.root_of(reservation.person);
+        let is_kept = self.ledger.is_kept(person);
         let sale_key = UsageKey::new(person, Scope::Sale(reservation.sale));
         for piece in reservation.pieces.as_slice() {
             let rack = self.ledger.pool_at(piece.pool).rack;
             if let Some(place) = place_of(&mut self.standing[piece.pool as usize], state) {
                 *place += piece.standing();
             }
-            if is_counted(state) {
+            if is_kept && is_counted(state) {
                 let rack_key = UsageKey::new(person, Scope::Rack(rack));
                 self.usages.entry(rack_key).or_default().units += piece.counted();
                 self.usages.entry(sale_key).or_default().units += piece.counted();
@@ -224,7 +225,7 @@ impl Auditor<'_> {
         }
         let is_late = state == State::Held && reservation.expires_at <= self.ledger.time;
         self.late_held_count += u64::from(is_late);
-        if is_unpaid(state) {
+        if is_kept && is_unpaid(state) {
             self.usages.entry(sale_key).or_default().unpaid_count += 1;
         }
     }
@@ -353,13 +354,7 @@ impl Auditor<'_> {
 
     fn check_usages(&mut self) {
         let is_empty = |usage: &Usage| *usage == Usage::default();
-        let mut there: Vec<(UsageKey, Usage)> = self
-            .ledger
-            .usages
-            .iter()
-            .map(|(key, usage)| (*key, *usage))
-            .collect();
-        there.retain(|(_, usage)| !is_empty(usage));
+        let mut there: Vec<(UsageKey, Usage)> = self.ledger.usages.iter().collect();
         // The order of a hash map must not show, not even in findings.
         there.sort_unstable_by_key(|(key, _)| *key);
         let mut counted = core::mem::take(&mut self.usages);
@@ -397,11 +392,11 @@ impl Auditor<'_> {
             let has_timer = match reservation.state {
                 State::Held => {
                     counts.0 += 1;
-                    sale.expiries.contains(&(reservation.expires_at, slot))
+                    sale.expiries.contains(reservation.expires_at, slot)
                 }
                 State::Paying => {
                     counts.1 += 1;
-                    sale.settlings.contains(&(reservation.settle_by, slot))
+                    sale.settlings.contains(reservation.settle_by, slot)
                 }
                 _ => true,
             };
@@ -504,25 +499,21 @@ impl Auditor<'_> {
     fn check_persons(&mut self) {
         let ledger = self.ledger;
         let mut listed = 0;
-        let mut named = BTreeMap::<Slot, u32>::new();
-        for reservation in ledger.reservations.iter() {
-            *named.entry(reservation.person).or_default() += 1;
-        }
+        let bound = ledger.reservations.len() + 1;
         for (slot, person) in ledger.persons.entries() {
             let subject = &person.person_id;
             let is_found = ledger.find_person(subject) == Some(slot);
             let root = &ledger.persons[person.root];
             let is_flat = root.root == person.root;
             let is_ringed = ledger.persons[person.ring_next].root == person.root;
-            let count = named.get(&slot).copied().unwrap_or_default();
-            let is_counted = person.reservation_count == count;
+            let length = ledger.chain(slot).take(bound).count();
+            let is_counted = person.chain_length as usize == length;
             if !(is_found && is_flat && is_ringed && is_counted) {
                 let detail = format!(
                     "found {is_found}, flat {is_flat}, ringed {is_ringed}, counted {is_counted}"
                 );
                 self.find("persons", subject.clone(), detail);
             }
-            let bound = ledger.reservations.len() + 1;
             let mut previous = NONE;
             for slot_of_list in ledger.chain(slot).take(bound) {
                 listed += 1;

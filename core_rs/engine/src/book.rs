@@ -8,7 +8,7 @@ use crate::arena::{NONE, Slot};
 use crate::event::Taken;
 use crate::ids::{Millis, Units};
 use crate::outcome::State;
-use crate::state::{Ledger, Piece, Reservation, Sale, Scope, Usage, UsageKey};
+use crate::state::{Ledger, Piece, Reservation, Sale};
 use crate::view::Counters;
 
 /// Adds to a counter that must never be negative.
@@ -67,8 +67,14 @@ impl Ledger {
             self.count_units(slot, 1);
         }
         match (is_unpaid(from), is_unpaid(to)) {
-            (true, false) => self.count_unpaid(slot, false),
-            (false, true) => self.count_unpaid(slot, true),
+            (true, false) => {
+                self.count_unpaid(slot, false);
+                self.live_count -= 1;
+            }
+            (false, true) => {
+                self.count_unpaid(slot, true);
+                self.live_count += 1;
+            }
             (true, true) | (false, false) => {}
         }
         match (was_open, is_open) {
@@ -82,8 +88,8 @@ impl Ledger {
     /// Books a reservation that was just pushed.
     pub(crate) fn enter(&mut self, slot: Slot) {
         self.stand(slot);
-        self.count_units(slot, 1);
-        self.count_unpaid(slot, true);
+        self.count_reservation(slot);
+        self.live_count += 1;
         self.link_open(slot);
         self.touch_reservation(slot);
     }
@@ -150,46 +156,6 @@ impl Ledger {
         self.sales[rack.sale as usize].changed_sequence = next;
     }
 
-    /// Adds to (or takes from) what the reservation's person has, `sign` being 1 or -1.
-    pub(crate) fn count_units(&mut self, slot: Slot, sign: Units) {
-        let reservation = &self.reservations[slot];
-        let (sale, person) = (reservation.sale, self.persons[reservation.person].root);
-        for place in 0..self.reservations[slot].pieces.as_slice().len() {
-            let piece = self.reservations[slot].pieces.as_slice()[place];
-            let rack = self.pool_at(piece.pool).rack;
-            self.count(person, sale, rack, sign * piece.counted());
-        }
-    }
-
-    /// Adds units to a person's usage of a rack and of its sale.
-    pub(crate) fn count(&mut self, person: Slot, sale: Slot, rack: Slot, units: Units) {
-        for scope in [Scope::Rack(rack), Scope::Sale(sale)] {
-            let usage = self.usages.entry(UsageKey::new(person, scope)).or_default();
-            book(&mut usage.units, units);
-            if *usage == Usage::default() {
-                self.usages.remove(&UsageKey::new(person, scope));
-            }
-        }
-    }
-
-    /// Counts a reservation among its person's unpaid ones, or no longer.
-    pub(crate) fn count_unpaid(&mut self, slot: Slot, is_unpaid: bool) {
-        let reservation = &self.reservations[slot];
-        let person = self.persons[reservation.person].root;
-        let scope = Scope::Sale(reservation.sale);
-        let usage = self.usages.entry(UsageKey::new(person, scope)).or_default();
-        if is_unpaid {
-            usage.unpaid_count += 1;
-            self.live_count += 1;
-        } else {
-            usage.unpaid_count -= 1;
-            self.live_count -= 1;
-            if *usage == Usage::default() {
-                self.usages.remove(&UsageKey::new(person, scope));
-            }
-        }
-    }
-
     /// Counts the reservation's units, and sets its timer, as its state says.
     fn stand(&mut self, slot: Slot) {
         self.book_standing(slot, 1);
@@ -202,12 +168,12 @@ impl Ledger {
         let sale = &mut self.sales[reservation.sale as usize];
         match reservation.state {
             State::Held => {
-                let is_new = sale.expiries.insert((reservation.expires_at, slot));
+                let is_new = sale.expiries.insert(reservation.expires_at, slot);
                 assert!(is_new, "one expiry timer a reservation");
                 self.note_expiry(slot);
             }
             State::Paying => {
-                let is_new = sale.settlings.insert((reservation.settle_by, slot));
+                let is_new = sale.settlings.insert(reservation.settle_by, slot);
                 assert!(is_new, "one settle timer a reservation");
             }
             _ => {}
@@ -220,12 +186,12 @@ impl Ledger {
         let sale = &mut self.sales[reservation.sale as usize];
         match reservation.state {
             State::Held => {
-                let was_there = sale.expiries.remove(&(reservation.expires_at, slot));
+                let was_there = sale.expiries.remove(reservation.expires_at, slot);
                 assert!(was_there, "each held reservation has its timer");
                 self.forget_expiry(slot);
             }
             State::Paying => {
-                let was_there = sale.settlings.remove(&(reservation.settle_by, slot));
+                let was_there = sale.settlings.remove(reservation.settle_by, slot);
                 assert!(was_there, "each paying reservation has its timer");
             }
             _ => {}
@@ -324,7 +290,7 @@ impl Ledger {
             let held: alloc::vec::Vec<Slot> = self.sales[sale]
                 .expiries
                 .iter()
-                .map(|(_, slot)| *slot)
+                .map(|(_, slot)| slot)
                 .collect();
             for slot in held {
                 self.rewrite(slot, State::Held, |reservation| {

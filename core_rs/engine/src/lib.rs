@@ -36,7 +36,9 @@ mod check;
 mod command;
 mod difference;
 mod draft;
+mod due_list;
 mod event;
+mod footprint;
 mod forget;
 mod frozen;
 mod ids;
@@ -59,6 +61,7 @@ mod state;
 mod stock;
 mod table;
 mod timers;
+mod usage;
 mod view;
 
 pub use command::{

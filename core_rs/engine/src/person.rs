@@ -7,13 +7,13 @@
 use alloc::vec::Vec;
 
 use crate::arena::{NONE, Slot};
-use crate::book::{is_counted, is_unpaid};
 use crate::command::Command;
 use crate::draft::{Draft, Refusal, Verdict};
 use crate::event::EventBody;
 use crate::ids::{Millis, Text};
 use crate::reply::Answer;
 use crate::state::{Ledger, Person};
+use crate::usage::CHAIN_SCAN_MAX;
 
 impl Ledger {
     pub(crate) fn decide_merge_persons(
@@ -47,7 +47,7 @@ impl Ledger {
             root: slot,
             ring_next: slot,
             first_reservation: NONE,
-            reservation_count: 0,
+            chain_length: 0,
         });
         self.person_index.insert(person_id, slot);
         slot
@@ -61,7 +61,11 @@ impl Ledger {
             return;
         }
         let moved = self.chain_of(source);
-        self.count_all(&moved, -1);
+        for root in [source, target] {
+            if self.is_kept(root) {
+                self.drop_usages(root);
+            }
+        }
         let mut member = source;
         loop {
             self.persons[member].root = target;
@@ -76,7 +80,6 @@ impl Ledger {
         );
         self.persons[source].ring_next = after_target;
         self.persons[target].ring_next = after_source;
-        self.count_all(&moved, 1);
 
         self.persons[source].first_reservation = NONE;
         if let (Some(&first), Some(&last)) = (moved.first(), moved.last()) {
@@ -86,13 +89,20 @@ impl Ledger {
                 self.reservations[second].person_previous = last;
             }
         }
+        let length = core::mem::take(&mut self.persons[source].chain_length);
+        self.persons[target].chain_length += length;
+        if self.is_kept(target) {
+            self.keep_usages(target);
+        }
     }
 
     /// Puts a reservation at the front of its person's list.
     pub(crate) fn link_person(&mut self, slot: Slot) {
-        let person = self.reservations[slot].person;
-        self.persons[person].reservation_count += 1;
-        let root = self.root_of(person);
+        let root = self.root_of(self.reservations[slot].person);
+        self.persons[root].chain_length += 1;
+        if self.persons[root].chain_length == CHAIN_SCAN_MAX + 1 {
+            self.keep_usages(root);
+        }
         let next = core::mem::replace(&mut self.persons[root].first_reservation, slot);
         self.reservations[slot].person_next = next;
         if next != NONE {
@@ -104,10 +114,9 @@ impl Ledger {
     /// unless it is merged with another: nobody else knows that.
     pub(crate) fn unlink_person(&mut self, slot: Slot) {
         let reservation = &self.reservations[slot];
-        let person = reservation.person;
+        let root = self.root_of(reservation.person);
         let (previous, next) = (reservation.person_previous, reservation.person_next);
         if previous == NONE {
-            let root = self.root_of(person);
             self.persons[root].first_reservation = next;
         } else {
             self.reservations[previous].person_next = next;
@@ -115,11 +124,15 @@ impl Ledger {
         if next != NONE {
             self.reservations[next].person_previous = previous;
         }
-        self.persons[person].reservation_count -= 1;
-        let is_alone = self.persons[person].ring_next == person;
-        if is_alone && self.persons[person].reservation_count == 0 {
-            let forgotten = self.persons.remove(person);
-            self.person_index.remove(&forgotten.person_id, person);
+        if self.persons[root].chain_length == CHAIN_SCAN_MAX + 1 {
+            self.drop_usages(root);
+        }
+        let person = &mut self.persons[root];
+        person.chain_length -= 1;
+        let is_alone = person.ring_next == root;
+        if is_alone && person.chain_length == 0 {
+            let forgotten = self.persons.remove(root);
+            self.person_index.remove(&forgotten.person_id, root);
         }
     }
 
@@ -135,18 +148,5 @@ impl Ledger {
         core::iter::successors(first, move |slot| {
             slot_of(self.reservations[*slot].person_next)
         })
-    }
-
-    /// Takes reservations out of their person's usage, or adds them, `sign` being -1 or 1.
-    fn count_all(&mut self, slots: &[Slot], sign: i64) {
-        for &slot in slots {
-            let state = self.reservations[slot].state;
-            if is_counted(state) {
-                self.count_units(slot, sign);
-            }
-            if is_unpaid(state) {
-                self.count_unpaid(slot, sign > 0);
-            }
-        }
     }
 }

@@ -4,11 +4,12 @@
 //! what is so already. Must not release anything; a cancelled sale's reservations are `due`.
 //! Next: `timers.rs`.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 
 use crate::arena::{NONE, Slot};
 use crate::command::{Command, PutSale};
 use crate::draft::{Draft, Refusal, Verdict};
+use crate::due_list::DueList;
 use crate::event::{Event, EventBody, SaleDefined};
 use crate::ids::{Millis, Text};
 use crate::limits::SALE_COUNT_MAX;
@@ -222,8 +223,8 @@ impl Ledger {
             is_final: false,
             changed_sequence: 0,
             racks: BTreeMap::new(),
-            expiries: BTreeSet::new(),
-            settlings: BTreeSet::new(),
+            expiries: DueList::default(),
+            settlings: DueList::default(),
         });
         self.sale_index.insert(sale_id.clone(), slot);
         slot

@@ -11,7 +11,7 @@ use core::fmt;
 use postcard::ser_flavors::Flavor;
 
 use crate::arena::Slot;
-use crate::book::{is_counted, is_unpaid};
+use crate::book::is_unpaid;
 use crate::frozen::Frozen;
 use crate::state::Ledger;
 
@@ -206,14 +206,9 @@ impl Ledger {
             };
             self.reservation_index
                 .insert(&reservation.reservation_id, slot);
-            let state = reservation.state;
+            self.live_count += usize::from(is_unpaid(reservation.state));
             self.set_timers(slot);
-            if is_counted(state) {
-                self.count_units(slot, 1);
-            }
-            if is_unpaid(state) {
-                self.count_unpaid(slot, true);
-            }
+            self.count_reservation(slot);
         }
     }
 }

@@ -9,25 +9,25 @@
 )]
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use foldhash::quality::FixedState;
-use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::arena::{Arena, Slot};
 use crate::command::SalePolicy;
+use crate::due_list::DueList;
 use crate::event::EventBody;
 use crate::ids::{Millis, Sequence, Text, Units};
 use crate::outcome::{AttemptState, ReleaseReason, SaleState, State};
-use crate::table::{HASHER, IdTable};
+use crate::table::IdTable;
+use crate::usage::UsageTable;
 use crate::view::Counters;
 
 /// The stock ledger: `decide` says what would happen, `apply` makes it so.
 ///
 /// A clone is a copy of everything; it lets an audit or a snapshot run beside the live ledger.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Ledger {
     pub(crate) sequence: Sequence,
     pub(crate) time: Millis,
@@ -50,40 +50,11 @@ pub struct Ledger {
     pub(crate) person_index: IdTable,
     #[serde(skip)]
     pub(crate) request_index: IdTable,
-    /// What each person has, by sale and by rack; never iterated.
-    #[serde(skip, default = "empty_usages")]
-    pub(crate) usages: HashMap<UsageKey, Usage, FixedState>,
+    /// What persons with many reservations have.
+    #[serde(skip)]
+    pub(crate) usages: UsageTable,
     #[serde(skip)]
     pub(crate) live_count: usize,
-}
-
-fn empty_usages() -> HashMap<UsageKey, Usage, FixedState> {
-    HashMap::with_hasher(HASHER)
-}
-
-impl Default for Ledger {
-    fn default() -> Self {
-        Self {
-            sequence: 0,
-            time: 0,
-            epoch: 0,
-            brake: Brake::default(),
-            sales: Vec::new(),
-            racks: Vec::new(),
-            pools: Vec::new(),
-            reservations: Arena::default(),
-            attempts: Arena::default(),
-            persons: Arena::default(),
-            requests: Arena::default(),
-            sale_index: BTreeMap::new(),
-            reservation_index: IdTable::default(),
-            attempt_index: IdTable::default(),
-            person_index: IdTable::default(),
-            request_index: IdTable::default(),
-            usages: empty_usages(),
-            live_count: 0,
-        }
-    }
 }
 
 /// What holds expiry back.
@@ -125,10 +96,10 @@ pub(crate) struct Sale {
     pub(crate) racks: BTreeMap<Text, Slot>,
     /// When HELD reservations end.
     #[serde(skip)]
-    pub(crate) expiries: BTreeSet<(Millis, Slot)>,
+    pub(crate) expiries: DueList,
     /// When PAYING reservations become OVERDUE.
     #[serde(skip)]
-    pub(crate) settlings: BTreeSet<(Millis, Slot)>,
+    pub(crate) settlings: DueList,
 }
 
 impl Sale {
@@ -138,8 +109,8 @@ impl Sale {
             sale_id: self.sale_id.clone(),
             policy: self.policy.clone(),
             racks: BTreeMap::new(),
-            expiries: BTreeSet::new(),
-            settlings: BTreeSet::new(),
+            expiries: DueList::default(),
+            settlings: DueList::default(),
             ..*self
         }
     }
@@ -331,8 +302,8 @@ pub(crate) struct Person {
     pub(crate) ring_next: Slot,
     /// Of a root: the newest of the ring's reservations. Of others: none.
     pub(crate) first_reservation: Slot,
-    /// Reservations that name this very person, whoever it is merged into.
-    pub(crate) reservation_count: u32,
+    /// Of a root: how many they are.
+    pub(crate) chain_length: u32,
 }
 
 /// A request that was done, so that its repeat gets the first answer.
@@ -466,13 +437,6 @@ impl Ledger {
 
     pub(crate) fn root_of(&self, person: Slot) -> Slot {
         self.persons[person].root
-    }
-
-    pub(crate) fn usage(&self, person: Slot, scope: Scope) -> Usage {
-        self.usages
-            .get(&UsageKey::new(person, scope))
-            .copied()
-            .unwrap_or_default()
     }
 
     /// The attempts of a reservation, oldest first.

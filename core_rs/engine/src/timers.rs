@@ -63,9 +63,9 @@ impl Ledger {
     fn next_due_of(&self, slot: Slot, sale: &Sale) -> Option<Millis> {
         let is_cancelled = sale.state == SaleState::Cancelled;
         let cancel = (is_cancelled && sale.open_first != NONE).then_some(self.time);
-        let settling = sale.settlings.first().map(|(settle_by, _)| *settle_by);
+        let settling = sale.settlings.first();
         let expiry = match sale.expiries.first() {
-            Some((expires_at, _)) if !is_cancelled => Some(self.brake_end(slot).max(*expires_at)),
+            Some(expires_at) if !is_cancelled => Some(self.brake_end(slot).max(expires_at)),
             _ => None,
         };
         let expiry = expiry.filter(|time| *time < Millis::MAX);
@@ -87,7 +87,7 @@ impl Ledger {
             dues.push(Due { time, kind, slot });
         }
         let settlings = sale.settlings.iter().take_while(|(time, _)| *time <= now);
-        dues.extend(settlings.take(limit).map(|&(time, slot)| Due {
+        dues.extend(settlings.take(limit).map(|(time, slot)| Due {
             time,
             kind: Kind::BecomeOverdue,
             slot,
@@ -108,7 +108,7 @@ impl Ledger {
             }));
         } else if self.brake_end(slot) <= now {
             let expiries = sale.expiries.iter().take_while(|(time, _)| *time <= now);
-            dues.extend(expiries.take(limit).map(|&(time, slot)| Due {
+            dues.extend(expiries.take(limit).map(|(time, slot)| Due {
                 time,
                 kind: Kind::Expire,
                 slot,

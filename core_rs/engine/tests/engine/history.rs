@@ -13,7 +13,7 @@ use crate::script;
 use crate::world::World;
 
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=12;
-const STEPS: usize = 350;
+const STEPS: usize = 420;
 
 /// xorshift64*: enough for a test, and the same everywhere.
 struct Random(u64);
@@ -38,7 +38,7 @@ impl Random {
 
 fn preamble(random: &mut Random) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for sale in ["S", "T"] {
+    for sale in ["S", "T", "G"] {
         lines.push(sale_line(random, sale));
         for sku in ["A", "B"] {
             for (position, pool) in ["x", "y", "z"].into_iter().enumerate() {
@@ -63,8 +63,14 @@ fn preamble(random: &mut Random) -> Vec<String> {
 fn sale_line(random: &mut Random, sale: &str) -> String {
     let gives = random.below(2) == 0;
     let (per_sku, per_person) = (random.below(5), random.below(7));
+    // T forgets soon after it ended, and G, which never ends, while it is open.
+    let forget = match sale {
+        "G" => " rolling=true forget=3000",
+        "T" => " forget=1500",
+        _ => "",
+    };
     format!(
-        "sale {sale} ttl=600 settle_by=900 grace=120 max_life=1800 lag=500 unverified=true \
+        "sale {sale}{forget} ttl=600 settle_by=900 grace=120 max_life=1800 lag=500 unverified=true \
          per_sku={per_sku} per_person={per_person} unpaid={} attempts={} gives={gives}",
         random.below(4),
         1 + random.below(4),
@@ -112,13 +118,13 @@ fn line(random: &mut Random, now: i64, attempts: &Attempts) -> String {
         one_of(random, &attempts.known),
         one_of(random, &attempts.due),
     );
-    let sale = random.pick(&["S", "S", "T"]);
+    let sale = random.pick(&["S", "S", "S", "T", "T", "G", "G"]);
     let (sku, pool) = (random.pick(&["A", "B"]), random.pick(&["x", "y", "z"]));
     let units = 1 + random.below(3);
     let result = random.pick(&["SUCCEEDED", "SUCCEEDED", "FAILED", "CANCELLED"]);
     let occurred = now - i64::try_from(random.below(700)).unwrap();
     match random.below(100) {
-        0..=24 => reserve_line(random, &reservation, &person, sale),
+        0..=24 => reserve_line(random, &reservation, &person, sale, now),
         25..=42 => format!("begin {attempt}"),
         43..=59 => format!("settle {known} {result} occurred={}", occurred.max(0)),
         60..=63 => format!("confirm {reservation}"),
@@ -162,26 +168,37 @@ fn stock_line(random: &mut Random, sale: &str, sku: &str, pool: &str, units: u64
                 "CANCELLED",
                 "ARCHIVED",
             ];
-            // S stays open for long; T may end early.
-            let state = if sale == "S" {
-                random.pick(&states[..4])
-            } else {
+            // S and G stay open for long; T may end early.
+            let state = if sale == "T" {
                 random.pick(&states)
+            } else {
+                random.pick(&states[..4])
             };
             format!("state {sale} {state}")
         }
     }
 }
 
-fn reserve_line(random: &mut Random, reservation: &str, person: &str, sale: &str) -> String {
+fn reserve_line(
+    random: &mut Random,
+    reservation: &str,
+    person: &str,
+    sale: &str,
+    now: i64,
+) -> String {
     let lines: Vec<String> = (0..=random.below(3))
         .map(|_| {
             let pool = random.pick(&["", "", "", "@x", "@y"]);
             format!("{}{pool}*{}", random.pick(&["A", "B"]), 1 + random.below(2))
         })
         .collect();
+    // Coarse, so that a retry has the same one, as the contract asks.
+    let not_after = match sale {
+        "G" => format!(" not_after={}", (now / 1_000 + 2) * 1_000),
+        _ => String::new(),
+    };
     format!(
-        "reserve {reservation} {person} {} sale={sale}",
+        "reserve {reservation} {person} {} sale={sale}{not_after}",
         lines.join(",")
     )
 }
@@ -295,7 +312,7 @@ fn histories_keep_every_invariant() {
         return;
     }
     // A history that never gets anywhere would keep every invariant too.
-    assert_eq!(26, names.len(), "{names:?}");
+    assert_eq!(27, names.len(), "{names:?}");
     let never = [Outcome::UnknownSale, Outcome::UnknownSku];
     let missing: Vec<&Outcome> = Outcome::ALL
         .iter()

@@ -1,7 +1,7 @@
 //! A second, plain bookkeeping of the events, from zero: it knows no index, no timer and no trick,
 //! and says of each event whether it was allowed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lastunit_engine::{
     AttemptState, Disposition, Event, EventBody, Ledger, Millis, PaymentResult, ReleaseReason,
@@ -27,6 +27,7 @@ struct Reservation {
     state: State,
     expires_at: Millis,
     max_life_at: Millis,
+    not_after: Option<Millis>,
     taken: Vec<Taken>,
     given_back: Units,
     returned: Units,
@@ -40,6 +41,17 @@ pub(crate) struct Model {
     attempts: BTreeMap<String, (String, AttemptState)>,
     policies: BTreeMap<String, SalePolicy>,
     merged_into: BTreeMap<String, String>,
+    forgotten: Forgotten,
+}
+
+/// What the ledger was told to forget, and the books were not.
+#[derive(Default)]
+struct Forgotten {
+    /// Reservations with their sale and their `not_after`.
+    reservations: BTreeMap<String, (String, Option<Millis>)>,
+    attempts: BTreeMap<String, AttemptState>,
+    /// Sales that must not take a reservation again.
+    final_sales: BTreeSet<String>,
 }
 
 impl Model {
@@ -90,8 +102,63 @@ impl Model {
             EventBody::ReleaseRequested { .. } => {
                 assert!(matches!(self.state(&id), State::Paying | State::Overdue));
             }
+            EventBody::HistoryForgotten {
+                reservation_ids, ..
+            } => {
+                for id in reservation_ids {
+                    self.forget(event, id);
+                }
+                if !self.policies[event.sale_id.as_str()].does_forget_while_open {
+                    self.forgotten.final_sales.insert(event.sale_id.to_string());
+                }
+            }
             _ => self.book_stock(event),
         }
+    }
+
+    /// No late duplicate of what was forgotten is taken for a new reservation.
+    fn check_new(&self, event: &Event, not_after: Option<Millis>) {
+        let sale_id = event.sale_id.as_str();
+        assert!(!self.forgotten.final_sales.contains(sale_id), "{sale_id}");
+        if self.policies[sale_id].does_forget_while_open {
+            assert!(not_after.is_some_and(|not_after| event.time <= not_after));
+        }
+        let duplicate = (event.sale_id.to_string(), not_after);
+        let before = self
+            .forgotten
+            .reservations
+            .get(event.reservation_id.as_str());
+        assert_ne!(
+            Some(&duplicate),
+            before,
+            "{} ran again",
+            event.reservation_id
+        );
+    }
+
+    /// Only what has ended long ago and owes nothing is forgotten; its sold units stay.
+    fn forget(&mut self, event: &Event, id: &str) {
+        let reservation = self.reservations.remove(id).unwrap();
+        let ended = [
+            State::Confirmed,
+            State::Released,
+            State::Refunded,
+            State::Returned,
+        ];
+        assert!(ended.contains(&reservation.state), "{id}");
+        let own: Vec<String> = self.attempts.keys().cloned().collect();
+        for attempt in own {
+            if self.attempts[&attempt].0 == id {
+                let (_, state) = self.attempts.remove(&attempt).unwrap();
+                assert!(!matches!(
+                    state,
+                    AttemptState::Open | AttemptState::RefundDue
+                ));
+                self.forgotten.attempts.insert(attempt, state);
+            }
+        }
+        let last = (event.sale_id.to_string(), reservation.not_after);
+        self.forgotten.reservations.insert(id.into(), last);
     }
 
     /// A reservation that is made, or that pays and may take units again.
@@ -99,12 +166,14 @@ impl Model {
         let id = event.reservation_id.to_string();
         match &event.body {
             EventBody::Reserved(reserved) => {
+                self.check_new(event, reserved.not_after);
                 let reservation = Reservation {
                     sale_id: event.sale_id.to_string(),
                     person_id: reserved.person_id.to_string(),
                     state: State::Held,
                     expires_at: reserved.expires_at,
                     max_life_at: reserved.max_life_at,
+                    not_after: reserved.not_after,
                     taken: reserved.taken.clone(),
                     given_back: 0,
                     returned: 0,
@@ -479,6 +548,7 @@ impl Model {
 
     /// The attempt's state, if the books know it.
     pub(crate) fn attempt_state(&self, attempt_id: &str) -> Option<AttemptState> {
-        self.attempts.get(attempt_id).map(|(_, state)| *state)
+        let known = self.attempts.get(attempt_id).map(|(_, state)| *state);
+        known.or_else(|| self.forgotten.attempts.get(attempt_id).copied())
     }
 }

@@ -225,3 +225,38 @@ fn sizes_count_what_is_kept() {
     );
     assert_eq!((3, 0), (sizes.person_count, sizes.attempt_count));
 }
+
+/// The bytes grow with what is kept, long ids and lines included, and fall when it is forgotten.
+#[test]
+fn memory_is_stated_and_falls_with_forgetting() {
+    let mut world = world(&[
+        "sale S forget=10 closes=1000",
+        "pool A/main",
+        "supply A/main 90000",
+    ]);
+    world.is_thorough = false;
+    let empty = world.ledger.memory_bytes();
+    let reserve = |world: &mut World, number: u32| {
+        step(world, &format!("reserve {number:0>64} {number:0>63} A,A,A"));
+        step(world, &format!("release {number:0>64}"));
+    };
+    for number in 0..700 {
+        reserve(&mut world, number);
+    }
+    let full = world.ledger.memory_bytes();
+    // Two long ids, three pieces and a remembered request each.
+    assert!(full - empty > 700 * 800, "{empty} and then {full}");
+    assert!(full - empty < 700 * 3_000, "{empty} and then {full}");
+
+    world.now = 5_000;
+    world.run_due();
+    world.now = 6_000;
+    world.run_due();
+    let sizes = world.ledger.sizes();
+    assert_eq!((0, 0), (sizes.reservation_count, sizes.person_count));
+    let fallen = world.ledger.memory_bytes();
+    assert!(
+        fallen - empty < (full - empty) / 4,
+        "{full} fell to {fallen}"
+    );
+}
