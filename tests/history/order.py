@@ -19,6 +19,7 @@ Every reply says at which place of the ledger's one order it stands, so the chec
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -73,6 +74,65 @@ class Tally:
         return {**vars(self), "outcomes": dict(self.outcomes.most_common())}
 
 
+class Numbers:
+    """Whose the numbers are: those of replies, of what the journal tells of, and of lost calls.
+
+    A lost call can have used a number in the epoch in which it was sent, and in no other: it was
+    sent after the last answer of the epoch before, and before the first call of the epoch after.
+    """
+
+    def __init__(self) -> None:
+        self._last = (0, 0)
+        self._used = 0
+        self._nobodys = 0
+        self._lost_calls: list[int] = []
+        self._first_call: dict[int, int] = {}
+        self._last_return: dict[int, int] = {}
+
+    def know(self, history: History) -> None:
+        """Notes when epochs began and ended for the clients, and when lost calls were sent."""
+        self._lost_calls += [lost.call_ns for lost in history.lost]
+        self._lost_calls.sort()
+        for step in history.steps:
+            epoch = step.order[0]
+            first = self._first_call.get(epoch, step.call_ns)
+            self._first_call[epoch] = min(first, step.call_ns)
+            self._last_return[epoch] = max(self._last_return.get(epoch, 0), step.return_ns)
+
+    def begin(self) -> None:
+        """An epoch begins: numbers start again."""
+        self._used = 0
+
+    def use(self) -> None:
+        """A command that the journal tells of, and no reply, used a number."""
+        self._used += 1
+
+    def take(self, order: tuple[int, int]) -> str:
+        """Takes the next reply's number; returns what is wrong with it, in words."""
+        epoch, number = order
+        last_epoch, last = self._last
+        is_same = epoch == last_epoch
+        missing = number - (last if is_same else 0) - 1 - self._used
+        used, self._used = self._used, 0
+        self._last = order
+        if is_same and number == last:
+            return "another reply has this number too"
+        if missing < 0:
+            return f"{used} commands stand before it, which need more numbers than there are"
+        self._nobodys = missing + (self._nobodys if is_same else 0)
+        if missing and self._nobodys > self._lost_in(epoch):
+            return f"{self._nobodys} numbers of its epoch are nobody's"
+        return ""
+
+    def _lost_in(self, epoch: int) -> int:
+        """Returns how many calls without an answer can have been decided in an epoch."""
+        ends = [at for known, at in self._last_return.items() if known < epoch]
+        starts = [at for known, at in self._first_call.items() if known > epoch]
+        after = bisect_right(self._lost_calls, max(ends, default=0))
+        before = bisect_left(self._lost_calls, min(starts)) if starts else len(self._lost_calls)
+        return before - after
+
+
 class OrderCheck:
     """Walks through the rounds of one server's life, from its first opening on.
 
@@ -89,9 +149,7 @@ class OrderCheck:
         self._base = 0
         self._ledger: Any = None
         self._lost: dict[str, list[Lost]] = {}
-        self._lost_left = 0
-        self._skipped = 0
-        self._last = (0, 0)
+        self._numbers = Numbers()
         self._latest_call = 0
         self._latest_step: Step | Lost | None = None
         self._durable = 0
@@ -111,7 +169,7 @@ class OrderCheck:
         for lost in history.lost:
             if name := identity(lost.request):
                 self._lost[name].append(lost)
-        self._lost_left += len(history.lost)
+        self._numbers.know(history)
         self.tally.lost += len(history.lost)
         self.tally.faults += history.fault_count
         with contextlib.suppress(_PartedError):
@@ -120,10 +178,18 @@ class OrderCheck:
                 self._walk(step)
             while self._next_event() is not None:
                 self._follow()
-            for watched in self._watched:
-                for text in watched.rest():
-                    self._find("watch", text)
+            self._close(history)
         return self.findings
+
+    def _close(self, history: History) -> None:
+        """What is left to look at when the round is replayed."""
+        for text in history.strange_faults:
+            self._find("fault", text)
+        for watched in self._watched:
+            for text in watched.rest():
+                self._find("watch", text)
+        for broken in self._ledger.check():
+            self._find("invariant", " ".join(broken))
 
     def forget(self, sale_ids: Sequence[str]) -> None:
         """Drops what the model knows of sales that nobody will ask for again."""
@@ -175,9 +241,7 @@ class OrderCheck:
         self.tally.outcomes[f"{kind} {outcome}"] += 1
 
     def _check_order(self, step: Step) -> None:
-        """Places are unique, and agree with real time."""
-        if step.order == self._last:
-            self._find("order", f"{_told(step)} has the place of another reply")
+        """Places agree with real time."""
         if step.return_ns < self._latest_call:
             late = self._latest_step
             self._find(
@@ -198,7 +262,6 @@ class OrderCheck:
         """Follows the journal to where a reply stands; returns the first event of its own."""
         place = step.reply.place
         name = identity(step.request)
-        commands = 0
         own = None
         while (event := self._next_event()) is not None:
             if event.sequence > place.as_of_sequence:
@@ -207,25 +270,9 @@ class OrderCheck:
                 own = event
                 break
             self._follow()
-            commands += 1
-        self._check_gap(step, commands)
+        if not self._watched and (text := self._numbers.take(step.order)):
+            self._find("order", f"{_told(step)}: {text}")
         return own
-
-    def _check_gap(self, step: Step, commands: int) -> None:
-        """Numbers that no reply has were used by what the journal tells of, or by lost calls."""
-        epoch, number = step.order
-        last_epoch, last = self._last
-        missing = number - 1 if epoch != last_epoch else number - last - 1
-        if epoch != last_epoch:
-            # What was decided last in an epoch may have been lost with it.
-            commands = min(commands, missing)
-        if missing < commands:
-            self._find("order", f"{_told(step)}: {commands} commands, but {missing} numbers before")
-        self._skipped = missing - commands
-        self._lost_left -= self._skipped
-        if self._skipped and self._lost_left < 0 and not self._watched:
-            self._find("order", f"{_told(step)}: {self._skipped} numbers before it are nobody's")
-        self._last = step.order
 
     def _follow(self) -> None:
         """Does what the journal says next and no reply asked for."""
@@ -239,6 +286,7 @@ class OrderCheck:
             raise _PartedError
         else:
             self.tally.timers += 1
+        self._numbers.use()
         self._compare_events(before)
 
     def _follow_lost(self, name: str, event: event_pb2.Event) -> None:
@@ -252,7 +300,6 @@ class OrderCheck:
             self._latest_call, self._latest_step = lost.call_ns, lost
         self._ledger.apply(lost.request, _ms(event.time), caller=CALLER)
         self.tally.lost_found += 1
-        self._lost_left -= 1
         if self._next_event() is event:
             self._find("journal", f"event {event.sequence}, {name}, is not what the model does")
             raise _PartedError
@@ -289,6 +336,7 @@ class OrderCheck:
             self._ledger = Ledger(now_ms=_ms(event.time), is_journal_kept=True)
         else:
             self._ledger.open(_ms(event.time))
+        self._numbers.begin()
         epoch = event.node_opened.epoch
         if epoch != self._ledger.epoch:
             self._find("epoch", f"event {event.sequence} opens {epoch}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+import grpc
 from google.protobuf import message_factory
 
 from lastunit.stock.v1 import stock_admin_service_pb2 as admin
@@ -31,6 +32,10 @@ _TYPES: Final = {
     for method in service.methods
     if method.name in METHODS
 }
+# The load has invalid operations, and a server that ends turns operations away.
+_FAULTS: Final = frozenset(
+    code.value[0] for code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAVAILABLE)
+)
 # What changes nothing: an operation of these kinds that was never answered left no trace.
 READS: Final = frozenset(
     {"GetReservationRequest", "ListReservationsRequest", "GetAvailabilityRequest", "AuditRequest"}
@@ -75,11 +80,13 @@ class History:
         steps: Those with an answer and a place, in the order of their places.
         lost: Those without an answer, in the order in which they were sent.
         fault_count: Those that the server said it did not decide.
+        strange_faults: Those among them that nothing here asks for.
     """
 
     steps: list[Step] = field(default_factory=list)
     lost: list[Lost] = field(default_factory=list)
     fault_count: int = 0
+    strange_faults: list[str] = field(default_factory=list)
 
 
 def identity(request: Any) -> str:
@@ -138,6 +145,8 @@ def _open_batch(history: History, call: Call) -> None:
     for request, reply in zip(requests, answer.replies, strict=True):
         if reply.WhichOneof("response") == "fault":
             history.fault_count += 1
+            if reply.fault.code not in _FAULTS:
+                history.strange_faults.append(f"client {call.client} got {reply.fault}")
         else:
             _add(history, call, request, _inner(reply, "response"))
 
