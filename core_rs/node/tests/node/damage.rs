@@ -18,7 +18,7 @@ use lastunit_wire::{Method, contract};
 use crate::support::*;
 
 const RECORDS: i64 = 200;
-const UNITS: i64 = 40;
+const UNITS: i64 = 400;
 /// Where zeros begin that no command has touched: some are tried all the same.
 const MARGIN: usize = 1024;
 
@@ -189,21 +189,18 @@ fn report(name: &str, count: usize, verdicts: &BTreeMap<Verdict, usize>) {
     );
 }
 
-/// Numbers of the bits of a file up to some way behind its last byte that is not zero.
-fn bits(image: &Image, file: &str, step: usize) -> Vec<usize> {
+/// Bytes of a file up to some way behind the last one that is not zero.
+fn used_bytes(image: &Image, file: &str) -> usize {
     let bytes = &image[file];
-    let used = bytes
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .map_or(0, |it| it + 1);
-    let end = bytes.len().min(used + MARGIN);
-    (0..end * 8).step_by(step).collect()
+    let last = bytes.iter().rposition(|byte| *byte != 0);
+    bytes.len().min(last.map_or(0, |it| it + 1) + MARGIN)
 }
 
 fn flip_all(history: &History, label: &str, step: usize) -> BTreeMap<Verdict, usize> {
     let mut total = BTreeMap::new();
     for file in history.image.keys() {
-        let numbers = bits(&history.image, file, step);
+        let end = used_bytes(&history.image, file) * 8;
+        let numbers: Vec<usize> = (0..end).step_by(step).collect();
         let flip = |bit: usize| {
             let mut image = history.image.clone();
             image.get_mut(file).expect("is there")[bit / 8] ^= 1 << (bit % 8);
@@ -227,8 +224,9 @@ fn flips(step: usize) {
 
 fn cuts(step: usize) {
     let history = history(false);
-    let (file, bytes) = history.image.first_key_value().expect("there is a segment");
-    let numbers: Vec<usize> = (0..bytes.len()).step_by(step).collect();
+    let (file, _) = history.image.first_key_value().expect("is there");
+    let end = used_bytes(&history.image, file);
+    let numbers: Vec<usize> = (0..end).step_by(step).collect();
     let shorter = |length: usize| {
         let mut image = history.image.clone();
         image.get_mut(file).expect("is there").truncate(length);
@@ -305,7 +303,11 @@ fn try_fault(change: u64, fault: Fault, whole: &Shown) -> &'static str {
             let answer = TESTER.call(&node, Method::Reserve, &reserve("later"));
             assert_eq!(14, answer.code, "{context}: an OK after the first error");
         }
-        assert!(!node.health().is_serving, "{context}");
+        assert_ne!(
+            lastunit_node::Phase::Serving,
+            node.health().phase,
+            "{context}"
+        );
     }
     drop(node);
     if fault == Fault::PowerLoss {
@@ -322,23 +324,54 @@ fn try_fault(change: u64, fault: Fault, whole: &Shown) -> &'static str {
     }
 }
 
+/// Tries a fault at one change of an opening that has something to recover.
+fn try_fault_in_opening(history: &History, change: u64, fault: Fault) -> &'static str {
+    let context = format!("change {change} of the opening, {fault:?}");
+    let storage = Arc::new(MemoryStorage::from_image(&history.image));
+    storage.fail_at(change, fault);
+    let result = match open(storage.clone()) {
+        Ok(_) => "went on",
+        Err(error) => {
+            assert_eq!("JOURNAL_FAILED", error.reason(), "{context}: {error}");
+            "refused"
+        }
+    };
+    if fault == Fault::PowerLoss {
+        let mut fate = |_| lastunit_journal::testing::Fate::Lost;
+        storage.crash_with(usize::MAX, &mut fate);
+    }
+    // This opening may have made fewer changes.
+    storage.fail_at(u64::MAX, fault);
+    let node = open(storage).expect("the disk works again");
+    assert_eq!(history.shown[&history.last], shown(&node).1, "{context}");
+    result
+}
+
+const FAULTS: [(&str, Fault); 4] = [
+    ("device", Fault::Device),
+    ("full", Fault::Full),
+    ("short", Fault::Short),
+    ("power", Fault::PowerLoss),
+];
+
 fn faults(step: usize) {
-    let (changes, whole) = {
+    let (opening, run, whole) = {
         let storage = Arc::new(MemoryStorage::new());
         let node = open(storage.clone()).unwrap();
+        let opening = storage.change_count();
         put_sale(&node, UNITS);
         let before = storage.change_count();
         run_steps(&node);
-        (before..storage.change_count(), shown(&node).1)
+        (opening, before..storage.change_count(), shown(&node).1)
     };
+    let history = history(false);
     let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    for change in changes.step_by(step) {
-        for (name, fault) in [
-            ("device", Fault::Device),
-            ("full", Fault::Full),
-            ("short", Fault::Short),
-            ("power", Fault::PowerLoss),
-        ] {
+    for (name, fault) in FAULTS {
+        for change in 0..opening {
+            let result = try_fault_in_opening(&history, change, fault);
+            *counts.entry((name, result)).or_insert(0) += 1;
+        }
+        for change in run.clone().step_by(step) {
             let result = try_fault(change, fault, &whole);
             *counts.entry((name, result)).or_insert(0) += 1;
         }
