@@ -32,7 +32,8 @@ class Ending:
     """How one life ends.
 
     `place` is for the record. `failpoint` is armed from the start. `load_seconds` is when a signal
-    comes at the latest; `grace_seconds` turns it into SIGTERM, followed by SIGKILL after so long.
+    comes at the latest; `grace_seconds` turns it into SIGTERM, followed by SIGKILL after so long,
+    or, with `waits_for_end`, only if it has not ended by itself.
     `openings` are failpoints of lives before this one that end in their opening.
     """
 
@@ -41,6 +42,7 @@ class Ending:
     failpoint: str = ""
     grace_seconds: float | None = None
     openings: tuple[str, ...] = ()
+    waits_for_end: bool = False
 
 
 def choose(chooser: random.Random, number: int) -> Ending:

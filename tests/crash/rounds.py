@@ -141,18 +141,22 @@ class Rounds:
         """Returns what the run came to, with what it was run on."""
         return {
             "command": f"make crash ARGS='--rounds {self.round_count} --seed {self.seed}'",
-            "commit": _commit(),
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "machine": {"cores": os.cpu_count(), "kernel": platform.release()},
+            **machine_facts(),
             "seed": self.seed,
             "seconds": round(time.monotonic() - self._start, 1),
             **self.total.facts(),
         }
 
 
-def _commit() -> str:
+def machine_facts() -> dict[str, Any]:
+    """Returns what a record has to say of where it was made."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()  # noqa: PLW1510
+    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    return {
+        "commit": commit.strip(),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": {"cores": os.cpu_count(), "kernel": platform.release()},
+    }
 
 
 def say(text: str) -> None:

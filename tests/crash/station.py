@@ -175,7 +175,7 @@ class Station:
                 time.sleep(0.002)
             if ending.grace_seconds is not None:
                 child.ask_to_stop()
-                time.sleep(ending.grace_seconds)
+                wait(child, ending)
             self._end(child, ending)
             stop.set()
             for run in runs:
@@ -234,6 +234,13 @@ class Station:
         for client in self.clients.values():
             self.problems += client.problems
             client.problems = []
+
+
+def wait(child: Child, ending: Ending) -> None:
+    """Leaves a server that was asked to stop its time."""
+    end = time.monotonic() + (ending.grace_seconds or 0)
+    while time.monotonic() < end and (child.is_alive() or not ending.waits_for_end):
+        time.sleep(0.002)
 
 
 def _policy(fields: dict[str, Any]) -> sale_pb2.SalePolicy:
