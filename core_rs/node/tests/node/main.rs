@@ -9,6 +9,7 @@
 mod admission;
 mod batches;
 mod crashes;
+mod damage;
 mod duplicates;
 mod durability;
 mod history;
