@@ -17,6 +17,7 @@ from lastunit_server.counts import CallCounts
 from lastunit_server.doorkeeper import Credentials, Doorkeeper
 from lastunit_server.errors import StartError
 from lastunit_server.faults import Refusal
+from lastunit_server.half_open import Anteroom
 from lastunit_server.methods import JOURNAL, STOCK, Listener, path, unary_methods
 from lastunit_server.options import DATA_CALLS_IN_FLIGHT_MAX, listener_options
 from lastunit_server.streams import Streams
@@ -39,6 +40,8 @@ __all__ = [
 STOP_POLL_SECONDS = 0.01
 # What the transport gets to send the last replies before connections are cut.
 LINGER_SECONDS = 0.1
+# How often calls whose message is late are looked for.
+_SWEEP_SECONDS = 1.0
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -105,6 +108,8 @@ class DataFront:
         self.counts = CallCounts()
         self.address = ""
         self.completions = Completions(node, loop)
+        self._anteroom = Anteroom()
+        self._sweeping: asyncio.Task[None] | None = None
         self.streams = Streams(
             node,
             self.completions,
@@ -124,10 +129,12 @@ class DataFront:
         is_rehearsal = self._settings.clock == "manual"
         served, elsewhere = unary_methods(Listener.DATA, is_rehearsal=is_rehearsal)
         handlers: dict[str, Handler] = {
-            method: grpc.unary_unary_rpc_method_handler(self._unary(method)) for method in served
+            # Served as a stream of requests, so that waiting for the one message is ours to end.
+            method: grpc.stream_unary_rpc_method_handler(self._unary(method))
+            for method in served
         }
         for method in elsewhere:
-            handlers[method] = grpc.unary_unary_rpc_method_handler(self._elsewhere(method))
+            handlers[method] = grpc.stream_unary_rpc_method_handler(self._elsewhere(method))
         handlers[path(STOCK, "Exchange")] = grpc.stream_stream_rpc_method_handler(
             self.streams.exchange
         )
@@ -144,14 +151,19 @@ class DataFront:
         count, begin, end = self.counts.add, self.counts.begin, self.counts.end
         listener = Listener.DATA.value
         caller_of = self._doorkeeper.caller
+        message_of = self._anteroom.message
 
-        async def handle(request: bytes, context: Context) -> bytes:
+        async def handle(_requests: Any, context: Context) -> bytes:
             begin()
             try:
                 caller = caller_of(context)
                 if isinstance(caller, Refusal):
                     count(method, caller.code.value[0])
                     return refuse(context, caller)
+                request = await message_of(context)
+                if isinstance(request, Refusal):
+                    count(method, request.code.value[0])
+                    return refuse(context, request)
                 answer = submit(
                     method,
                     request,
@@ -174,7 +186,7 @@ class DataFront:
         return handle
 
     def _elsewhere(self, method: str) -> Any:
-        async def handle(_request: bytes, context: Context) -> bytes:
+        async def handle(_requests: Any, context: Context) -> bytes:
             refusal = faults.wrong_listener(
                 method, here="data", there="settlement", address=self.settlement_address
             )
@@ -206,6 +218,12 @@ class DataFront:
     async def start(self) -> None:
         """Begins to serve."""
         await self.server.start()
+        self._sweeping = asyncio.create_task(self._sweep())
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            self._anteroom.sweep()
 
     async def stop(self, grace_seconds: float) -> None:
         """Stops accepting, ends the streams, and lets calls in flight finish.
@@ -214,6 +232,8 @@ class DataFront:
             grace_seconds: After this, what is left is cut off.
         """
         self.streams.stop()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         stopping = asyncio.ensure_future(self.server.stop(grace_seconds))
         while self.counts.open_count and not stopping.done():  # noqa: ASYNC110 - counted by threads
             await asyncio.sleep(STOP_POLL_SECONDS)

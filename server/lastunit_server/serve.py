@@ -248,6 +248,7 @@ class _Server:
                 advice = "serving" if is_serving else "restart the server to recover the journal"
                 logs.event("health_changed", level=level, reason=reason, advice=advice)
             self._has_journal_failed = self._has_journal_failed or not is_serving
+            self._settlement.sweep()
             await asyncio.sleep(_HEALTH_INTERVAL_SECONDS)
 
     async def _stop(self) -> ExitCode:

@@ -5,7 +5,6 @@ process one completion queue and one loop, where a flood of reservations would s
 settlement; this one has a queue and threads of its own, and waits for the disk without the GIL.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
@@ -18,6 +17,7 @@ from lastunit_server.data_front import LINGER_SECONDS, STOP_POLL_SECONDS, Handle
 from lastunit_server.doorkeeper import Credentials, Doorkeeper
 from lastunit_server.errors import StartError
 from lastunit_server.faults import Refusal
+from lastunit_server.half_open import MessageFirstPool
 from lastunit_server.methods import JOURNAL, STOCK, Listener, path, unary_methods
 from lastunit_server.options import CALLS_IN_FLIGHT_MAX, listener_options
 from lastunit_server.settlement_exchange import SettlementExchange
@@ -35,8 +35,8 @@ __all__ = ["SettlementFront"]
 Context = grpc.ServicerContext
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
-# Providers and our services share few connections, so one connection may carry many calls.
-_CONCURRENT_STREAMS_MAX = 1000
+# Our services send batches; a client that opens more calls than this at once waits its turn.
+_CONCURRENT_STREAMS_MAX = 256
 
 
 class SettlementFront:
@@ -70,9 +70,7 @@ class SettlementFront:
         self._data_address = data_address
         self._admission = AdmissionService(node, policy)
         self.exchange = SettlementExchange(node, self.counts, self._doorkeeper)
-        self._threads = ThreadPoolExecutor(
-            settings.settlement.thread_count, thread_name_prefix="settlement"
-        )
+        self._threads = MessageFirstPool(settings.settlement.thread_count)
         self.server = grpc.server(
             self._threads,
             options=listener_options(_CONCURRENT_STREAMS_MAX, settings.limits),
@@ -187,6 +185,10 @@ class SettlementFront:
     def start(self) -> None:
         """Begins to serve."""
         self.server.start()
+
+    def sweep(self) -> None:
+        """Ends calls whose message is late; called about once a second."""
+        self._threads.sweep()
 
     def stop(self, grace_seconds: float) -> None:
         """Stops accepting, ends the streams, lets calls in flight finish; blocks until then.
