@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUST_TARGETS := --workspace --exclude lastunit-python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-rust test-python test-slow lint format proto proto-check bench history lock clean
+.PHONY: help setup run fuzz test test-rust test-python test-slow lint format proto proto-check bench bench-recovery history crash crash-disk lock clean
 
 help: ## List the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -27,6 +27,11 @@ test-python: setup
 
 test-slow: setup ## Run the tests that take longer: whole incident replays, kills under load
 	$(BIN)/pytest -m slow $(ARGS)
+
+TARGET ?=
+SECONDS ?= 60
+fuzz: setup ## Fuzz the decoders (TARGET=request SECONDS=60; without TARGET all of them)
+	$(BIN)/python tools/fuzz.py --target "$(TARGET)" --seconds $(SECONDS)
 
 lint: setup ## Check style, types, protos and house rules
 	cargo fmt --all --check
@@ -52,8 +57,18 @@ proto-check: setup ## Fail on drifted stubs, and on changes that break callers
 bench: setup ## Measure the server's front beside an empty gRPC call, with ghz
 	$(BIN)/python -m bench.front $(ARGS)
 
+crash: setup ## Kill the server in rounds under load, account for every call (ARGS='--rounds 1000')
+	@$(BIN)/python -m tests.crash.rounds $(ARGS)
+
+crash-disk: setup ## Flip every bit, cut at every byte, fail every system call of the journal
+	cargo test --release --locked -p lastunit-node --test node damage -- --ignored --nocapture
+	@$(BIN)/python -m tests.crash.syscalls $(ARGS)
+
 history: setup ## Check 10,000,000 recorded replies by their place, and 1,000 windows with porcupine
 	@$(BIN)/python -m tests.history.record $(ARGS)
+
+bench-recovery: setup ## Measure starts, memory and pauses at 10 million live reservations
+	$(BIN)/python -m bench.recovery $(ARGS)
 
 lock: setup ## Resolve requirements/dev.in anew into requirements/dev.txt
 	$(BIN)/python tools/lock.py
