@@ -71,6 +71,16 @@ impl Admission {
 
     /// Decides one call; charges every bucket it matches, or none.
     pub fn admit(&mut self, call: &Call<'_>, now: Nanos) -> Verdict {
+        self.admit_beside(call, &Violations::default(), now)
+    }
+
+    /// Decides one call beside limits that somebody else keeps: they count as if they were here.
+    pub(crate) fn admit_beside(
+        &mut self,
+        call: &Call<'_>,
+        others: &Violations,
+        now: Nanos,
+    ) -> Verdict {
         let lane = call.operation.lane();
         let cost = self.policy.costs.cost(call.operation, call.line_count);
         let in_flight_max = self.policy.lane(lane).calls_in_flight_max;
@@ -93,6 +103,7 @@ impl Admission {
         }
         if lane.is_refusable() {
             violations.merge(&rates);
+            violations.merge(others);
         }
         if let Some(refusal) = violations.refusal(lane, cost) {
             let is_never = refusal.retry_after.is_none();
@@ -110,6 +121,12 @@ impl Admission {
         caller.stats.admitted_count += 1;
         state.stats.count_admitted(cost, is_overdrawn);
         Verdict::Admitted
+    }
+
+    /// What a call costs by the policy, in micro-tokens.
+    #[must_use]
+    pub fn cost(&self, call: &Call<'_>) -> Micros {
+        self.policy.costs.cost(call.operation, call.line_count)
     }
 
     /// Says that `count` calls of a lane are answered.

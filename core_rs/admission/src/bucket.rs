@@ -12,7 +12,7 @@ pub type Micros = i64;
 pub const TOKEN: Micros = 1_000_000;
 
 /// Divides `nanoseconds × milli-tokens per second` into micro-tokens.
-const REFILL_DIVISOR: u128 = 1_000_000;
+const REFILL_DIVISOR: u64 = 1_000_000;
 
 /// How much of the rate a bucket holds when it starts [`BucketStart::Short`]: ten milliseconds.
 /// A restart in the middle of a sale must not hand out a second full burst.
@@ -41,7 +41,7 @@ pub enum BucketStart {
 pub enum Denial {
     /// Not now: the tokens are there after this time, if nobody else takes them.
     NotNow {
-        /// Time until the refill covers the cost.
+        /// Time until the refill covers the cost; [`Nanos::MAX`] stands for anything longer.
         retry_after: Nanos,
     },
     /// Never: the cost is more than the bucket can ever hold.
@@ -88,19 +88,32 @@ impl Bucket {
         let elapsed = now.saturating_sub(self.last);
         self.last = self.last.max(now);
         let missing = self.policy.burst - self.tokens;
-        let gain = u128::from(elapsed) * u128::from(self.policy.rate) + u128::from(self.remainder);
-        let whole = gain / REFILL_DIVISOR;
-        match Micros::try_from(whole) {
-            Ok(whole) if whole < missing => {
-                self.tokens += whole;
-                self.remainder = u64::try_from(gain % REFILL_DIVISOR).unwrap_or(0);
-            }
+        let (whole, remainder) = self.gain(elapsed);
+        if whole < missing {
+            self.tokens += whole;
+            self.remainder = remainder;
+        } else {
             // Full, whatever the rest of the sum would have been.
-            _ => {
-                self.tokens = self.policy.burst;
-                self.remainder = 0;
-            }
+            self.tokens = self.policy.burst;
+            self.remainder = 0;
         }
+    }
+
+    /// What comes in during a time: whole micro-tokens, and the rest of the division.
+    fn gain(&self, elapsed: Nanos) -> (Micros, u64) {
+        let narrow = elapsed
+            .checked_mul(self.policy.rate)
+            .and_then(|gain| gain.checked_add(self.remainder));
+        // A product of 64 bits covers 18 seconds at the highest rate: a busy bucket's every look.
+        // Dividing it is a multiplication; dividing 128 bits is a call of some thirty nanoseconds.
+        if let Some(gain) = narrow {
+            let whole = Micros::try_from(gain / REFILL_DIVISOR).unwrap_or(Micros::MAX);
+            return (whole, gain % REFILL_DIVISOR);
+        }
+        let divisor = u128::from(REFILL_DIVISOR);
+        let gain = u128::from(elapsed) * u128::from(self.policy.rate) + u128::from(self.remainder);
+        let whole = Micros::try_from(gain / divisor).unwrap_or(Micros::MAX);
+        (whole, u64::try_from(gain % divisor).unwrap_or(0))
     }
 
     /// What it holds after the last [`Bucket::refill`]; below zero when overdrawn.
@@ -136,28 +149,44 @@ impl Bucket {
     /// below zero, so that work which may not be refused still slows the work which may, and not
     /// for longer than twice the burst.
     pub fn overdraw(&mut self, cost: Micros) {
-        self.tokens = self.tokens.saturating_sub(cost).max(-self.policy.burst);
+        self.tokens = self.tokens.saturating_sub(cost);
+        self.clamp();
     }
 
-    /// Sets another policy: what came in until now comes in at the old rate; a lower burst clamps;
-    /// a higher one gives nothing.
+    /// Gives back what was charged for nothing, up to the burst.
+    pub fn give_back(&mut self, cost: Micros) {
+        self.tokens = self.tokens.saturating_add(cost);
+        self.clamp();
+    }
+
+    /// Keeps the balance in its bounds; at a bound there is no fraction beside it.
+    fn clamp(&mut self) {
+        let burst = self.policy.burst;
+        if self.tokens >= burst || self.tokens < -burst {
+            self.tokens = self.tokens.clamp(-burst, burst);
+            self.remainder = 0;
+        }
+    }
+
+    /// Sets another policy: what came in until now comes in at the old rate, to the last fraction
+    /// of a micro-token; a lower burst clamps; a higher one gives nothing.
     pub fn set_policy(&mut self, policy: BucketPolicy, now: Nanos) {
         self.refill(now);
         self.policy = policy;
-        self.remainder = 0;
-        self.tokens = self.tokens.clamp(-policy.burst, policy.burst);
+        self.clamp();
     }
 
     /// Time until the bucket holds `cost`, rounded up to the nanosecond.
     fn time_until(&self, cost: Micros) -> Nanos {
         let missing = u128::try_from(i128::from(cost) - i128::from(self.tokens)).unwrap_or(0);
-        let parts = (missing * REFILL_DIVISOR).saturating_sub(u128::from(self.remainder));
+        let parts = missing * u128::from(REFILL_DIVISOR);
+        let parts = parts.saturating_sub(u128::from(self.remainder));
         Nanos::try_from(parts.div_ceil(u128::from(self.policy.rate))).unwrap_or(Nanos::MAX)
     }
 }
 
 fn short_start(policy: BucketPolicy) -> Micros {
-    let earned = u128::from(policy.rate) * SHORT_START_NANOS / REFILL_DIVISOR;
+    let earned = u128::from(policy.rate) * SHORT_START_NANOS / u128::from(REFILL_DIVISOR);
     Micros::try_from(earned)
         .unwrap_or(Micros::MAX)
         .clamp(TOKEN, policy.burst.max(TOKEN))

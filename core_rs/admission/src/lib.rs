@@ -7,8 +7,9 @@
 //! Must not: read a clock, start a thread, do I/O, use a float, know stock. `no_std` makes most of
 //! that a compile error.
 //!
-//! Where next: `bucket.rs` for the arithmetic, `admission.rs` for one decision, `policy.rs` for
-//! what an operator sets.
+//! Where next: `bucket.rs` for the arithmetic, `admission.rs` for the decision that the node makes,
+//! `door.rs` for the whole one, `policy.rs` for what an operator sets. `README.md` says which parts
+//! the node uses.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -17,15 +18,29 @@ extern crate alloc;
 mod admission;
 mod bucket;
 mod callers;
+mod door;
+mod gate;
+mod keyed;
 mod policy;
+mod queue;
+mod shadow;
 mod stats;
+mod turns;
 mod verdict;
+mod window;
 
 pub use admission::{Admission, Call};
 pub use bucket::{Bucket, BucketPolicy, BucketStart, Denial, Micros, Nanos, TOKEN};
+pub use door::{Answer, Ask, Chance, Door, DoorPolicy, SKUS_MAX};
+pub use gate::{Cause, Gate, GateInputs, GatePolicy, GateState, GateView, queue_count_max};
+pub use keyed::KeyedPolicy;
 pub use policy::{
     BURST_MAX, CALLERS_MAX, CALLS_IN_FLIGHT_MAX, COST_MAX, Costs, Lane, LanePolicy, Operation,
     Policy, PolicyError, RATE_MAX,
 };
+pub use queue::{Popped, QUEUE_LENGTH_MAX, QueuePolicy, WaitQueue};
+pub use shadow::{Shadow, ShadowCounts};
 pub use stats::{CallerStats, LaneStats, Stats};
+pub use turns::{SHARE_MAX, Turns};
 pub use verdict::{Limit, Refusal, Verdict, Violation};
+pub use window::{Report, ReportError, Window, WindowPolicy, WindowStats};

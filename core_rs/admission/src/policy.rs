@@ -263,7 +263,7 @@ impl Policy {
     }
 }
 
-fn check_bucket(
+pub(crate) fn check_bucket(
     bucket: Option<BucketPolicy>,
     name: impl Fn() -> alloc::string::String,
 ) -> Result<(), PolicyError> {
@@ -278,7 +278,7 @@ fn check_bucket(
     require(is_burst_ok, "burst must be 1 to 100,000,000", &name)
 }
 
-fn require(
+pub(crate) fn require(
     holds: bool,
     expected: &'static str,
     name: impl Fn() -> alloc::string::String,

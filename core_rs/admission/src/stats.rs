@@ -22,6 +22,12 @@ pub struct LaneStats {
     pub refused_lane_rate_count: u64,
     /// Calls refused by the caller's bucket first, the shared one included.
     pub refused_caller_rate_count: u64,
+    /// Calls refused by the bucket of a sale first; only [`crate::Door`] has these.
+    pub refused_sale_rate_count: u64,
+    /// Calls refused by the bucket of a SKU first; only [`crate::Door`] has these.
+    pub refused_sku_rate_count: u64,
+    /// Calls refused by the credit window first; only [`crate::Door`] has one.
+    pub refused_window_count: u64,
     /// Of all refused, those that can never be let in.
     pub refused_never_count: u64,
     /// Tokens charged, in micro-tokens.
@@ -50,6 +56,9 @@ impl LaneStats {
             Limit::LaneInFlight => self.refused_in_flight_count += 1,
             Limit::LaneRate => self.refused_lane_rate_count += 1,
             Limit::CallerRate | Limit::OverflowRate => self.refused_caller_rate_count += 1,
+            Limit::SaleRate => self.refused_sale_rate_count += 1,
+            Limit::SkuRate => self.refused_sku_rate_count += 1,
+            Limit::Window => self.refused_window_count += 1,
         }
         self.refused_never_count += u64::from(is_never);
     }

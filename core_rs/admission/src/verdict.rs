@@ -17,6 +17,12 @@ pub enum Limit {
     CallerRate,
     /// The bucket that callers share for whom there is no room.
     OverflowRate,
+    /// The bucket of this sale.
+    SaleRate,
+    /// The bucket of one of the SKUs.
+    SkuRate,
+    /// The order service has as much before it as it can persist in time.
+    Window,
 }
 
 impl Limit {
@@ -28,6 +34,9 @@ impl Limit {
             Self::LaneRate => "RATE_LANE",
             Self::CallerRate => "RATE_CALLER",
             Self::OverflowRate => "RATE_OVERFLOW",
+            Self::SaleRate => "RATE_SALE",
+            Self::SkuRate => "RATE_SKU",
+            Self::Window => "WINDOW_FULL",
         }
     }
 }
@@ -50,7 +59,7 @@ pub struct Refusal {
     pub cost: Micros,
     /// The first violated limit: one that says never, else the first in the order of [`Limit`].
     pub first: Violation,
-    /// How many limits were violated, 1 to 3.
+    /// How many limits were violated, 1 to 3; from [`crate::Door`] up to 37.
     pub violation_count: u8,
     /// The longest wait of all violated limits; None if waiting never helps.
     pub retry_after: Option<Nanos>,

@@ -1,0 +1,261 @@
+//! The whole decision of one call: every bucket it meets, the credit window, and whether there is
+//! anything left to win.
+//!
+//! Owns: the order of the questions. Hopeless first: who asks for what is gone is told so at once
+//! and pays nothing. Then all limits are looked at, and all are charged or none. Must not: read a
+//! clock, know stock beyond the word of the caller. Where next: `admission.rs`, `window.rs`.
+
+use crate::admission::{Admission, Call};
+use crate::bucket::{Bucket, Denial, Micros, Nanos};
+use crate::keyed::{Keyed, KeyedPolicy, Place};
+use crate::policy::{Lane, Operation, Policy, PolicyError};
+use crate::stats::Stats;
+use crate::verdict::{Limit, Refusal, Verdict, Violations};
+use crate::window::{Report, ReportError, Window, WindowPolicy, WindowStats};
+
+/// Most SKUs of one call; as many as a reservation has lines.
+pub const SKUS_MAX: usize = 32;
+
+/// Whether a call can still win, as whoever knows the stock says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chance {
+    /// There are units, or some may come back.
+    Possible,
+    /// A SKU of it is GONE: sold, and nothing held or paying that could come back.
+    Gone,
+}
+
+/// A call and what it is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// What, and by whom.
+    pub call: Call<'a>,
+    /// Its sale; empty if it has none.
+    pub sale: &'a str,
+    /// Its SKUs, each once; those past [`SKUS_MAX`] are not looked at.
+    pub skus: &'a [&'a str],
+    /// Whether it can still win.
+    pub chance: Chance,
+}
+
+/// What is answered to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Let in and charged; [`Door::finish`] must follow once it is answered.
+    Admitted,
+    /// Not let in and not charged: the ledger's refusal (sold out) can be given at once.
+    Hopeless,
+    /// Not let in and not charged: not now, or never.
+    Refused(Refusal),
+}
+
+/// All that an operator sets for a door.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DoorPolicy {
+    /// Lanes, callers, costs.
+    pub limits: Policy,
+    /// Buckets of sales; charged by Reserve.
+    pub sales: KeyedPolicy,
+    /// Buckets of SKUs; charged by Reserve, once for each SKU of it.
+    pub skus: KeyedPolicy,
+    /// The credit window; None: the order service does not report.
+    pub window: Option<WindowPolicy>,
+}
+
+impl DoorPolicy {
+    /// Checks every range.
+    ///
+    /// # Errors
+    /// The first setting that is out of its range.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        self.limits.check()?;
+        self.sales.check("sales")?;
+        self.skus.check("skus")?;
+        self.window.as_ref().map_or(Ok(()), WindowPolicy::check)
+    }
+}
+
+/// The state of the whole decision.
+///
+/// ```
+/// use lastunit_admission::{Answer, Ask, BucketPolicy, Call, Chance, Door, DoorPolicy, Operation};
+/// use lastunit_admission::TOKEN;
+///
+/// let mut policy = DoorPolicy::default();
+/// policy.skus.each = Some(BucketPolicy { rate: 1_000, burst: TOKEN });
+/// let mut door = Door::new(policy, 0x5eed, 0);
+/// let call = Call { operation: Operation::Reserve, line_count: 1, caller: "order-service" };
+/// let ask = Ask { call, sale: "s", skus: &["shoe"], chance: Chance::Possible };
+///
+/// assert_eq!(Answer::Admitted, door.decide(&ask, 0));
+/// assert!(matches!(door.decide(&ask, 0), Answer::Refused(_)));
+/// let gone = Ask { chance: Chance::Gone, ..ask };
+/// assert_eq!(Answer::Hopeless, door.decide(&gone, 0));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Door {
+    admission: Admission,
+    sales: Keyed,
+    skus: Keyed,
+    window: Option<Window>,
+    hopeless_count: u64,
+}
+
+impl Door {
+    /// Starts with a policy that [`DoorPolicy::check`] has passed. `seed` is drawn at random, once:
+    /// it keeps those who choose names from choosing collisions.
+    #[must_use]
+    pub fn new(policy: DoorPolicy, seed: u64, now: Nanos) -> Self {
+        Self {
+            admission: Admission::new(policy.limits, now),
+            sales: Keyed::new(policy.sales, seed, now),
+            skus: Keyed::new(policy.skus, seed.rotate_left(32), now),
+            window: policy.window.map(|window| Window::new(window, now)),
+            hopeless_count: 0,
+        }
+    }
+
+    /// Decides one call; charges everything it meets, or nothing.
+    pub fn decide(&mut self, ask: &Ask<'_>, now: Nanos) -> Answer {
+        if ask.call.operation != Operation::Reserve {
+            return answer(self.admission.admit(&ask.call, now));
+        }
+        if ask.chance == Chance::Gone {
+            self.hopeless_count += 1;
+            return Answer::Hopeless;
+        }
+        let cost = self.admission.cost(&ask.call);
+        let mut violations = Violations::default();
+        let sale = self.sales.find(ask.sale, now);
+        check(
+            self.sales.bucket(sale),
+            cost,
+            now,
+            Limit::SaleRate,
+            &mut violations,
+        );
+        let mut places = [Place::Free; SKUS_MAX];
+        for (place, sku) in places.iter_mut().zip(ask.skus) {
+            *place = self.skus.find(sku, now);
+            check(
+                self.skus.bucket(*place),
+                cost,
+                now,
+                Limit::SkuRate,
+                &mut violations,
+            );
+        }
+        if let Some(window) = &mut self.window
+            && let Err(denial) = window.check(now)
+        {
+            violations.add(Limit::Window, denial);
+        }
+        let verdict = self.admission.admit_beside(&ask.call, &violations, now);
+        if verdict == Verdict::Admitted {
+            charge(self.sales.bucket(sale), cost);
+            for place in places.iter().take(ask.skus.len()) {
+                charge(self.skus.bucket(*place), cost);
+            }
+            if let Some(window) = &mut self.window {
+                window.grant(now);
+            }
+        }
+        answer(verdict)
+    }
+
+    /// Says that `count` calls of a lane are answered.
+    pub fn finish(&mut self, lane: Lane, count: u32) {
+        self.admission.finish(lane, count);
+    }
+
+    /// Takes a report of the order service.
+    ///
+    /// # Errors
+    /// What is wrong with it; nothing changed.
+    pub fn report(&mut self, report: &Report, now: Nanos) -> Result<(), ReportError> {
+        match &mut self.window {
+            Some(window) => window.report(report, now),
+            None => Ok(()),
+        }
+    }
+
+    /// Says that `count` reservations ended without the order service having to persist them:
+    /// refused by the ledger, released, expired.
+    pub fn give_back(&mut self, count: u64) {
+        if let Some(window) = &mut self.window {
+            window.give_back(count);
+        }
+    }
+
+    /// Applies another policy; balances stay, as [`Bucket::set_policy`] says, and so do the credits
+    /// that are out.
+    pub fn set_policy(&mut self, policy: DoorPolicy, now: Nanos) {
+        self.admission.set_policy(policy.limits, now);
+        self.sales.set_policy(policy.sales, now);
+        self.skus.set_policy(policy.skus, now);
+        match (&mut self.window, policy.window) {
+            (Some(window), Some(policy)) => window.set_policy(policy, now),
+            (window, policy) => *window = policy.map(|policy| Window::new(policy, now)),
+        }
+    }
+
+    /// Counters of lanes and callers, with the first `caller_limit` callers by name.
+    pub fn stats(&mut self, caller_limit: usize, now: Nanos) -> Stats {
+        self.admission.stats(caller_limit, now)
+    }
+
+    /// Calls that were told at once that there is nothing left.
+    #[must_use]
+    pub fn hopeless_count(&self) -> u64 {
+        self.hopeless_count
+    }
+
+    /// Where the credit window stands; None without one.
+    #[must_use]
+    pub fn window(&self) -> Option<WindowStats> {
+        self.window.as_ref().map(Window::stats)
+    }
+
+    /// What the buckets of a sale and of a SKU hold, in micro-tokens; None where there is none.
+    pub fn tokens(&mut self, sale: &str, sku: &str, now: Nanos) -> [Option<Micros>; 2] {
+        [self.sales.tokens(sale, now), self.skus.tokens(sku, now)]
+    }
+
+    /// How many sales and how many SKUs have a bucket of their own now.
+    #[must_use]
+    pub fn name_counts(&self) -> [usize; 2] {
+        [self.sales.len(), self.skus.len()]
+    }
+}
+
+fn answer(verdict: Verdict) -> Answer {
+    match verdict {
+        Verdict::Admitted => Answer::Admitted,
+        Verdict::Refused(refusal) => Answer::Refused(refusal),
+    }
+}
+
+fn check(
+    bucket: Option<&mut Bucket>,
+    cost: Micros,
+    now: Nanos,
+    limit: Limit,
+    violations: &mut Violations,
+) {
+    let Some(bucket) = bucket else { return };
+    bucket.refill(now);
+    let outcome: Result<(), Denial> = bucket.check(cost);
+    if let Err(denial) = outcome {
+        violations.add(limit, denial);
+    }
+}
+
+fn charge(bucket: Option<&mut Bucket>, cost: Micros) {
+    if let Some(bucket) = bucket {
+        bucket.overdraw(cost);
+    }
+}
+
+#[cfg(test)]
+#[path = "door_tests.rs"]
+mod tests;

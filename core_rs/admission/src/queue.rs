@@ -1,0 +1,172 @@
+//! A queue with a time limit: oldest first in calm, newest first in overload.
+//!
+//! Owns: the order, the bound and the end of waiting. In calm the order is fair. When even the
+//! oldest has waited too long for a whole interval, most of the queue will be too late anyway:
+//! serving the newest first lets some be in time instead of none. Must not: know what waits.
+//! Where next: `turns.rs`.
+
+use alloc::collections::VecDeque;
+
+use crate::bucket::Nanos;
+use crate::policy::{PolicyError, require};
+
+/// Most that may wait in one queue: each is a request in memory.
+pub const QUEUE_LENGTH_MAX: u32 = 1_000_000;
+
+/// What an operator sets for a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueuePolicy {
+    /// Most that wait, 1 to [`QUEUE_LENGTH_MAX`].
+    pub length_max: u32,
+    /// Longest wait, 1 ms to 1 h; after it the call is answered with not now.
+    pub wait_max: Nanos,
+    /// A wait of the oldest that is no trouble: at or above it for a whole interval is overload.
+    pub target: Nanos,
+    /// How long the oldest must wait above the target before that is overload.
+    pub interval: Nanos,
+}
+
+impl Default for QueuePolicy {
+    /// The figures of CoDel, which suit waits of milliseconds.
+    fn default() -> Self {
+        Self {
+            length_max: 16_384,
+            wait_max: 1_000_000_000,
+            target: 5_000_000,
+            interval: 100_000_000,
+        }
+    }
+}
+
+impl QueuePolicy {
+    /// Checks every range; `lane` names the setting.
+    ///
+    /// # Errors
+    /// The first setting that is out of its range.
+    pub fn check(&self, lane: &str) -> Result<(), PolicyError> {
+        let name = |part: &'static str| move || alloc::format!("queues.{lane}.{part}");
+        let is_length_ok = (1..=QUEUE_LENGTH_MAX).contains(&self.length_max);
+        require(is_length_ok, "must be 1 to 1,000,000", name("length_max"))?;
+        let is_wait_ok = (1_000_000..=3_600_000_000_000).contains(&self.wait_max);
+        require(is_wait_ok, "must be 1 ms to 1 h", name("wait_max"))?;
+        let is_target_ok = (1..=self.wait_max).contains(&self.target);
+        require(is_target_ok, "must be 1 ns to wait_max", name("target"))?;
+        let is_interval_ok = self.interval >= self.target;
+        require(is_interval_ok, "must be at least target", name("interval"))
+    }
+}
+
+/// What came out of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Popped<T> {
+    /// Its turn.
+    Served(T),
+    /// It waited too long: answer not now.
+    Expired(T),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting<T> {
+    item: T,
+    since: Nanos,
+}
+
+/// What waits in one lane.
+#[derive(Clone, Debug)]
+pub struct WaitQueue<T> {
+    policy: QueuePolicy,
+    /// Oldest in front.
+    waiting: VecDeque<Waiting<T>>,
+    /// Since when the oldest waits above the target; None while it does not.
+    late_since: Option<Nanos>,
+    last: Nanos,
+}
+
+impl<T> WaitQueue<T> {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(policy: QueuePolicy) -> Self {
+        Self {
+            policy,
+            waiting: VecDeque::new(),
+            late_since: None,
+            last: 0,
+        }
+    }
+
+    /// Adds one at the end.
+    ///
+    /// # Errors
+    /// Gives it back if the queue is full: answer not now.
+    pub fn push(&mut self, item: T, now: Nanos) -> Result<(), T> {
+        self.look(now);
+        if self.waiting.len() >= self.policy.length_max as usize {
+            return Err(item);
+        }
+        let since = self.last;
+        self.waiting.push_back(Waiting { item, since });
+        Ok(())
+    }
+
+    /// Takes one out: what waited too long first, so that it is told soon; then the oldest in calm,
+    /// the newest in overload.
+    pub fn pop(&mut self, now: Nanos) -> Option<Popped<T>> {
+        self.look(now);
+        let oldest = self.waiting.front()?;
+        if self.last - oldest.since >= self.policy.wait_max {
+            return self.waiting.pop_front().map(|it| Popped::Expired(it.item));
+        }
+        let next = if self.is_overloaded(now) {
+            self.waiting.pop_back()
+        } else {
+            self.waiting.pop_front()
+        };
+        next.map(|it| Popped::Served(it.item))
+    }
+
+    /// Whether the oldest has waited above the target for a whole interval.
+    #[must_use]
+    pub fn is_overloaded(&self, now: Nanos) -> bool {
+        let late = |since| now.max(self.last) - since >= self.policy.interval;
+        self.late_since.is_some_and(late)
+    }
+
+    /// How long the oldest waits; 0 if nothing does.
+    #[must_use]
+    pub fn delay(&self, now: Nanos) -> Nanos {
+        let oldest = self.waiting.front();
+        oldest.map_or(0, |it| now.max(self.last) - it.since)
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Sets another policy; what waits beyond a lower bound stays until it is served or expires.
+    pub fn set_policy(&mut self, policy: QueuePolicy, now: Nanos) {
+        self.policy = policy;
+        self.look(now);
+    }
+
+    /// Moves the queue's time on and notes since when the oldest is late.
+    fn look(&mut self, now: Nanos) {
+        self.last = self.last.max(now);
+        let late_at = self.waiting.front().map(|it| it.since + self.policy.target);
+        self.late_since = match late_at {
+            Some(at) if at <= self.last => Some(self.late_since.unwrap_or(at)),
+            _ => None,
+        };
+    }
+}
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;
