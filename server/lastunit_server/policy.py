@@ -36,7 +36,9 @@ from lastunit_server.methods import COST_METHODS
 __all__ = ["AdmissionPolicy"]
 
 # The node counts tokens in millionths in 64 bits; these bounds keep every product inside them.
-RATE_MAX = 10_000_000
+RATE_MIN = 0.001
+RATE_MAX = 1_000_000
+BURST_MIN = 1
 BURST_MAX = 10_000_000
 COST_MAX = 1000
 IN_FLIGHT_MAX = 1_000_000
@@ -78,8 +80,8 @@ def _is_burst_wide_enough(rate: float | None, burst: float | None) -> None:
 class Bucket(_Section):
     """A token bucket: a rate and how much of it can be saved up."""
 
-    rate_per_second: float = Field(gt=0, le=RATE_MAX, description="tokens a second")
-    burst: float = Field(gt=0, le=BURST_MAX, description="tokens")
+    rate_per_second: float = Field(ge=RATE_MIN, le=RATE_MAX, description="tokens a second")
+    burst: float = Field(ge=BURST_MIN, le=BURST_MAX, description="tokens")
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
@@ -91,9 +93,9 @@ class Lane(_Section):
     """One kind of work: how many calls in flight, and a bucket if it has a rate."""
 
     rate_per_second: float | None = Field(
-        default=None, gt=0, le=RATE_MAX, description="tokens a second"
+        default=None, ge=RATE_MIN, le=RATE_MAX, description="tokens a second"
     )
-    burst: float | None = Field(default=None, gt=0, le=BURST_MAX, description="tokens")
+    burst: float | None = Field(default=None, ge=BURST_MIN, le=BURST_MAX, description="tokens")
     calls_in_flight_max: int = Field(default=16_384, ge=1, le=IN_FLIGHT_MAX, description="calls")
 
     @model_validator(mode="after")

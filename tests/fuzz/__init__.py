@@ -1,0 +1,1 @@
+"""Python's decoders under bytes that nobody meant: see `fuzz/README.md`."""
