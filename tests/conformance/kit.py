@@ -121,16 +121,17 @@ class Access:
     server_name: str = ""
 
     def channel(self, address: str) -> grpc.Channel:
-        """Opens a channel."""
+        """Opens a channel with a connection of its own."""
+        own: list[tuple[str, int | str]] = [("grpc.use_local_subchannel_pool", 1)]
         if self.authorities is None:
-            opened = grpc.insecure_channel(address)
+            opened = grpc.insecure_channel(address, options=own)
         else:
             credentials = grpc.ssl_channel_credentials(
                 self.authorities, self.private_key, self.certificate
             )
-            name = (("grpc.ssl_target_name_override", self.server_name),)
-            options = name if self.server_name else ()
-            opened = grpc.secure_channel(address, credentials, options=options)
+            if self.server_name:
+                own.append(("grpc.ssl_target_name_override", self.server_name))
+            opened = grpc.secure_channel(address, credentials, options=own)
         return grpc.intercept_channel(opened, Bearer(self.token)) if self.token else opened
 
 

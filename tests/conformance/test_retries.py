@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
-import grpc.aio
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
@@ -22,23 +20,22 @@ if TYPE_CHECKING:
 DUPLICATES = 1000
 
 
-async def duplicated(address: str, request: stock.ReserveRequest) -> list[Any]:
+def duplicated(ledger: Ledger, request: stock.ReserveRequest) -> list[Any]:
     """Sends one Reserve many times at once, over four connections."""
-    options = [("grpc.use_local_subchannel_pool", 1)]
-    channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(4)]
+    channels = [ledger.access.channel(ledger.data_address) for _ in range(4)]
     stubs = [StockServiceStub(channel) for channel in channels]
-    calls = [stubs[i % len(stubs)].Reserve(request, timeout=30) for i in range(DUPLICATES)]
-    replies = await asyncio.gather(*calls)
+    calls = [stubs[i % len(stubs)].Reserve.future(request, timeout=30) for i in range(DUPLICATES)]
+    replies = [call.result() for call in calls]
     for channel in channels:
-        await channel.close()
-    return list(replies)
+        channel.close()
+    return replies
 
 
-async def test_1000_concurrent_duplicates_have_one_effect(ledger: Ledger) -> None:
+def test_1000_concurrent_duplicates_have_one_effect(ledger: Ledger) -> None:
     """1,000 equal replies, `replayed` on 999 of them, one unit held."""
     sale_id = ledger.put_sale(units=5)
 
-    replies = await duplicated(ledger.data_address, reserve_request(sale_id))
+    replies = duplicated(ledger, reserve_request(sale_id))
 
     assert {reply.result.outcome for reply in replies} == {outcome.OUTCOME_OK}
     assert sum(reply.result.replayed for reply in replies) == DUPLICATES - 1
@@ -49,11 +46,11 @@ async def test_1000_concurrent_duplicates_have_one_effect(ledger: Ledger) -> Non
     assert ledger.counters(sale_id) == {"supplied": 5, "available": 4, "held": 1}
 
 
-async def test_duplicates_that_race_for_the_last_unit_get_it(ledger: Ledger) -> None:
+def test_duplicates_that_race_for_the_last_unit_get_it(ledger: Ledger) -> None:
     """Every duplicate of the request that took the last unit gets that unit."""
     sale_id = ledger.put_sale(units=1)
 
-    replies = await duplicated(ledger.data_address, reserve_request(sale_id))
+    replies = duplicated(ledger, reserve_request(sale_id))
 
     assert {reply.result.outcome for reply in replies} == {outcome.OUTCOME_OK}
     assert ledger.counters(sale_id) == {"supplied": 1, "held": 1}
