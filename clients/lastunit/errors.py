@@ -9,6 +9,7 @@ LastunitError                 reason, metadata
 ├── ShedError                 retry_after_seconds, lane, bucket: admission said not now
 ├── UnavailableError          retry_after_seconds: no answer, the effect is unknown
 ├── RolledBackError           seen_sequence: the server has forgotten what it once told
+├── EventsRemovedError        first_sequence: the events asked for are not kept any more
 ├── DeadlineExceededError     deadline_seconds: time ran out, the effect is unknown
 ├── AccessError               is_authenticated: who are you, or you may not
 ├── BusyError                 limit: a bounded queue of this process is full, nothing was sent
@@ -32,6 +33,7 @@ __all__ = [
     "BusyError",
     "ClosedError",
     "DeadlineExceededError",
+    "EventsRemovedError",
     "InvalidArgumentError",
     "LastunitError",
     "RolledBackError",
@@ -157,6 +159,28 @@ class RolledBackError(LastunitError):
     ) -> None:
         super().__init__(message, reason=reason, metadata=metadata)
         self.seen_sequence = seen_sequence
+
+
+class EventsRemovedError(LastunitError):
+    """The events asked for were removed; what they did is in the ledger's state.
+
+    Compare your own state with the ledger's (`get_reservation`, `list_reservations`), then read
+    after `first_sequence - 1`.
+
+    Attributes:
+        first_sequence: The oldest event that the journal still has.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        first_sequence: int,
+        reason: str = "",
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, reason=reason, metadata=metadata)
+        self.first_sequence = first_sequence
 
 
 class DeadlineExceededError(LastunitError):

@@ -36,6 +36,9 @@ _WATCH: Final = "/lastunit.stock.v1.StockService/WatchAvailability"
 # The journal ends before the reader's cursor: what the reader has seen is lost.
 _NOT_REACHED: Final = "SEQUENCE_NOT_REACHED"
 
+# The journal begins after the reader's cursor: what lies between is only in the ledger's state.
+_REMOVED: Final = "EVENTS_REMOVED"
+
 # Tries without any message in between when a stream is to end by itself; one that follows goes on
 # until its reader stops, because an outage of the ledger is what it is there to outlive.
 _TRIES_MAX: Final = 10
@@ -63,9 +66,13 @@ class EventReader:
         channel: The data listener.
         seen: What a stream carries when it opens.
         jitter: Spreads retries.
+        reader_id: Under which name the journal keeps what is yet to be read; empty keeps nothing.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, *, seen: Seen, jitter: random.Random) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, *, seen: Seen, jitter: random.Random, reader_id: str = ""
+    ) -> None:
+        self._reader_id = reader_id
         self._seen = seen
         self._jitter = jitter
         self._read: Any = channel.unary_stream(
@@ -97,7 +104,10 @@ class EventReader:
 
         def open_stream() -> Any:
             request = journal_service_pb2.ReadEventsRequest(
-                after_sequence=cursor, follow=follow, page_size=page_size
+                after_sequence=cursor,
+                follow=follow,
+                page_size=page_size,
+                reader_id=self._reader_id,
             )
             return self._read(request, metadata=self._seen.metadata())
 
@@ -114,14 +124,17 @@ class EventReader:
                     if page.events:
                         yield page
         except errors.LastunitError as error:
-            raise _rolled_back_if_lost(error, cursor) from error
+            raise _as_lost(error, cursor) from error
 
     async def read_page(
         self, after_sequence: int, *, page_size: int, deadline_seconds: float
     ) -> EventPage:
         """Reads one page; see `StockClient.read_event_page`."""
         request = journal_service_pb2.ReadEventsRequest(
-            after_sequence=after_sequence, follow=False, page_size=page_size
+            after_sequence=after_sequence,
+            follow=False,
+            page_size=page_size,
+            reader_id=self._reader_id,
         )
 
         def open_stream() -> Any:
@@ -137,7 +150,7 @@ class EventReader:
         except TimeoutError:
             raise stream.overdue_error(deadline_seconds) from None
         except errors.LastunitError as error:
-            raise _rolled_back_if_lost(error, after_sequence) from error
+            raise _as_lost(error, after_sequence) from error
         finally:
             await messages.aclose()
         if page is None:
@@ -255,9 +268,17 @@ def _check_position(position: int, event: event_pb2.Event) -> None:
         )
 
 
-def _rolled_back_if_lost(error: errors.LastunitError, cursor: int) -> errors.LastunitError:
-    if error.reason != _NOT_REACHED:
-        return error
-    return errors.RolledBackError(
-        str(error), seen_sequence=cursor, reason=error.reason, metadata=error.metadata
-    )
+def _as_lost(error: errors.LastunitError, cursor: int) -> errors.LastunitError:
+    """Says it by its own class where the journal and the reader's cursor do not meet."""
+    if error.reason == _NOT_REACHED:
+        return errors.RolledBackError(
+            str(error), seen_sequence=cursor, reason=error.reason, metadata=error.metadata
+        )
+    if error.reason == _REMOVED:
+        return errors.EventsRemovedError(
+            str(error),
+            first_sequence=int(error.metadata["first_sequence"]),
+            reason=error.reason,
+            metadata=error.metadata,
+        )
+    return error

@@ -88,6 +88,8 @@ class StockClient:
         is_batching: False sends each call alone, so that the server knows its deadline.
         limits: Bounds of each of the two batch streams.
         security: Whom to trust and who we are; None speaks plain text and only says `caller`.
+        reader_id: Under which name the journal keeps the events that this client has yet to read,
+            1 to 64 bytes of `[A-Za-z0-9._:-]` that no other reader has; empty keeps nothing.
         seed: Of the jitter of retries; None: unpredictable.
 
     Attributes:
@@ -104,6 +106,7 @@ class StockClient:
         is_batching: bool = True,
         limits: ExchangeLimits | None = None,
         security: ClientSecurity | None = None,
+        reader_id: str = "",
         seed: int | None = None,
     ) -> None:
         self._deadline_seconds = check_deadline(deadline_seconds)
@@ -121,7 +124,7 @@ class StockClient:
         self._settlement = Exchange(settlement, seen=self._seen, limits=limits, jitter=jitter)
         self._data_unary = UnaryCaller(data, seen=self._seen, jitter=jitter)
         self._settlement_unary = UnaryCaller(settlement, seen=self._seen, jitter=jitter)
-        self._events = EventReader(data, seen=self._seen, jitter=jitter)
+        self._events = EventReader(data, seen=self._seen, jitter=jitter, reader_id=reader_id)
         self.admin = AdminClient(self._settlement_unary, deadline_seconds=self._deadline_seconds)
 
     async def __aenter__(self) -> Self:
@@ -457,6 +460,9 @@ class StockClient:
             after_sequence: Last sequence the reader has, 0 or more.
             follow: True waits for events to come; False ends with the last durable one.
             page_size: Events in one message, 1 to 4,096.
+
+        Raises:
+            EventsRemovedError: The journal begins after `after_sequence`.
         """
         return self._events.read_events(after_sequence, follow=follow, page_size=page_size)
 

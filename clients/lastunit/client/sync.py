@@ -114,6 +114,7 @@ class StockClient:
         is_batching: bool = True,
         limits: ExchangeLimits | None = None,
         security: ClientSecurity | None = None,
+        reader_id: str = "",
         seed: int | None = None,
     ) -> None:
         async def connect() -> aio.StockClient:
@@ -125,6 +126,7 @@ class StockClient:
                 is_batching=is_batching,
                 limits=limits,
                 security=security,
+                reader_id=reader_id,
                 seed=seed,
             )
 

@@ -105,6 +105,8 @@ async def serve_orders(
         process.ledger_address,
         settlement_address=process.settlement_address,
         caller="order-service",
+        # What comes while this service is down is kept for it.
+        reader_id="order-service",
         deadline_seconds=process.deadline_seconds,
         security=security,
     )

@@ -94,6 +94,8 @@ async def serve_payments(process: PaymentProcess, settings: PaymentSettings) -> 
         process.ledger_address,
         settlement_address=process.settlement_address,
         caller="payment-service",
+        # What comes while this service is down is kept for it.
+        reader_id="payment-service",
         deadline_seconds=process.deadline_seconds,
         security=security,
     )
