@@ -2,9 +2,9 @@
 //!
 //! `run_bytes`: files made of the input. `run_edits`: a journal with a snapshot, changed in places;
 //! some changes make the checksum of a header right again, as no disk does but a fuzzer cannot.
-//! What must hold: no panic; memory in proportion; looking and opening agree; a second opening finds
-//! what the first did; and unless a checksum was forged, no record and no snapshot differs from
-//! what was written, however much is missing.
+//! What must hold: no panic; memory in proportion; looking and opening agree; a second opening
+//! finds what the first did; and unless a checksum was forged, no record and no snapshot differs
+//! from what was written, however much is missing.
 
 use std::sync::{Arc, OnceLock};
 

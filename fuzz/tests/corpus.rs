@@ -27,6 +27,11 @@ fn kept(target: &Target) -> Vec<(PathBuf, Vec<u8>)> {
     let mut paths: Vec<_> = entries
         .map(|entry| entry.expect("readable").path())
         .collect();
+    assert!(
+        paths
+            .iter()
+            .all(|path| path.extension().is_some_and(|it| it == "bin"))
+    );
     paths.sort();
     let read = |path: PathBuf| {
         let bytes = fs::read(&path).expect("readable");
@@ -105,7 +110,7 @@ fn write_seeds() {
     for target in TARGETS {
         fs::create_dir_all(folder(target)).expect("writable");
         for (name, bytes) in (target.seeds)() {
-            fs::write(folder(target).join(format!("seed-{name}")), bytes).expect("writable");
+            fs::write(folder(target).join(format!("seed-{name}.bin")), bytes).expect("writable");
         }
     }
 }

@@ -55,7 +55,7 @@ class _Stored:
 
     count = 0
 
-    async def run(self, _step: object, **_options: object) -> bool:
+    async def run(self, _step: object, **_options: object) -> Any:
         self.count += 1
         return True
 
@@ -77,7 +77,7 @@ def callback(data: bytes) -> None:
     if flags & 4:
         headers[EVENT_ID_HEADER] = given
     stored = _Stored()
-    webhook = Webhook(stored, {"sandbox": [_KEY]}, SimulatedClock(_NOW_SECONDS * 1000))  # type: ignore[arg-type]
+    webhook = Webhook(stored, {"sandbox": [_KEY]}, SimulatedClock(_NOW_SECONDS * 1000))
     answer = _finished(webhook.receive("sandbox", headers, body))
 
     assert answer.reason in _REASONS[answer.status]

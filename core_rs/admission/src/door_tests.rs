@@ -162,7 +162,7 @@ fn admitted_rate_is_within_one_percent_for_random_rates_and_arrivals() {
     for case in 0..40 {
         // 10 to 100,000 a second, in milli-tokens.
         let rate = random.log(99_990_000) + 10_000;
-        // Ten milliseconds of the rate, and never less than a few arrivals: a smaller bucket is full
+        // Ten milliseconds of the rate, never less than a few arrivals: a smaller bucket is full
         // whenever arrivals leave a gap, and what comes in then is lost.
         let burst = (i64::try_from(rate).expect("fits") * 10).max(5 * TOKEN);
         let mut policy = DoorPolicy::default();

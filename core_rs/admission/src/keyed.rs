@@ -1,8 +1,8 @@
 //! A bounded table of buckets by name: one for each sale, or for each SKU.
 //!
 //! Owns: look-up, the shared bucket for names without room, and which name is forgotten. Must not:
-//! grow past its bound, or forget a bucket that is not full: that would give a new burst. Names come
-//! with the calls, so the hash has a seed that the caller draws. Where next: `door.rs`.
+//! grow past its bound, or forget a bucket that is not full: that would give a new burst. Names
+//! come with the calls, so the hash has a seed that the caller draws. Where next: `door.rs`.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
