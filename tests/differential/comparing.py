@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lastunit.reference import Ledger
+from lastunit.reference.words import millis
 from lastunit.stock.v1 import stock_admin_service_pb2 as admin_pb2
 from lastunit.stock.v1 import stock_service_pb2 as stock_pb2
 
@@ -127,17 +128,26 @@ class Pair:
         if isinstance(operation, Clock):
             return self.move_clock(index, operation)
         if isinstance(operation, Reopen):
-            self.model.open()
-            if operation.is_clean:
-                self.real.reopen()
-            else:
-                self.real.recover()
-            return None
+            return self.open(index, operation)
         expected = self.model.apply(operation, caller=CALLER)
         reply = self.real.call(operation)
         if is_equal(expected, reply):
             return None
         return Difference(index, operation, expected, reply)
+
+    def open(self, index: int, operation: Reopen) -> Difference | None:
+        """Opens both anew; the real ledger says from when its time goes on, within its promise."""
+        if operation.is_clean:
+            self.real.reopen()
+        else:
+            self.real.recover()
+        [opened] = self.real.events(self.model.sequence)
+        at = millis(opened.time)
+        earliest, latest = self.model.last_event_time, self.model.now
+        self.model.open(at)
+        if earliest <= at <= latest:
+            return None
+        return Difference(index, operation, (earliest, latest), at)
 
     def move_clock(self, index: int, clock: Clock) -> Difference | None:
         """Moves both clocks."""
@@ -181,7 +191,7 @@ class Pair:
             token = ""
             while True:
                 request = stock_pb2.ListReservationsRequest(
-                    sale_id=sale_id, page_size=100, page_token=token
+                    sale_id=sale_id, page_size=1_000, page_token=token
                 )
                 page = side(request)
                 rows += page.reservations

@@ -187,6 +187,7 @@ class History:
             units_per_person_max=self.pick(0, 0, 2, 5),
             is_unverified_release_allowed=self.odd(0.5),
             does_return_give_limit_back=self.odd(0.5),
+            does_forget_while_open=self.odd(0.07),
         )
         if self.odd(0.8):
             policy.unpaid_reservations_per_person_max = self.pick(0, 1, 2, 3)
@@ -200,6 +201,7 @@ class History:
             ("retry_grace", (0, 10, 600)),
             ("max_life", (120, 900, 1800)),
             ("expiry_brake_lag", (30,)),
+            ("forget_after", (1, 600, 3_600)),
         ):
             if self.odd(0.3):
                 getattr(policy, span).CopyFrom(duration(self.pick(*choices) * SECOND))
@@ -512,7 +514,7 @@ CHANGES: Final[dict[str, Callable[[History, Any], None]]] = {
     "target_pool": _swap("target_pool", *POOLS),
     "state": _swap("state", 2, 3, 4),
     "is_on": _swap("is_on", True, False),
-    # "actor": _swap("actor", "operator", "someone"),
+    "actor": _swap("actor", "operator", "someone"),
     "policy": lambda history, request: request.policy.CopyFrom(history.policy()),
     "opens_time": lambda history, request: request.opens_time.CopyFrom(timestamp(history.now)),
     "not_after_time": lambda history, request: request.not_after_time.CopyFrom(

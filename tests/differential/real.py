@@ -119,10 +119,9 @@ class RealLedger:
             raise FaultError(message)
         return answer
 
-    def events(self) -> list[Any]:
-        """Reads every event from the journal."""
+    def events(self, after: int = 0) -> list[Any]:
+        """Reads the events from the journal that come after a sequence."""
         events: list[Any] = []
-        after = 0
         while True:
             body, after = self._node.read_events(after, EVENTS_PER_READ)
             page = journal_pb2.ReadEventsResponse.FromString(body).events

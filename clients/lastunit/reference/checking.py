@@ -40,6 +40,9 @@ def stock_findings(ledger: Ledger) -> Iterator[Finding]:
         for sku in sale.skus.values():
             for pool in sku.pools:
                 subject = f"{sale.sale_id}/{sku.name}/{pool.name}"
+                counted[id(pool), "sold"] = (
+                    counted.get((id(pool), "sold"), 0) + pool.forgotten_sold_units
+                )
                 claims = {name: counted.get((id(pool), name), 0) for name in PLACES}
                 yield from pool_findings(pool, subject, claims)
 

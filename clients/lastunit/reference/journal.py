@@ -18,7 +18,7 @@ __all__ = ["message_of", "taken_messages"]
 
 SPANS: Final = frozenset({"ttl", "extension", "credit"})
 POLICY_SPANS: Final = frozenset(
-    {"reservation_ttl", "settle_by", "retry_grace", "max_life", "expiry_brake_lag"}
+    {"reservation_ttl", "settle_by", "retry_grace", "max_life", "expiry_brake_lag", "forget_after"}
 )
 
 

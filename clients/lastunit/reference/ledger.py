@@ -128,11 +128,12 @@ class Ledger:
         """Counts an opening of the journal, and adds an outage to every hold.
 
         Args:
-            now_ms: Ledger time; None sets it back to the last event's, which is all that a ledger
-                with a manual clock knows after an opening.
+            now_ms: Ledger time of the opening. It never lies before the last event, but with a
+                manual clock it may lie before the time that was set last: only what is in the
+                journal is known. None means the last event's time.
             credit_ms: For how long the ledger was down, 0 or more.
         """
-        self.now = self.last_event_time if now_ms is None else max(self.now, now_ms)
+        self.now = max(self.last_event_time, now_ms or 0)
         self.epoch += 1
         self.op_number = 1
         self._begin(None, "")
@@ -205,6 +206,10 @@ class Ledger:
         pools.take(parts, "paying" if state == reservation_pb2.STATE_PAYING else "sold")
         self.touch(reservation)
 
+    def drop_from_person(self, reservation: Reservation) -> None:
+        """Stops counting a reservation for its person."""
+        limits.counted(self, reservation).remove(reservation)
+
     def touch(self, reservation: Reservation) -> None:
         """Says that the next event changes what is told of the reservation's skus."""
         for part in reservation.parts:
@@ -247,12 +252,25 @@ class Ledger:
             levels.note_change(sku, self.sequence)
         self.changed.clear()
         head = self._head
+        if sale is not None:
+            sale.changed = self.now
         if reservation is not None:
+            reservation.changed = self.now
+            reservation.last_sequence = self.sequence
             state_from = reservation.state if state_from is None else state_from
             cause = head["request_id"] or self._cause(event, reservation, fields)
             actor = head["actor"] or head["caller"]
             reservation.transitions.append(
-                (self.sequence, self.now, event, state_from, reservation.state, cause, actor)
+                (
+                    self.sequence,
+                    self.now,
+                    event,
+                    state_from,
+                    reservation.state,
+                    cause,
+                    actor,
+                    head["reason"],
+                )
             )
         if self.is_journal_kept:
             self._keep(event, reservation, sale, fields)
@@ -278,10 +296,17 @@ class Ledger:
             return self._repeat(known, method, content)
         answer: Answer = method.run(self, request)
         if answer.outcome == OK:
-            self.remembered[request.request_id] = Remembered(
-                method.name, content, self.sequence, answer
-            )
+            self._remember(request, Remembered(method.name, content, self.sequence, answer))
         return answer
+
+    def _remember(self, request: Any, what: Remembered) -> None:
+        self.remembered[request.request_id] = what
+        reservation = what.answer.reservation
+        sale = self.sales.get(getattr(request, "sale_id", ""))
+        if reservation is not None:
+            reservation.requests.append(request.request_id)
+        elif sale is not None:
+            sale.requests.append(request.request_id)
 
     def _repeat(self, known: Remembered, method: Any, content: tuple[Any, ...]) -> Answer:
         if known.method != method.name:

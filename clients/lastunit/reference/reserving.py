@@ -21,6 +21,9 @@ __all__ = ["refuse_by_sale", "reserve", "taken_of"]
 
 Line = tuple[str, str, int]
 
+# 30 days; how far ahead a claim may be made in a sale that forgets while it is open.
+NOT_AFTER_AHEAD_MAX = 2_592_000_000
+
 
 def reserve(ledger: Ledger, request: Any) -> Answer:
     """Holds units for a person."""
@@ -36,6 +39,7 @@ def reserve(ledger: Ledger, request: Any) -> Answer:
         refuse_unknown(sale, lines)
         or refuse_by_time(ledger, request)
         or refuse_by_sale(ledger, sale)
+        or refuse_open_end(ledger, request, sale)
         or refuse_not_offered(sale, lines)
         or refuse_by_limit(ledger, sale, request.person_id, lines)
     )
@@ -51,11 +55,14 @@ def repeat(
     ledger: Ledger, request: Any, known: Reservation, lines: list[Line], ttl: int | None
 ) -> Answer:
     """Gives the first answer again, or names the field that differs; `not_after` may differ."""
+    is_rolling = known.sale.policy.does_forget_while_open
+    not_after = optional_millis(request, "not_after_time")
     differing = (
         ("sale_id", request.sale_id == known.sale.sale_id),
         ("person_id", request.person_id == known.person_id),
-        ("lines", lines == known.lines),
+        (path_of_difference(known.lines, lines), lines == known.lines),
         ("ttl", ttl == known.ttl),
+        ("not_after_time", not is_rolling or not_after == known.not_after),
     )
     for field, is_equal in differing:
         if not is_equal:
@@ -71,6 +78,16 @@ def name_sku(refusal: Answer, sale: Sale, lines: list[Line]) -> Answer:
     if sku is not None:
         refusal.result.update(levels.named(sku))
     return refusal
+
+
+def path_of_difference(first: list[Line], now: list[Line]) -> str:
+    """Returns the first field of the lines that differs."""
+    if len(first) == len(now):
+        for index, (old, new) in enumerate(zip(first, now, strict=True)):
+            for place, name in enumerate(("sku", "pool", "units")):
+                if old[place] != new[place]:
+                    return f"lines[{index}].{name}"
+    return "lines"
 
 
 def refuse_unknown(sale: Sale, lines: list[Line]) -> Answer | None:
@@ -104,6 +121,18 @@ def refuse_by_sale(
     if state == sale_pb2.SALE_STATE_PAUSED:
         return refused(outcome_pb2.OUTCOME_SALE_NOT_OPEN, reservation)
     return refused(outcome_pb2.OUTCOME_SALE_CLOSED, reservation)
+
+
+def refuse_open_end(ledger: Ledger, request: Any, sale: Sale) -> Answer | None:
+    """Refuses a claim whose late copy would be taken for a new one, once it is forgotten."""
+    policy = sale.policy
+    if not policy.does_forget_while_open:
+        return None
+    not_after = optional_millis(request, "not_after_time")
+    ahead = min(policy.forget_after, NOT_AFTER_AHEAD_MAX)
+    if not_after is None or not_after > ledger.now + ahead:
+        return refused(outcome_pb2.OUTCOME_NOT_ALLOWED, limit="not_after_time")
+    return None
 
 
 def refuse_not_offered(sale: Sale, lines: list[Line]) -> Answer | None:
@@ -153,6 +182,7 @@ def hold(
         expires=min(now + span, max_life),
         max_life=max_life,
         first_answer=(min(now + span, max_life), taken),
+        not_after=optional_millis(request, "not_after_time"),
     )
     ledger.made += 1
     pools.take(parts, "held")

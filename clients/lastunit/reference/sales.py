@@ -35,7 +35,14 @@ MOVES: Final[dict[int, tuple[int, ...]]] = {
     CANCELLED: (CANCELLED, ARCHIVED),
     ARCHIVED: (),
 }
-SPANS: Final = ("reservation_ttl", "settle_by", "retry_grace", "max_life", "expiry_brake_lag")
+SPANS: Final = (
+    "reservation_ttl",
+    "settle_by",
+    "retry_grace",
+    "max_life",
+    "expiry_brake_lag",
+    "forget_after",
+)
 
 
 def policy_of(message: Any) -> Policy:
@@ -57,6 +64,7 @@ def policy_of(message: Any) -> Policy:
         units_per_person_max=message.units_per_person_max,
         is_unverified_release_allowed=message.is_unverified_release_allowed,
         does_return_give_limit_back=message.does_return_give_limit_back,
+        does_forget_while_open=message.does_forget_while_open,
         **given,
     )
 
@@ -91,6 +99,8 @@ def put_sale(ledger: Ledger, request: Any) -> Answer:
         sale = Sale(request.sale_id, len(ledger.sales))
         ledger.sales[sale.sale_id] = sale
     state = state_by_time(state, opens, closes, ledger.now)
+    if state == CLOSED and sale.state != CLOSED:
+        sale.ended = ledger.now
     sale.state = state
     sale.opens = opens
     sale.closes = closes
@@ -116,6 +126,9 @@ def refuse_put(
     """Refuses a sale that is over, would never open, is one too many, or was changed meanwhile."""
     if sale and sale.state in (CANCELLED, ARCHIVED):
         return refused(outcome_pb2.OUTCOME_SALE_CLOSED)
+    was_rolling = sale is not None and sale.policy.does_forget_while_open
+    if was_rolling and not request.policy.does_forget_while_open:
+        return refused(outcome_pb2.OUTCOME_NOT_ALLOWED, limit="policy.does_forget_while_open")
     if closes is not None and opens is not None and closes <= opens:
         return refused(outcome_pb2.OUTCOME_NOT_ALLOWED, limit="closes_time")
     if sale is None and len(ledger.sales) >= SALES_MAX:
@@ -142,11 +155,15 @@ def set_sale_state(ledger: Ledger, request: Any) -> Answer:
 def move_sale(ledger: Ledger, sale: Sale, state: int, state_from: int) -> None:
     """Moves a sale and records it."""
     sale.state = state
+    if state in (CLOSED, CANCELLED, ARCHIVED):
+        sale.ended = ledger.now
     ledger.record("sale_state_changed", sale=sale, sale_state_from=state_from, sale_state_to=state)
 
 
 def refuse_move(ledger: Ledger, sale: Sale, state: int, target: int) -> Answer | None:
     """Refuses a move that is not in the table, or that time or live reservations undo."""
+    if target == OPEN and sale.has_forgotten:
+        return refused(outcome_pb2.OUTCOME_SALE_CLOSED)
     if target not in MOVES[state]:
         return refused(outcome_pb2.OUTCOME_WRONG_STATE)
     if target == OPEN and sale.closes is not None and sale.closes <= ledger.now:

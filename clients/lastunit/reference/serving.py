@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 import protovalidate
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -92,24 +93,26 @@ class ReferenceServer:
             is_stock = hasattr(stock_pb2, f"{method.name}Request")
             service = "StockService" if is_stock else "StockAdminService"
             services.setdefault(service, {})[method.name] = grpc.unary_unary_rpc_method_handler(
-                self._unary, request.FromString, _bytes_of
+                self._checked(request, self._unary), None, _bytes_of
             )
         stock = services["StockService"]
-        stock["Exchange"] = grpc.stream_stream_rpc_method_handler(
-            self._exchange, stock_pb2.ExchangeRequest.FromString, _bytes_of
-        )
+        stock["Exchange"] = grpc.stream_stream_rpc_method_handler(self._exchange, None, _bytes_of)
         stock["WatchAvailability"] = grpc.unary_stream_rpc_method_handler(
-            self._watch, stock_pb2.WatchAvailabilityRequest.FromString, _bytes_of
+            self._checked(stock_pb2.WatchAvailabilityRequest, self._watch), None, _bytes_of
         )
         services["JournalService"] = {
             "ReadEvents": grpc.unary_stream_rpc_method_handler(
-                self._read_events, journal_service_pb2.ReadEventsRequest.FromString, _bytes_of
+                self._checked(journal_service_pb2.ReadEventsRequest, self._read_events),
+                None,
+                _bytes_of,
             )
         }
         if self.is_clock_manual:
             services["RehearsalService"] = {
                 "SetClock": grpc.unary_unary_rpc_method_handler(
-                    self._set_clock, rehearsal_service_pb2.SetClockRequest.FromString, _bytes_of
+                    self._checked(rehearsal_service_pb2.SetClockRequest, self._set_clock),
+                    None,
+                    _bytes_of,
                 )
             }
         return tuple(
@@ -117,21 +120,25 @@ class ReferenceServer:
             for name, handlers in services.items()
         )
 
+    @staticmethod
+    def _checked(kind: Any, serve: Callable[..., Any]) -> Callable[[bytes, Any], Any]:
+        """Puts decoding and the protos' rules in front of a method."""
+        return lambda body, context: serve(_decode(kind, body, context), context)
+
     def _tick(self) -> None:
         """Lets ledger time catch up with the machine's; the lock is held."""
         if not self.is_clock_manual:
             self.ledger.advance(time.time_ns() // 1_000_000)
 
     def _unary(self, request: Any, context: grpc.ServicerContext) -> Any:
-        _abort_if_invalid(request, context)
         with self.lock:
             self._tick()
             return self.ledger.apply(request, caller=_caller_of(context))
 
-    def _exchange(self, batches: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+    def _exchange(self, batches: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
         caller = _caller_of(context)
-        for batch in batches:
-            _abort_if_invalid(batch, context)
+        for body in batches:
+            batch = _decode(stock_pb2.ExchangeRequest, body, context)
             with self.lock:
                 self._tick()
                 replies = [self._reply(operation, caller) for operation in batch.operations]
@@ -147,7 +154,6 @@ class ReferenceServer:
         return stock_pb2.Reply(**{FIELD_OF_RESPONSE[type(response).DESCRIPTOR.name]: response})
 
     def _set_clock(self, request: Any, context: grpc.ServicerContext) -> Any:
-        _abort_if_invalid(request, context)
         with self.lock:
             now = millis(request.now_time)
             if now < self.ledger.now:
@@ -164,7 +170,6 @@ class ReferenceServer:
             return response
 
     def _watch(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        _abort_if_invalid(request, context)
         yield from self._poll(context, request.after_sequence, self._watcher(request))
 
     def _watcher(self, request: Any) -> Callable[[], Any]:
@@ -201,7 +206,6 @@ class ReferenceServer:
             time.sleep(POLL_SECONDS)
 
     def _read_events(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        _abort_if_invalid(request, context)
         after = request.after_sequence
         with self.lock:
             if after > self.ledger.sequence:
@@ -211,16 +215,18 @@ class ReferenceServer:
                     "the journal ends before that sequence; start from a lower one",
                     error_details_pb2.ErrorInfo(reason="SEQUENCE_NOT_REACHED", domain="lastunit"),
                 )
+        is_first = True
         while context.is_active() and not self._is_over.is_set():
             with self.lock:
                 self._tick()
                 events = self.ledger.events[after : after + request.page_size]
                 last, epoch = self.ledger.sequence, self.ledger.epoch
-            if events:
-                after = events[-1].sequence
+            if events or is_first:
+                after = events[-1].sequence if events else after
                 yield journal_service_pb2.ReadEventsResponse(
-                    events=events, durable_sequence=last, epoch=epoch
+                    events=events, durable_sequence=last, epoch=epoch, first_sequence=1
                 )
+                is_first = False
             elif not request.follow:
                 return
             else:
@@ -229,6 +235,21 @@ class ReferenceServer:
 
 def _bytes_of(message: Message) -> bytes:
     return message.SerializeToString()
+
+
+def _decode(kind: Any, body: bytes, context: grpc.ServicerContext) -> Any:
+    """Decodes a request and checks it, or ends the call."""
+    try:
+        request = kind.FromString(body)
+    except DecodeError:
+        info = error_details_pb2.ErrorInfo(reason="MALFORMED_REQUEST", domain="lastunit")
+        message = f"the bytes are no {kind.DESCRIPTOR.name}; encode the request anew"
+        _abort(context, code_pb2.INVALID_ARGUMENT, message, info)
+        raise
+    violations = _violations_of(request)
+    if violations:
+        _abort_invalid(violations, context)
+    return request
 
 
 def _caller_of(context: grpc.ServicerContext) -> str:
@@ -250,8 +271,8 @@ def _violations_of(request: Message) -> list[fault_pb2.FieldViolation]:
 def _path_of(path: Any) -> str:
     pieces = []
     for element in path.elements:
-        kind = element.WhichOneof("subscript")
-        index = f"[{getattr(element, kind)}]" if kind else ""
+        subscript = element.subscript
+        index = f"[{subscript.value}]" if subscript is not None else ""
         pieces.append(element.field_name + index)
     return ".".join(pieces)
 
@@ -260,25 +281,25 @@ def _fault_of(violations: list[fault_pb2.FieldViolation]) -> fault_pb2.Fault:
     return fault_pb2.Fault(
         code=code_pb2.INVALID_ARGUMENT,
         message="a field breaks a rule; correct it and send the request again",
-        reason="INVALID_ARGUMENT",
+        reason="INVALID_FIELD",
         violations=violations,
     )
 
 
-def _abort_if_invalid(request: Message, context: grpc.ServicerContext) -> None:
-    violations = _violations_of(request)
-    if violations:
-        bad = error_details_pb2.BadRequest(
-            field_violations=[
-                error_details_pb2.BadRequest.FieldViolation(
-                    field=violation.field, description=violation.description, reason=violation.rule
-                )
-                for violation in violations
-            ]
-        )
-        info = error_details_pb2.ErrorInfo(reason="INVALID_ARGUMENT", domain="lastunit")
-        fault = _fault_of(violations)
-        _abort(context, fault.code, fault.message, info, bad)
+def _abort_invalid(
+    violations: list[fault_pb2.FieldViolation], context: grpc.ServicerContext
+) -> None:
+    bad = error_details_pb2.BadRequest(
+        field_violations=[
+            error_details_pb2.BadRequest.FieldViolation(
+                field=violation.field, description=violation.description, reason=violation.rule
+            )
+            for violation in violations
+        ]
+    )
+    info = error_details_pb2.ErrorInfo(reason="INVALID_FIELD", domain="lastunit")
+    fault = _fault_of(violations)
+    _abort(context, fault.code, fault.message, info, bad)
 
 
 def _abort(context: grpc.ServicerContext, code: int, message: str, *details: Message) -> None:

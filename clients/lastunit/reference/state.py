@@ -56,6 +56,8 @@ class Policy:
     is_unverified_release_allowed: bool = False
     expiry_brake_lag: int = 60_000
     does_return_give_limit_back: bool = False
+    forget_after: int = 604_800_000
+    does_forget_while_open: bool = False
 
 
 @dataclass(slots=True)
@@ -76,6 +78,7 @@ class Pool:
     overdue: int = 0
     sold: int = 0
     quarantine: int = 0
+    forgotten_sold_units: int = 0
 
     def move(self, units: int, source: str, target: str) -> None:
         """Counts units in another place of this pool."""
@@ -122,6 +125,10 @@ class Sale:
     Attributes:
         holds: `(expire time, number, reservation)`, smallest first; may hold outdated entries.
         payments: Likewise with the time past which a payment is late.
+        ended: When it was CLOSED, CANCELLED or ARCHIVED last.
+        has_forgotten: Whether reservations of it were forgotten after it had ended.
+        changed: When its last event was.
+        requests: Ids of the requests that named no reservation, oldest first.
     """
 
     sale_id: str
@@ -135,6 +142,10 @@ class Sale:
     reservations: list[Reservation] = field(default_factory=list)
     holds: list[tuple[int, int, Reservation]] = field(default_factory=list)
     payments: list[tuple[int, int, Reservation]] = field(default_factory=list)
+    ended: int = 0
+    has_forgotten: bool = False
+    changed: int = 0
+    requests: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -190,6 +201,10 @@ class Reservation:
     is_retaken: bool = False
     attempts: dict[str, Attempt] = field(default_factory=dict)
     transitions: list[Any] = field(default_factory=list)
+    changed: int = 0
+    last_sequence: int = 0
+    requests: list[str] = field(default_factory=list)
+    not_after: int | None = None
 
     def open_attempts(self) -> list[Attempt]:
         """Returns the attempts whose end is not known, oldest first."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, Final
 
-from lastunit.reference import persons, returning, sales
+from lastunit.reference import forgetting, persons, returning, sales
 from lastunit.reference.state import UNPAID_STATES
 from lastunit.stock.v1 import reservation_pb2, sale_pb2
 
@@ -29,7 +29,7 @@ PAYING: Final = reservation_pb2.STATE_PAYING
 def run_due(ledger: Ledger, until: int) -> None:
     """Does everything that is due by a time, each at its own time and in their order."""
     while True:
-        due = [step for sale in ledger.sales.values() for step in due_of(ledger, sale)]
+        due = [step for sale in ledger.sales.values() for step in due_of(ledger, sale, until)]
         first = min(due, key=lambda step: step[:4], default=None)
         if first is None or first[0] > until:
             ledger.now = max(ledger.now, until)
@@ -40,7 +40,7 @@ def run_due(ledger: Ledger, until: int) -> None:
         assert did, "what is due can be done"
 
 
-def due_of(ledger: Ledger, sale: Sale) -> Iterator[Due]:
+def due_of(ledger: Ledger, sale: Sale, until: int) -> Iterator[Due]:
     """Yields the earliest step of each kind: when, its own time, kind and number, what to do."""
     at = time_of_sale_move(sale)
     if at is not None:
@@ -58,6 +58,14 @@ def due_of(ledger: Ledger, sale: Sale) -> Iterator[Due]:
     late = earliest(sale.payments, PAYING)
     if late is not None and late.settle_by is not None:
         yield late.settle_by, late.settle_by, 2, late.number, lambda: become_overdue(ledger, late)
+    yield from step_to_forget(ledger, sale, until)
+
+
+def step_to_forget(ledger: Ledger, sale: Sale, until: int) -> Iterator[Due]:
+    """Yields when something of a sale is forgotten next."""
+    at = forgetting.earliest(sale, until)
+    if at is not None:
+        yield at, at, 5, sale.number, lambda: forgetting.forget(ledger, sale)
 
 
 def earliest(heap: list[tuple[int, int, Reservation]], state: int) -> Reservation | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lastunit.reference import levels, limits
 from lastunit.reference.answers import Answer, done, refused
+from lastunit.reference.state import UNPAID_STATES
 from lastunit.reference.words import timestamp
 from lastunit.stock.v1 import availability_pb2, outcome_pb2, reservation_pb2
 from lastunit.stock.v1 import stock_admin_service_pb2 as admin_pb2
@@ -150,7 +151,11 @@ def audit(ledger: Ledger, request: Any) -> Answer:  # noqa: ARG001 - every rule 
     findings = ledger.check()
     pools = [
         admin_pb2.AuditPool(
-            sale_id=sale.sale_id, sku=sku.name, pool=pool.name, counters=counters_of(pool)
+            sale_id=sale.sale_id,
+            sku=sku.name,
+            pool=pool.name,
+            counters=counters_of(pool),
+            forgotten_sold_units=pool.forgotten_sold_units,
         )
         for _, sale in sorted(ledger.sales.items())
         for _, sku in sorted(sale.skus.items())
@@ -170,6 +175,40 @@ def audit(ledger: Ledger, request: Any) -> Answer:  # noqa: ARG001 - every rule 
             admin_pb2.AuditCount(state=state, count=count)  # type: ignore[arg-type]
             for state, count in sorted(counts.items())
         ],
+        oldest=[shown_oldest(each) for each in oldest_of(ledger)],
+        late_held_count=sum(
+            each.state == reservation_pb2.STATE_HELD and each.expires <= ledger.last_event_time
+            for each in ledger.reservations.values()
+        ),
+    )
+
+
+def due_time_of(reservation: Reservation) -> int | None:
+    """Returns when a reservation should move on by itself or by the provider's word."""
+    if reservation.state == reservation_pb2.STATE_HELD:
+        return reservation.expires
+    in_payment = (reservation_pb2.STATE_PAYING, reservation_pb2.STATE_OVERDUE)
+    return reservation.settle_by if reservation.state in in_payment else None
+
+
+def oldest_of(ledger: Ledger) -> list[Reservation]:
+    """Returns the reservation of each unfinished state whose time is or was first."""
+    found = []
+    for state in (*sorted(UNPAID_STATES), reservation_pb2.STATE_REFUND_DUE):
+        there = [each for each in ledger.reservations.values() if each.state == state]
+        there.sort(key=lambda each: (due_time_of(each) or each.created, each.number))
+        found += there[:1]
+    return found
+
+
+def shown_oldest(reservation: Reservation) -> admin_pb2.AuditOldest:
+    """Shows a reservation that has waited longest."""
+    due = due_time_of(reservation)
+    return admin_pb2.AuditOldest(
+        state=reservation.state,  # type: ignore[arg-type]
+        reservation_id=reservation.reservation_id,
+        create_time=timestamp(reservation.created),
+        due_time=None if due is None else timestamp(due),
     )
 
 
@@ -177,7 +216,10 @@ def explain_reservation(ledger: Ledger, request: Any) -> Answer:
     """Shows every move in the life of a reservation."""
     reservation = ledger.reservations.get(request.reservation_id)
     if reservation is None:
-        return refused(outcome_pb2.OUTCOME_UNKNOWN_RESERVATION)
+        refusal = refused(outcome_pb2.OUTCOME_UNKNOWN_RESERVATION)
+        refusal.fields["first_sequence"] = 1
+        return refusal
+    moves = reservation.transitions
     transitions = [
         admin_pb2.Transition(
             sequence=sequence,
@@ -187,7 +229,8 @@ def explain_reservation(ledger: Ledger, request: Any) -> Answer:
             state_to=state_to,
             cause=cause,
             actor=actor,
+            reason=reason,
         )
-        for sequence, time, event, state_from, state_to, cause, actor in reservation.transitions
+        for sequence, time, event, state_from, state_to, cause, actor, reason in moves
     ]
-    return done(transitions=transitions)
+    return done(transitions=transitions, first_sequence=1, is_complete=True)
