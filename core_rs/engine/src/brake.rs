@@ -22,7 +22,9 @@ impl Ledger {
             (true, None) => Millis::MAX,
             (true, Some(until)) => until,
         };
-        let is_late = self.brake.last_lag > self.sale_at(sale).policy.expiry_brake_lag;
+        let lag = self.sale_at(sale).policy.expiry_brake_lag;
+        // A bound of 0 switches the guard off.
+        let is_late = lag > 0 && self.brake.last_lag > lag;
         let automatic = match self.brake.last_lag_at {
             Some(noted_at) if is_late => noted_at + BRAKE_HOLD,
             _ => Millis::MIN,

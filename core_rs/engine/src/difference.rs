@@ -12,8 +12,6 @@ pub(crate) type Difference = Option<&'static str>;
 
 /// What was done under an id.
 pub(crate) struct Done<'a> {
-    pub(crate) actor: &'a str,
-    pub(crate) reason: &'a str,
     pub(crate) sale_id: &'a str,
     pub(crate) reservation_id: &'a str,
     pub(crate) body: &'a EventBody,
@@ -24,18 +22,12 @@ pub(crate) fn difference(done: &Done<'_>, command: &Command) -> Difference {
     if !is_same_kind(done.body, &command.action) {
         return Some("command");
     }
-    let signature = first_difference(&[
-        ("actor", done.actor == command.actor),
-        ("reason", done.reason == command.reason),
-    ]);
     let name = match names_of(&command.action) {
         Names::Sale(asked) if asked != done.sale_id => Some("sale_id"),
         Names::Reservation(asked) if asked != done.reservation_id => Some("reservation_id"),
         _ => None,
     };
-    signature
-        .or(name)
-        .or_else(|| content_difference(done.body, &command.action))
+    name.or_else(|| content_difference(done.body, &command.action))
 }
 
 fn first_difference(fields: &[(&'static str, bool)]) -> Difference {
@@ -350,5 +342,7 @@ fn policy_difference(done: &SalePolicy, asked: &SalePolicy) -> Difference {
         is_unverified_release_allowed,
         expiry_brake_lag,
         does_return_give_limit_back,
+        forget_after,
+        does_forget_while_open,
     )
 }

@@ -27,6 +27,7 @@ pub(crate) struct Refusal {
     come_back_at: Option<Millis>,
     limit: Option<&'static str>,
     conflict_field: Option<Text>,
+    sale_state: Option<SaleState>,
 }
 
 impl Refusal {
@@ -39,6 +40,7 @@ impl Refusal {
             come_back_at: None,
             limit: None,
             conflict_field: None,
+            sale_state: None,
         }
     }
 
@@ -70,6 +72,14 @@ impl Refusal {
     pub(crate) fn in_state(self, state: State) -> Self {
         Self {
             state: Some(state),
+            ..self
+        }
+    }
+
+    /// Of a command on a sale that is in the way itself.
+    pub(crate) fn in_sale_state(self, state: SaleState) -> Self {
+        Self {
+            sale_state: Some(state),
             ..self
         }
     }
@@ -222,6 +232,9 @@ impl Ledger {
         reply.limit = refusal.limit.map(Text::new_static);
         reply.conflict_field = refusal.conflict_field;
         reply.sku = refusal.unknown_sku;
+        if let Some(state) = refusal.sale_state {
+            reply.answer = Answer::SaleRefused { state };
+        }
         if let Some(rack) = refusal.rack {
             reply.sku = Some(self.rack_at(rack).sku.clone());
             reply.level = Some(self.level_of(rack));

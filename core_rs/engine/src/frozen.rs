@@ -69,7 +69,7 @@ impl Frozen {
     /// Checks every invariant that the written state can show, as [`Ledger::audit`] does.
     ///
     /// What the live ledger derives from it (look-ups, timers, usages) is built again here, so this
-    /// says nothing of the live tables.
+    /// says nothing of the live tables: [`Ledger::audit_slice`] walks those.
     #[must_use]
     pub fn audit(&self) -> Audit {
         let mut ledger = self.ledger.clone();

@@ -30,6 +30,7 @@ extern crate alloc;
 mod apply;
 mod arena;
 mod audit;
+mod audit_slice;
 mod book;
 mod brake;
 mod check;
@@ -64,6 +65,7 @@ mod timers;
 mod usage;
 mod view;
 
+pub use audit_slice::{AuditCursor, AuditSlice};
 pub use command::{
     Action, BeginPayment, Command, Line, PutPool, PutSale, Reserve, Return, SalePolicy,
     SettlePayment, StockChange,

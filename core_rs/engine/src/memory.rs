@@ -16,7 +16,7 @@ use crate::ids::Text;
 use crate::outcome::ReleaseReason;
 use crate::reply::{Answer, Decision};
 use crate::settle::{ignored_answer, settled_answer};
-use crate::state::{Ledger, Remembered, Signature};
+use crate::state::{Ledger, Remembered};
 
 impl Ledger {
     /// The first answer, if this request was done before.
@@ -58,7 +58,6 @@ impl Ledger {
         }
         assert!(known.is_none(), "a request is done once");
         let sale = self.find_sale(&event.sale_id).unwrap_or(NONE);
-        let is_signed = !event.actor.is_empty() || !event.reason.is_empty();
         let slot = self.requests.insert(Remembered {
             request_id: event.request_id.clone(),
             sequence: event.sequence,
@@ -66,12 +65,6 @@ impl Ledger {
             sale,
             reservation,
             next: NONE,
-            signature: is_signed.then(|| {
-                Box::new(Signature {
-                    actor: event.actor.clone(),
-                    reason: event.reason.clone(),
-                })
-            }),
             body: Box::new(event.body.clone()),
         });
         self.request_index.insert(&event.request_id, slot);
@@ -127,10 +120,6 @@ impl Ledger {
     }
 
     fn difference_from(&self, remembered: &Remembered, command: &Command) -> Difference {
-        let (actor, reason) = match &remembered.signature {
-            Some(signature) => (signature.actor.as_str(), signature.reason.as_str()),
-            None => ("", ""),
-        };
         let sale_id = match remembered.sale {
             NONE => "",
             sale => self.sale_at(sale).sale_id.as_str(),
@@ -140,8 +129,6 @@ impl Ledger {
             reservation => self.reservations[reservation].reservation_id.as_str(),
         };
         let done = Done {
-            actor,
-            reason,
             sale_id,
             reservation_id,
             body: &remembered.body,

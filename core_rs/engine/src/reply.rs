@@ -98,6 +98,11 @@ pub enum Answer {
     },
     /// To PutSale, SetSaleState, OpenSale and CloseSale.
     Sale(SaleView),
+    /// To PutSale and SetSaleState when the sale is in the way: where it is and stays.
+    SaleRefused {
+        /// The state, judged by ledger time.
+        state: SaleState,
+    },
 }
 
 /// A sale as its operator sees it.

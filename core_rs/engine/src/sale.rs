@@ -50,9 +50,13 @@ impl Ledger {
             Some(sale) => (sale.state_at(now), sale.revision),
             None => (SaleState::Scheduled, 0),
         };
+        let refuse = |refusal: Refusal| match sale {
+            Some(_) => Err(refusal.in_sale_state(stored)),
+            None => Err(refusal),
+        };
         match stored {
             SaleState::Cancelled | SaleState::Archived => {
-                return Err(Refusal::of(Outcome::SaleClosed));
+                return refuse(Refusal::of(Outcome::SaleClosed));
             }
             _ if sale.is_none() && self.sales.len() >= SALE_COUNT_MAX => {
                 return Err(Refusal::not_allowed("sale_count"));
@@ -60,14 +64,14 @@ impl Ledger {
             _ if sale.is_some_and(|sale| sale.policy.does_forget_while_open)
                 && !put.policy.does_forget_while_open =>
             {
-                return Err(Refusal::not_allowed("policy.does_forget_while_open"));
+                return refuse(Refusal::not_allowed("policy.does_forget_while_open"));
             }
-            _ if put.is_never_open() => return Err(Refusal::not_allowed("closes_time")),
+            _ if put.is_never_open() => return refuse(Refusal::not_allowed("closes_time")),
             _ if put
                 .expected_revision
                 .is_some_and(|expected| expected != revision) =>
             {
-                return Err(Refusal::of(Outcome::CounterMismatch));
+                return refuse(Refusal::of(Outcome::CounterMismatch));
             }
             _ => {}
         }
@@ -99,11 +103,11 @@ impl Ledger {
         let sale = self.sale_at(slot);
         let state_from = sale.state_at(now);
         if !can_go(state_from, state_to) {
-            return Err(Refusal::of(Outcome::WrongState));
+            return Err(Refusal::of(Outcome::WrongState).in_sale_state(state_from));
         }
         if sale.is_final && state_to == SaleState::Open {
             // Ids of it are forgotten: a late duplicate would be taken for a new reservation.
-            return Err(Refusal::of(Outcome::SaleClosed));
+            return Err(Refusal::of(Outcome::SaleClosed).in_sale_state(state_from));
         }
         if state_at(state_to, sale.opens_at, sale.closes_at, now) != state_to {
             // Ledger time would undo it at once: the sale's times must be changed first.
@@ -112,10 +116,10 @@ impl Ledger {
             } else {
                 "closes_time"
             };
-            return Err(Refusal::not_allowed(limit));
+            return Err(Refusal::not_allowed(limit).in_sale_state(state_from));
         }
         if state_to == SaleState::Archived && self.has_live(slot) {
-            return Err(Refusal::not_allowed("live_reservations"));
+            return Err(Refusal::not_allowed("live_reservations").in_sale_state(state_from));
         }
         Ok(self.change_sale(command, slot, state_from, state_to, now))
     }

@@ -316,15 +316,7 @@ pub(crate) struct Remembered {
     pub(crate) reservation: Slot,
     /// The next request of the same reservation, or else of the same sale.
     pub(crate) next: Slot,
-    pub(crate) signature: Option<Box<Signature>>,
     pub(crate) body: Box<EventBody>,
-}
-
-/// Who an administrative command was done for, and why.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Signature {
-    pub(crate) actor: Text,
-    pub(crate) reason: Text,
 }
 
 /// Whose usage, of what: the person above, the scope below. One word is hashed in one step, and

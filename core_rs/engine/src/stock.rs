@@ -286,13 +286,14 @@ impl Ledger {
         (source_pool, target_pool): (&str, &str),
         units: Units,
     ) {
-        self.change_pool(event, sku, source_pool, |counters| {
-            book(&mut counters.withdrawn, units);
-            book(&mut counters.available, -units);
-        });
+        // In first: a sku whose last units move was never sold out.
         self.change_pool(event, sku, target_pool, |counters| {
             book(&mut counters.supplied, units);
             book(&mut counters.available, units);
+        });
+        self.change_pool(event, sku, source_pool, |counters| {
+            book(&mut counters.withdrawn, units);
+            book(&mut counters.available, -units);
         });
     }
 

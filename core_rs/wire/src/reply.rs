@@ -190,6 +190,9 @@ fn put_sale(
         response.revision = sale.revision;
         response.sale_state = enums::sale_state_number(sale.state);
     }
+    if let Answer::SaleRefused { state } = answer {
+        response.sale_state = enums::sale_state_number(*state);
+    }
     response.encode_to_vec()
 }
 
@@ -203,9 +206,11 @@ fn set_sale_state(
         result,
         ..Default::default()
     };
-    if let Answer::Sale(sale) = answer {
-        response.sale_state = enums::sale_state_number(sale.state);
-    }
+    response.sale_state = match answer {
+        Answer::Sale(sale) => enums::sale_state_number(sale.state),
+        Answer::SaleRefused { state } => enums::sale_state_number(*state),
+        _ => 0,
+    };
     response.encode_to_vec()
 }
 

@@ -488,6 +488,7 @@ fn check_answer(answer: &Answer, expected: &Words<'_>) {
             sale_state = Some(view.state.name());
             revision = Some(view.revision.to_string());
         }
+        Answer::SaleRefused { state } => sale_state = Some(state.name()),
         Answer::None | Answer::Released { .. } => {}
     }
     check(expected, "expires", expires.as_deref());

@@ -1,7 +1,7 @@
 //! A ledger under test: every command goes through here, and what must hold after any command is
 //! checked after each.
 
-use lastunit_engine::{Action, Command, Decision, Event, Ledger, Millis, Outcome};
+use lastunit_engine::{Action, AuditCursor, Command, Decision, Event, Ledger, Millis, Outcome};
 
 /// A ledger, its journal and its clock.
 pub(crate) struct World {
@@ -75,6 +75,12 @@ impl World {
             self.ledger.apply(event);
         }
         self.events.extend_from_slice(events);
+        let mut cursor = Some(AuditCursor::default());
+        while let Some(from) = cursor {
+            let slice = self.ledger.audit_slice(from, 7);
+            assert!(slice.findings.is_empty(), "{:#?}", slice.findings);
+            cursor = slice.next;
+        }
         let audit = self.ledger.audit();
         assert!(audit.holds(), "{:#?}", audit.findings);
     }
