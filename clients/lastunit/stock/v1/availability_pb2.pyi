@@ -79,7 +79,7 @@ class Availability(_message.Message):
     level_epoch: _builtins.int
     """Counts how often the sku came back from nothing to sell; 0 or more, never falls."""
     changed_sequence: _builtins.int
-    """Names the last event that changed a counter or a pool of the sku; 0 or more."""
+    """Names the last event that changed what is shown of the sku; 0 or more."""
     @_builtins.property
     def counters(self) -> Global___Counters:
         """Sums the counters of all pools."""

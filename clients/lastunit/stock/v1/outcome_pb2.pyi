@@ -67,7 +67,8 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
     """Says what came of a command, listed by falling precedence: of several reasons to refuse, the
-    one listed first is given. The order is part of the contract.
+    one listed first is given. A reason is looked at only where the state allows the command at all,
+    so WRONG_STATE hides those that a reservation in that state can't meet. The order is part of the contract.
     """
 
 OUTCOME_UNSPECIFIED: Outcome.ValueType  # 0
@@ -135,13 +136,15 @@ class Result(_message.Message):
     given again; nothing changed this time.
     """
     conflict_field: _builtins.str
-    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    """Names the field that differs from the first request with this id, `command` if that was of
+    another method; only with CONFLICT.
+    """
     state: _reservation_pb2.State.ValueType
     """States the reservation's state: as the command left it, or as a refusal found it;
     unspecified when no reservation is concerned or known.
     """
     sku: _builtins.str
-    """Names the sku that refused, if one did."""
+    """Names the sku that refused; of a refused Reserve that fits no sku alone, its first line's."""
     level: _availability_pb2.Level.ValueType
     """States what buyers are told of `sku`; unspecified if that says nothing here."""
     level_epoch: _builtins.int
@@ -150,7 +153,8 @@ class Result(_message.Message):
     """
     limit: _builtins.str
     """Names the limit that refused, as the field of the policy or the request is called (for example
-    `units_per_person_max`); with LIMIT_REACHED and NOT_ALLOWED.
+    `units_per_person_max`), or a bound of the ledger's own (for example `counter_units`); with
+    LIMIT_REACHED, NOT_ALLOWED, TOO_MANY_ATTEMPTS and TOO_LATE.
     """
     @_builtins.property
     def come_back_time(self) -> _timestamp_pb2.Timestamp:

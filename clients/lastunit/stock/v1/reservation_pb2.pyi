@@ -363,8 +363,8 @@ class Taken(_message.Message):
     events.
     """
     is_from_buffer: _builtins.bool
-    """Is true when they came from the pool's buffer, which only late payments draw on. Always false
-    in a Reservation.
+    """Is true when they came from the pool's buffer, which only late payments draw on; so too in the
+    event of their return. Always false in a Reservation.
     """
     def __init__(
         self,

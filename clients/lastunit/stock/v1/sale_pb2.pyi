@@ -40,8 +40,8 @@ class _SaleStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SaleState.V
     """Over and done; late money is always refunded."""
 
 class SaleState(_SaleState, metaclass=_SaleStateEnumTypeWrapper):
-    """Says where a sale is in its life. SCHEDULED becomes OPEN and OPEN becomes CLOSED by ledger
-    time; the other moves are made by SetSaleState.
+    """Says where a sale is in its life. SCHEDULED becomes OPEN, and OPEN or PAUSED becomes
+    CLOSED, by ledger time; the other moves are made by SetSaleState.
     """
 
 SALE_STATE_UNSPECIFIED: SaleState.ValueType  # 0

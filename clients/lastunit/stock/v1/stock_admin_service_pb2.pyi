@@ -1177,7 +1177,9 @@ class AuditResponse(_message.Message):
 
     @_builtins.property
     def pools(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditPool]:
-        """Lists the counters of every pool, sorted by sale, sku and pool."""
+        """Lists the counters of every pool, sorted by sale and sku, a sku's in the order in
+        which lines draw on them.
+        """
 
     @_builtins.property
     def reservation_counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditCount]:

@@ -115,7 +115,8 @@ class StockAdminServiceServicer:
     def PutSale(self, request, context):
         """Makes a sale (none to SCHEDULED, or OPEN if its time has come) or changes its times and rules.
         Idempotent by `request_id`. Refused as CONFLICT, SALE_CLOSED (cancelled or archived),
-        NOT_ALLOWED (it would never open, or 10,000 sales) or COUNTER_MISMATCH.
+        NOT_ALLOWED (it would never open, would stop to forget while open, or 10,000 sales) or
+        COUNTER_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,9 +124,10 @@ class StockAdminServiceServicer:
 
     def SetSaleState(self, request, context):
         """Moves a sale: SCHEDULED or PAUSED to any state but ARCHIVED, OPEN to PAUSED, CLOSED or
-        CANCELLED, CLOSED to OPEN, CANCELLED or ARCHIVED, CANCELLED to ARCHIVED. Idempotent by
-        `request_id`. Refused as CONFLICT, UNKNOWN_SALE, WRONG_STATE or NOT_ALLOWED (ledger time would
-        undo it at once, or live reservations stand against the archive; `limit` says which).
+        CANCELLED, CLOSED to OPEN, CANCELLED or ARCHIVED, CANCELLED to ARCHIVED; any but ARCHIVED may
+        stay as it is. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE, SALE_CLOSED (it is
+        to open again, but ids of it are forgotten), WRONG_STATE or NOT_ALLOWED (ledger time would undo
+        it at once, or live reservations stand against the archive; `limit` says which).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,13 +40,15 @@ class StockAdminServiceStub:
     PutSale: _grpc.UnaryUnaryMultiCallable[_stock_admin_service_pb2.PutSaleRequest, _stock_admin_service_pb2.PutSaleResponse]
     """Makes a sale (none to SCHEDULED, or OPEN if its time has come) or changes its times and rules.
     Idempotent by `request_id`. Refused as CONFLICT, SALE_CLOSED (cancelled or archived),
-    NOT_ALLOWED (it would never open, or 10,000 sales) or COUNTER_MISMATCH.
+    NOT_ALLOWED (it would never open, would stop to forget while open, or 10,000 sales) or
+    COUNTER_MISMATCH.
     """
     SetSaleState: _grpc.UnaryUnaryMultiCallable[_stock_admin_service_pb2.SetSaleStateRequest, _stock_admin_service_pb2.SetSaleStateResponse]
     """Moves a sale: SCHEDULED or PAUSED to any state but ARCHIVED, OPEN to PAUSED, CLOSED or
-    CANCELLED, CLOSED to OPEN, CANCELLED or ARCHIVED, CANCELLED to ARCHIVED. Idempotent by
-    `request_id`. Refused as CONFLICT, UNKNOWN_SALE, WRONG_STATE or NOT_ALLOWED (ledger time would
-    undo it at once, or live reservations stand against the archive; `limit` says which).
+    CANCELLED, CLOSED to OPEN, CANCELLED or ARCHIVED, CANCELLED to ARCHIVED; any but ARCHIVED may
+    stay as it is. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE, SALE_CLOSED (it is
+    to open again, but ids of it are forgotten), WRONG_STATE or NOT_ALLOWED (ledger time would undo
+    it at once, or live reservations stand against the archive; `limit` says which).
     """
     PutPool: _grpc.UnaryUnaryMultiCallable[_stock_admin_service_pb2.PutPoolRequest, _stock_admin_service_pb2.PutPoolResponse]
     """Makes a pool or changes it; its units stay. Idempotent by `request_id`. Refused as CONFLICT,
@@ -109,13 +111,15 @@ class StockAdminServiceAsyncStub(StockAdminServiceStub):
     PutSale: _aio.UnaryUnaryMultiCallable[_stock_admin_service_pb2.PutSaleRequest, _stock_admin_service_pb2.PutSaleResponse]  # type: ignore[assignment]
     """Makes a sale (none to SCHEDULED, or OPEN if its time has come) or changes its times and rules.
     Idempotent by `request_id`. Refused as CONFLICT, SALE_CLOSED (cancelled or archived),
-    NOT_ALLOWED (it would never open, or 10,000 sales) or COUNTER_MISMATCH.
+    NOT_ALLOWED (it would never open, would stop to forget while open, or 10,000 sales) or
+    COUNTER_MISMATCH.
     """
     SetSaleState: _aio.UnaryUnaryMultiCallable[_stock_admin_service_pb2.SetSaleStateRequest, _stock_admin_service_pb2.SetSaleStateResponse]  # type: ignore[assignment]
     """Moves a sale: SCHEDULED or PAUSED to any state but ARCHIVED, OPEN to PAUSED, CLOSED or
-    CANCELLED, CLOSED to OPEN, CANCELLED or ARCHIVED, CANCELLED to ARCHIVED. Idempotent by
-    `request_id`. Refused as CONFLICT, UNKNOWN_SALE, WRONG_STATE or NOT_ALLOWED (ledger time would
-    undo it at once, or live reservations stand against the archive; `limit` says which).
+    CANCELLED, CLOSED to OPEN, CANCELLED or ARCHIVED, CANCELLED to ARCHIVED; any but ARCHIVED may
+    stay as it is. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE, SALE_CLOSED (it is
+    to open again, but ids of it are forgotten), WRONG_STATE or NOT_ALLOWED (ledger time would undo
+    it at once, or live reservations stand against the archive; `limit` says which).
     """
     PutPool: _aio.UnaryUnaryMultiCallable[_stock_admin_service_pb2.PutPoolRequest, _stock_admin_service_pb2.PutPoolResponse]  # type: ignore[assignment]
     """Makes a pool or changes it; its units stay. Idempotent by `request_id`. Refused as CONFLICT,
@@ -181,7 +185,8 @@ class StockAdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_stock_admin_service_pb2.PutSaleResponse, _abc.Awaitable[_stock_admin_service_pb2.PutSaleResponse]]:
         """Makes a sale (none to SCHEDULED, or OPEN if its time has come) or changes its times and rules.
         Idempotent by `request_id`. Refused as CONFLICT, SALE_CLOSED (cancelled or archived),
-        NOT_ALLOWED (it would never open, or 10,000 sales) or COUNTER_MISMATCH.
+        NOT_ALLOWED (it would never open, would stop to forget while open, or 10,000 sales) or
+        COUNTER_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -191,9 +196,10 @@ class StockAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_stock_admin_service_pb2.SetSaleStateResponse, _abc.Awaitable[_stock_admin_service_pb2.SetSaleStateResponse]]:
         """Moves a sale: SCHEDULED or PAUSED to any state but ARCHIVED, OPEN to PAUSED, CLOSED or
-        CANCELLED, CLOSED to OPEN, CANCELLED or ARCHIVED, CANCELLED to ARCHIVED. Idempotent by
-        `request_id`. Refused as CONFLICT, UNKNOWN_SALE, WRONG_STATE or NOT_ALLOWED (ledger time would
-        undo it at once, or live reservations stand against the archive; `limit` says which).
+        CANCELLED, CLOSED to OPEN, CANCELLED or ARCHIVED, CANCELLED to ARCHIVED; any but ARCHIVED may
+        stay as it is. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE, SALE_CLOSED (it is
+        to open again, but ids of it are forgotten), WRONG_STATE or NOT_ALLOWED (ledger time would undo
+        it at once, or live reservations stand against the archive; `limit` says which).
         """
 
     @_abc_1.abstractmethod

@@ -212,8 +212,10 @@ class StockServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListReservations(self, request, context):
-        """Lists reservations of a sale, page by page, in the order they were made. A reservation made
-        while paging appears on a later page. Refused as UNKNOWN_SALE. Lane: read.
+        """Lists reservations of a sale, page by page, in the order of their places in the ledger: that in
+        which they were made, but once some were forgotten a new one may take an old one's place. A
+        reservation that stays is listed exactly once; one made while paging may be missed. Refused as
+        UNKNOWN_SALE. Lane: read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

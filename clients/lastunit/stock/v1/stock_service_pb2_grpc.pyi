@@ -92,8 +92,10 @@ class StockServiceStub:
     GetReservation: _grpc.UnaryUnaryMultiCallable[_stock_service_pb2.GetReservationRequest, _stock_service_pb2.GetReservationResponse]
     """Shows one reservation. Refused as UNKNOWN_RESERVATION. Lane: read."""
     ListReservations: _grpc.UnaryUnaryMultiCallable[_stock_service_pb2.ListReservationsRequest, _stock_service_pb2.ListReservationsResponse]
-    """Lists reservations of a sale, page by page, in the order they were made. A reservation made
-    while paging appears on a later page. Refused as UNKNOWN_SALE. Lane: read.
+    """Lists reservations of a sale, page by page, in the order of their places in the ledger: that in
+    which they were made, but once some were forgotten a new one may take an old one's place. A
+    reservation that stays is listed exactly once; one made while paging may be missed. Refused as
+    UNKNOWN_SALE. Lane: read.
     """
     GetAvailability: _grpc.UnaryUnaryMultiCallable[_stock_service_pb2.GetAvailabilityRequest, _stock_service_pb2.GetAvailabilityResponse]
     """Shows what there is of some or all skus of a sale. Refused as UNKNOWN_SALE or UNKNOWN_SKU.
@@ -174,8 +176,10 @@ class StockServiceAsyncStub(StockServiceStub):
     GetReservation: _aio.UnaryUnaryMultiCallable[_stock_service_pb2.GetReservationRequest, _stock_service_pb2.GetReservationResponse]  # type: ignore[assignment]
     """Shows one reservation. Refused as UNKNOWN_RESERVATION. Lane: read."""
     ListReservations: _aio.UnaryUnaryMultiCallable[_stock_service_pb2.ListReservationsRequest, _stock_service_pb2.ListReservationsResponse]  # type: ignore[assignment]
-    """Lists reservations of a sale, page by page, in the order they were made. A reservation made
-    while paging appears on a later page. Refused as UNKNOWN_SALE. Lane: read.
+    """Lists reservations of a sale, page by page, in the order of their places in the ledger: that in
+    which they were made, but once some were forgotten a new one may take an old one's place. A
+    reservation that stays is listed exactly once; one made while paging may be missed. Refused as
+    UNKNOWN_SALE. Lane: read.
     """
     GetAvailability: _aio.UnaryUnaryMultiCallable[_stock_service_pb2.GetAvailabilityRequest, _stock_service_pb2.GetAvailabilityResponse]  # type: ignore[assignment]
     """Shows what there is of some or all skus of a sale. Refused as UNKNOWN_SALE or UNKNOWN_SKU.
@@ -313,8 +317,10 @@ class StockServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _stock_service_pb2.ListReservationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_stock_service_pb2.ListReservationsResponse, _abc.Awaitable[_stock_service_pb2.ListReservationsResponse]]:
-        """Lists reservations of a sale, page by page, in the order they were made. A reservation made
-        while paging appears on a later page. Refused as UNKNOWN_SALE. Lane: read.
+        """Lists reservations of a sale, page by page, in the order of their places in the ledger: that in
+        which they were made, but once some were forgotten a new one may take an old one's place. A
+        reservation that stays is listed exactly once; one made while paging may be missed. Refused as
+        UNKNOWN_SALE. Lane: read.
         """
 
     @_abc_1.abstractmethod
