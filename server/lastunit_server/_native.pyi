@@ -69,7 +69,7 @@ class NodeOpenError(Exception):
     EVENTS_REMOVED and SEQUENCE_NOT_REACHED.
     """
 
-class EventsRemovedError(Exception):
+class EventsRemovedError(ValueError):
     """The events asked for were removed, because a snapshot holds what they did.
 
     `args` is `(message, "EVENTS_REMOVED", first_sequence)`; reading goes on after

@@ -22,6 +22,7 @@ __all__ = [
     "Violation",
     "bug",
     "draining",
+    "events_removed",
     "fault",
     "past_the_end",
     "refusal_from",
@@ -191,6 +192,30 @@ def past_the_end(after_sequence: int) -> Refusal:
         f"after_sequence {after_sequence} lies beyond the end of the journal, which may have been"
         " rolled back; check that this is the right server before reading from an earlier sequence",
         metadata={"after_sequence": str(after_sequence)},
+    )
+
+
+def events_removed(after_sequence: int, first_sequence: int) -> Refusal:
+    """Refuses to read events that are not kept any more.
+
+    Args:
+        after_sequence: The position asked for.
+        first_sequence: The oldest event that is there.
+
+    Returns:
+        OUT_OF_RANGE: reading on from where the journal starts would leave a gap, so the reader must
+        say that it knows.
+    """
+    return fault(
+        grpc.StatusCode.OUT_OF_RANGE,
+        "EVENTS_REMOVED",
+        f"events after {after_sequence} were removed, the journal starts at {first_sequence};"
+        " compare your own state with the ledger's (GetReservation, ListReservations), then read"
+        f" after {first_sequence - 1}",
+        metadata={
+            "after_sequence": str(after_sequence),
+            "first_sequence": str(first_sequence),
+        },
     )
 
 

@@ -5,6 +5,7 @@ Owns the translation; must not check a range (`settings` and `policy` did).
 
 import json
 
+from lastunit_server.machine_memory import default_ledger_bytes
 from lastunit_server.policy import AdmissionPolicy
 from lastunit_server.settings import Settings
 
@@ -31,6 +32,12 @@ def native_settings_json(settings: Settings, policy: AdmissionPolicy) -> str:
                 "segment_bytes": settings.journal.segment_bytes,
                 "kept_back_bytes": settings.journal.kept_back_bytes,
                 "snapshot_events": settings.journal.snapshot_events,
+                "history_seconds_min": settings.journal.history_seconds_min,
+                "history_bytes_max": settings.journal.history_bytes_max,
+                "reader_seconds_max": settings.journal.reader_seconds_max,
+            },
+            "memory": {
+                "ledger_bytes_max": settings.memory.ledger_bytes_max or default_ledger_bytes()
             },
             "timer_step_limit": settings.node.timer_step_limit,
             "timer_interval_ms": settings.node.timer_interval_ms,

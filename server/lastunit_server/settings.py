@@ -9,7 +9,7 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.functional_validators import AfterValidator
 
 from lastunit_server.security_settings import (
@@ -24,6 +24,7 @@ __all__ = [
     "Address",
     "DataListener",
     "JournalSettings",
+    "MemorySettings",
     "MetricsListener",
     "NodeTuning",
     "Settings",
@@ -34,6 +35,11 @@ __all__ = [
 
 PORT_MAX = 65_535
 MEBIBYTE = 1024 * 1024
+GIBIBYTE = 1024 * MEBIBYTE
+# Longer than any payment provider repeats its news.
+WEEK_SECONDS = 7 * 24 * 3600
+# Longer than any ledger lives.
+CENTURY_SECONDS = 3_153_600_000
 # The last millisecond of the year 9999, where Timestamp ends.
 TIME_MS_MAX = 253_402_300_799_999
 
@@ -135,8 +141,47 @@ class JournalSettings(_Section):
         description="disk space that only settlement may use",
     )
     snapshot_events: int = Field(
-        default=200_000, ge=1000, le=100_000_000, description="events between two snapshots"
+        default=200_000,
+        ge=1000,
+        le=100_000_000,
+        description="events between two snapshots at least; half the reservations if that is more",
     )
+    history_seconds_min: int = Field(
+        default=WEEK_SECONDS,
+        ge=0,
+        le=CENTURY_SECONDS,
+        description="seconds for which events are kept, whoever has read them",
+    )
+    history_bytes_max: int = Field(
+        default=16 * GIBIBYTE,
+        ge=MEBIBYTE,
+        le=1024 * 1024 * GIBIBYTE,
+        description="bytes of journal above which the oldest events go, read or not",
+    )
+    reader_seconds_max: int = Field(
+        default=WEEK_SECONDS,
+        ge=1,
+        le=CENTURY_SECONDS,
+        description="seconds after which a named reader that is silent holds nothing back",
+    )
+
+
+class MemorySettings(_Section):
+    """What the ledger may hold in memory."""
+
+    ledger_bytes_max: int = Field(
+        default=0,
+        ge=0,
+        le=1024 * 1024 * GIBIBYTE,
+        description="bytes above which Reserve is refused; 0 for two fifths of what there is",
+    )
+
+    @field_validator("ledger_bytes_max")
+    @classmethod
+    def _is_nothing_or_enough(cls, value: int) -> int:
+        if 0 < value < MEBIBYTE:
+            raise ValueError("is less than 1 MiB; set 0 for two fifths of the machine's memory")
+        return value
 
 
 class NodeTuning(_Section):
@@ -181,6 +226,7 @@ class Settings(_Section):
     settlement: SettlementListener = SettlementListener()
     metrics: MetricsListener = MetricsListener()
     journal: JournalSettings = JournalSettings()
+    memory: MemorySettings = MemorySettings()
     node: NodeTuning = NodeTuning()
     tls: TlsSettings = TlsSettings()
     authentication: AuthenticationSettings = AuthenticationSettings()

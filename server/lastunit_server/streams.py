@@ -171,9 +171,18 @@ class Streams:
             asked = checked(journal_service_pb2.ReadEventsRequest, request)
             if isinstance(asked, Refusal):
                 raise _StreamEndError(asked)
+            self._keep_place(asked)
             async for body in self._pages(asked):
                 self._stay(visit, "ReadEvents")
                 yield body
+
+    def _keep_place(self, asked: journal_service_pb2.ReadEventsRequest) -> None:
+        """Lets the journal keep what a named reader has yet to read."""
+        if not asked.reader_id:
+            return
+        refused = self._node.note_reader(asked.reader_id, asked.after_sequence)
+        if refused:
+            raise _StreamEndError(refusal_from(*refused))
 
     async def _pages(self, asked: journal_service_pb2.ReadEventsRequest) -> AsyncIterator[bytes]:
         after = asked.after_sequence
@@ -198,7 +207,7 @@ class Streams:
             # In a thread: a follower that is far behind reads from the disk.
             return await asyncio.to_thread(self._node.read_events, after, limit)
         except ValueError as error:
-            raise _StreamEndError(faults.past_the_end(after)) from error
+            raise _StreamEndError(_not_there(after, error)) from error
 
     async def watch_availability(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
         """Serves StockService.WatchAvailability: the present state, then what changes."""
@@ -224,6 +233,15 @@ def _sale_of(request: bytes) -> str:
         return stock_service_pb2.WatchAvailabilityRequest.FromString(request).sale_id
     except DecodeError:
         return ""
+
+
+def _not_there(after: int, error: ValueError) -> Refusal:
+    """Says why events can't be read: not there any more, or not there yet."""
+    match error.args:
+        case (_, "EVENTS_REMOVED", int() as first_sequence):
+            return faults.events_removed(after, first_sequence)
+        case _:
+            return faults.past_the_end(after)
 
 
 def _body(answer: Answer) -> bytes:
