@@ -55,6 +55,11 @@ def time_of(sale: Sale, reservation: Reservation) -> int | None:
     return since + sale.policy.forget_after
 
 
+def time_of_request(sale: Sale, made: int) -> int:
+    """Returns from when a request of an archived sale may be forgotten."""
+    return max(made, sale.ended) + sale.policy.forget_after
+
+
 def earliest(sale: Sale, until: int) -> int | None:
     """Returns the earliest time, not after `until`, at which something may be forgotten."""
     is_rolling = sale.policy.does_forget_while_open
@@ -64,7 +69,7 @@ def earliest(sale: Sale, until: int) -> int | None:
         return None
     times = [at for at in (time_of(sale, each) for each in sale.reservations) if at is not None]
     if sale.state == sale_pb2.SALE_STATE_ARCHIVED and sale.requests:
-        times.append(max(sale.ended, sale.changed) + sale.policy.forget_after)
+        times += [time_of_request(sale, made) for _, made in sale.requests]
     return min(times, default=None)
 
 
@@ -75,10 +80,9 @@ def forget(ledger: Ledger, sale: Sale) -> bool:
     gone = sorted(due, key=lambda each: each.last_sequence)[:AT_ONCE_MAX]
     requests: list[str] = []
     if sale.state == sale_pb2.SALE_STATE_ARCHIVED:
-        at = max(sale.ended, sale.changed) + sale.policy.forget_after
-        if at <= ledger.now:
-            requests = sale.requests[:AT_ONCE_MAX]
-            del sale.requests[:AT_ONCE_MAX]
+        old = [pair for pair in sale.requests if time_of_request(sale, pair[1]) <= ledger.now]
+        sale.requests = [pair for pair in sale.requests if pair not in old[:AT_ONCE_MAX]]
+        requests = [name for name, _ in old[:AT_ONCE_MAX]]
     if not gone and not requests:
         return False
     drop(ledger, sale, gone, requests)

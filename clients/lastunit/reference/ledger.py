@@ -252,8 +252,6 @@ class Ledger:
             levels.note_change(sku, self.sequence)
         self.changed.clear()
         head = self._head
-        if sale is not None:
-            sale.changed = self.now
         if reservation is not None:
             reservation.changed = self.now
             reservation.last_sequence = self.sequence
@@ -306,7 +304,7 @@ class Ledger:
         if reservation is not None:
             reservation.requests.append(request.request_id)
         elif sale is not None:
-            sale.requests.append(request.request_id)
+            sale.requests.append((request.request_id, self.now))
 
     def _repeat(self, known: Remembered, method: Any, content: tuple[Any, ...]) -> Answer:
         if known.method != method.name:

@@ -55,14 +55,13 @@ def repeat(
     ledger: Ledger, request: Any, known: Reservation, lines: list[Line], ttl: int | None
 ) -> Answer:
     """Gives the first answer again, or names the field that differs; `not_after` may differ."""
-    is_rolling = known.sale.policy.does_forget_while_open
     not_after = optional_millis(request, "not_after_time")
     differing = (
         ("sale_id", request.sale_id == known.sale.sale_id),
         ("person_id", request.person_id == known.person_id),
         (path_of_difference(known.lines, lines), lines == known.lines),
         ("ttl", ttl == known.ttl),
-        ("not_after_time", not is_rolling or not_after == known.not_after),
+        ("not_after_time", known.not_after in (None, not_after)),
     )
     for field, is_equal in differing:
         if not is_equal:
@@ -168,6 +167,7 @@ def hold(
     span = policy.reservation_ttl if ttl is None else min(ttl, policy.reservation_ttl)
     max_life = now + policy.max_life
     taken = taken_of(parts)
+    not_after = optional_millis(request, "not_after_time")
     reservation = Reservation(
         reservation_id=request.reservation_id,
         number=ledger.made,
@@ -182,7 +182,7 @@ def hold(
         expires=min(now + span, max_life),
         max_life=max_life,
         first_answer=(min(now + span, max_life), taken),
-        not_after=optional_millis(request, "not_after_time"),
+        not_after=not_after if policy.does_forget_while_open else None,
     )
     ledger.made += 1
     pools.take(parts, "held")
@@ -199,7 +199,7 @@ def hold(
         lines=lines,
         taken=taken,
         ttl=ttl,
-        not_after_time=optional_millis(request, "not_after_time"),
+        not_after_time=not_after,
         expire_time=reservation.expires,
         max_life_time=max_life,
     )

@@ -94,6 +94,7 @@ def put_sale(ledger: Ledger, request: Any) -> Answer:
     state = ledger.sale_state(sale) if sale else SCHEDULED
     refusal = refuse_put(ledger, request, sale, opens, closes)
     if refusal:
+        refusal.fields = {"sale_state": state} if sale else {}
         return refusal
     if sale is None:
         sale = Sale(request.sale_id, len(ledger.sales))
@@ -147,6 +148,7 @@ def set_sale_state(ledger: Ledger, request: Any) -> Answer:
     state = ledger.sale_state(sale)
     refusal = refuse_move(ledger, sale, state, request.state)
     if refusal:
+        refusal.fields = {"sale_state": state}
         return refusal
     move_sale(ledger, sale, request.state, state)
     return done(sale_state=sale.state)
@@ -154,18 +156,18 @@ def set_sale_state(ledger: Ledger, request: Any) -> Answer:
 
 def move_sale(ledger: Ledger, sale: Sale, state: int, state_from: int) -> None:
     """Moves a sale and records it."""
-    sale.state = state
-    if state in (CLOSED, CANCELLED, ARCHIVED):
+    if state in (CLOSED, CANCELLED) and state_from not in (CLOSED, CANCELLED):
         sale.ended = ledger.now
+    sale.state = state
     ledger.record("sale_state_changed", sale=sale, sale_state_from=state_from, sale_state_to=state)
 
 
 def refuse_move(ledger: Ledger, sale: Sale, state: int, target: int) -> Answer | None:
     """Refuses a move that is not in the table, or that time or live reservations undo."""
-    if target == OPEN and sale.has_forgotten:
-        return refused(outcome_pb2.OUTCOME_SALE_CLOSED)
     if target not in MOVES[state]:
         return refused(outcome_pb2.OUTCOME_WRONG_STATE)
+    if target == OPEN and sale.has_forgotten:
+        return refused(outcome_pb2.OUTCOME_SALE_CLOSED)
     if target == OPEN and sale.closes is not None and sale.closes <= ledger.now:
         return refused(outcome_pb2.OUTCOME_NOT_ALLOWED, limit="closes_time")
     if target == SCHEDULED and (sale.opens is None or sale.opens <= ledger.now):

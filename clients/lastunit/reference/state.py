@@ -125,10 +125,9 @@ class Sale:
     Attributes:
         holds: `(expire time, number, reservation)`, smallest first; may hold outdated entries.
         payments: Likewise with the time past which a payment is late.
-        ended: When it was CLOSED, CANCELLED or ARCHIVED last.
+        ended: When it ended: became CLOSED or CANCELLED, from a state that is neither.
         has_forgotten: Whether reservations of it were forgotten after it had ended.
-        changed: When its last event was.
-        requests: Ids of the requests that named no reservation, oldest first.
+        requests: Ids of the requests that named no reservation, each with its time.
     """
 
     sale_id: str
@@ -144,8 +143,7 @@ class Sale:
     payments: list[tuple[int, int, Reservation]] = field(default_factory=list)
     ended: int = 0
     has_forgotten: bool = False
-    changed: int = 0
-    requests: list[str] = field(default_factory=list)
+    requests: list[tuple[str, int]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -180,7 +178,13 @@ class Attempt:
 
 @dataclass(slots=True, eq=False)
 class Reservation:
-    """The claim of one person on units, until a time or a payment fact ends it."""
+    """The claim of one person on units, until a time or a payment fact ends it.
+
+    Attributes:
+        first_answer: Expire time and taken parts as Reserve first told them.
+        transitions: Every event of it, for its explanation.
+        not_after: The deadline of its request, if its sale forgot while it was open.
+    """
 
     reservation_id: str
     number: int
