@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lastunit_engine::limits::SPAN_MAX;
-use lastunit_engine::{Action, Command, EventBody, Ledger, Millis};
+use lastunit_engine::{Action, Command, Ledger, Millis};
 use lastunit_journal::{Journal, JournalError, JournalOptions, Recovered, Storage};
 
 use crate::clock::{ClockKind, LedgerClock, system_now};
@@ -171,12 +171,12 @@ fn outage(kind: ClockKind, last: Option<Millis>, now: Millis) -> Millis {
 
 /// Credits the outage, then notes the opening. Both are journaled and durable before the first
 /// call; in this order, because the opening is a sign of life: were it alone to survive a crash, the
-/// outage before it would be forgotten.
+/// outage before it would be forgotten. Both belong to this epoch.
 fn begin(core: &mut Core, epoch: i64, outage: Millis) -> Result<(), OpenError> {
+    core.epochs.note(epoch, core.ledger.sequence() + 1);
     if outage > 0 {
         note(core, Action::CreditOutage { outage })?;
     }
-    core.epochs.note(epoch, core.ledger.sequence() + 1);
     note(core, Action::NoteNodeOpened { epoch })
 }
 
@@ -213,7 +213,8 @@ pub(crate) fn rebuild(recovered: Recovered) -> Result<Rebuilt, OpenError> {
     let first = ledger.sequence();
     for record in recovered.records {
         let record = record?;
-        apply_record(&mut ledger, &mut epochs, &record.body)?;
+        epochs.note(record.epoch, record.first_sequence);
+        apply_record(&mut ledger, &record.body)?;
     }
     let replayed_events = (ledger.sequence() - first).unsigned_abs();
     if ledger.sequence() != recovered.last_sequence {
@@ -232,7 +233,7 @@ pub(crate) fn rebuild(recovered: Recovered) -> Result<Rebuilt, OpenError> {
     })
 }
 
-fn apply_record(ledger: &mut Ledger, epochs: &mut Epochs, body: &[u8]) -> Result<(), OpenError> {
+fn apply_record(ledger: &mut Ledger, body: &[u8]) -> Result<(), OpenError> {
     let replay = |sequence, problem| OpenError::Replay { sequence, problem };
     let events = lastunit_wire::decode_record(body)
         .map_err(|error| replay(ledger.sequence() + 1, error.to_string()))?;
@@ -246,9 +247,6 @@ fn apply_record(ledger: &mut Ledger, epochs: &mut Epochs, body: &[u8]) -> Result
             return Err(replay(ledger.sequence() + 1, problem));
         }
         ledger.apply(&event);
-        if let EventBody::NodeOpened { epoch } = event.body {
-            epochs.note(epoch, event.sequence);
-        }
     }
     Ok(())
 }

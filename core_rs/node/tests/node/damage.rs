@@ -270,6 +270,35 @@ fn every_cut_of_200_records_is_refused_or_noticed() {
     cuts(1);
 }
 
+#[test]
+fn lost_event_is_noticed_although_the_opening_writes_in_its_place() {
+    let storage = Arc::new(MemoryStorage::new());
+    let mut settings = small_settings();
+    settings.clock = lastunit_node::ClockKind::System;
+    let node = Node::open_on(settings.clone(), storage.clone()).unwrap();
+    put_sale(&node, UNITS);
+    reserve_now(&node, "r0");
+    reserve_now(&node, "r1");
+    let seen_sequence = shown(&node).0;
+    drop(node);
+    let (file, bytes) = storage.image().pop_first().unwrap();
+    let is_record = |at: &usize| bytes[*at..].starts_with(b"LUR1");
+    let last = (0..bytes.len()).step_by(64).rfind(is_record).unwrap();
+    storage.corrupt(&file, |bytes| bytes[last..].fill(0));
+    // Some of the outage before the opening is credited, by an event of its own.
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    let node = Node::open_on(settings, storage).unwrap();
+
+    assert!(shown(&node).0 > seen_sequence);
+    let seen = Caller {
+        seen_sequence,
+        seen_epoch: 1,
+        ..TESTER
+    };
+    let answer = seen.call(&node, Method::GetReservation, &get("r1"));
+    assert_eq!("JOURNAL_ROLLED_BACK", reason(&answer));
+}
+
 /// What one run on a failing disk came to.
 #[derive(Default)]
 struct Run {
