@@ -47,13 +47,14 @@ class Stall:
         if self.is_busy:
             return self._harmless()
         self.is_busy = True
-        return next(self._opening, None) or self._counted()
+        return self._opening.pop(0) if self._opening else self._counted()
 
-    def _openers(self) -> Any:
-        policy = sale_pb2.SalePolicy()
-        yield self._call("PutSale", sale_id=self.sale_id, policy=policy)
-        for pool in POOLS:
-            yield self._call("PutPool", sale_id=self.sale_id, sku=SKU, pool=pool, is_offered=True)
+    def _openers(self) -> list[Call]:
+        place = {"sale_id": self.sale_id}
+        pools = [
+            self._call("PutPool", **place, sku=SKU, pool=pool, is_offered=True) for pool in POOLS
+        ]
+        return [self._call("PutSale", **place, policy=sale_pb2.SalePolicy()), *pools]
 
     def _harmless(self) -> Call:
         if self.random.random() < 0.5:
