@@ -149,17 +149,26 @@ impl Ledger {
             EventBody::Returned(returned) => self.apply_returned(event, returned),
             _ => self.apply_admin(event),
         }
-        let reservation = if event.reservation_id.is_empty() {
-            NONE
-        } else {
-            self.reservation_of(event)
-        };
-        self.remember(event, reservation);
-        if reservation != NONE {
-            self.renew_end(reservation, event.time);
+        // These two are known by what they make, and what they make has not ended.
+        if !matches!(
+            event.body,
+            EventBody::Reserved(_) | EventBody::PaymentBegun(_)
+        ) {
+            self.follow_up(event);
         }
         self.sequence = event.sequence;
         self.time = event.time;
+    }
+
+    /// Remembers the request, and whether its reservation may be forgotten in time.
+    fn follow_up(&mut self, event: &Event) {
+        if event.reservation_id.is_empty() {
+            self.remember(event, NONE);
+            return;
+        }
+        let reservation = self.reservation_of(event);
+        self.remember(event, reservation);
+        self.renew_end(reservation, event.time);
     }
 
     fn apply_admin(&mut self, event: &Event) {
