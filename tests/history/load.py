@@ -19,7 +19,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from tests.conformance.kit import ROOT, Server, start_server
@@ -29,10 +29,10 @@ from lastunit.stock.v1.journal_service_pb2_grpc import JournalServiceStub
 
 from .client import Client, Progress, Spec
 from .window_client import CLIENTS, WindowSpec
-from .worlds import set_up
+from .worlds import QUIET_SECONDS, release_brake, set_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from lastunit.stock.v1 import event_pb2
 
@@ -231,6 +231,7 @@ def run_round(
     *,
     when_set_up: Callable[[], object] = lambda: None,
     at_each_look: Callable[[int], object] = lambda _look: None,
+    is_settled: bool = False,
 ) -> Round:
     """Runs one round to its fence and reads the journal.
 
@@ -240,15 +241,20 @@ def run_round(
         number: Names the round's sales; each round of a server has its own.
         when_set_up: Called when the sales are made.
         at_each_look: Called every few milliseconds of the load with the count of looks so far.
+        is_settled: Whether to wait until no timer of the round is left to fire: then a check may
+            forget its sales.
     """
     ends_before = dict(field_.ends)
-    _set_up(field_, shape, number, client=shape.client_count() + 1)
+    _operate(field_, shape, number, set_up(number), client=shape.client_count() + 1)
     when_set_up()
     workers = [
         _Worker("client", spec, index=index)
         for index, spec in enumerate(_specs(field_, shape, number))
     ]
     _attend(field_, workers, field_.thresholds(shape.operation_count(), shape.ends), at_each_look)
+    if is_settled:
+        _operate(field_, shape, number, release_brake(number), client=shape.client_count() + 2)
+        time.sleep(QUIET_SECONDS)
     events = field_.read_events()
     calls = sorted(field_.calls.glob(f"{number:05}.*.calls"))
     ends = {kind: count - ends_before[kind] for kind, count in field_.ends.items()}
@@ -315,11 +321,13 @@ def _attend(
         worker.end()
 
 
-def _set_up(field_: Field, shape: Shape, number: int, *, client: int) -> None:
-    """Makes the round's sales; these calls are recorded like all others."""
+def _operate(
+    field_: Field, shape: Shape, number: int, calls: Iterable[tuple[str, Any]], *, client: int
+) -> None:
+    """Sends an operator's calls; they are recorded like all others."""
     spec = next(_specs(field_, shape, number))
     operator = Client(spec, client, door="data", progress=Progress(is_quiet=True))
-    for method, request in set_up(number):
+    for method, request in calls:
         field_.mind()
         operator.call(method, request.SerializeToString(), operations=1, may_give_up=False)
     operator.close()

@@ -19,7 +19,17 @@ from lastunit.stock.v1 import sale_pb2
 from lastunit.stock.v1 import stock_admin_service_pb2 as admin
 from lastunit.stock.v1 import stock_service_pb2 as stock
 
-from .worlds import PERSONS, POOLS, WORLDS, milliseconds, sale_id, signed, sku_name
+from .worlds import (
+    EXTENSION_MS_MAX,
+    PERSONS,
+    POOLS,
+    TTL_ASKED_MS_MAX,
+    WORLDS,
+    milliseconds,
+    sale_id,
+    signed,
+    sku_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,7 +111,7 @@ class Plan:
         if special < 0.02:
             request.not_after_time.CopyFrom(_LONG_AGO if special < 0.01 else _FAR_FUTURE)
         elif special < 0.05:
-            request.ttl.CopyFrom(milliseconds(int(100 + chance.random() * 5000)))
+            request.ttl.CopyFrom(milliseconds(int(50 + chance.random() * (TTL_ASKED_MS_MAX - 50))))
         elif special < 0.06:
             request.sale_id = f"{request.sale_id}.unknown"
         return stock.Operation(reserve=request)
@@ -158,7 +168,7 @@ class Plan:
         return stock.Operation(release=request)
 
     def _extend(self) -> stock.Operation:
-        span = milliseconds(1 + int(self._random.random() * 2_400_000))
+        span = milliseconds(1 + int(self._random.random() * EXTENSION_MS_MAX))
         request = stock.ExtendRequest(
             request_id=self._own_id(), reservation_id=self._some_reservation(), extension=span
         )

@@ -146,7 +146,7 @@ def record_rounds(record: Record, folder: Path, *, seed: int, operations: int) -
     started = time.monotonic()
     try:
         while checking.last["tally"]["operations"] < operations:
-            played = run_round(field_, _ROUND, record.rounds)
+            played = run_round(field_, _ROUND, record.rounds, is_settled=True)
             record.rounds += 1
             checking.give(played)
             _say(record, checking.last, time.monotonic() - started)

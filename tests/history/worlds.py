@@ -44,14 +44,22 @@ class World:
     policy: dict[str, Any]
 
 
+# Long enough that no timer of a sale is due while a run lasts, but for the short sale and for holds
+# that asked for less: then a round is over when it ends.
+_LONG: Final = {
+    "reservation_ttl": milliseconds(3 * 3_600_000),
+    "settle_by": milliseconds(3 * 3_600_000),
+    "max_life": milliseconds(4 * 3_600_000),
+}
 WORLDS: Final = (
-    World("plenty", 4, 400_000, {"unpaid_reservations_per_person_max": 0}),
-    World("scarce", 8, 60, {"unpaid_reservations_per_person_max": 0}),
+    World("plenty", 4, 400_000, {**_LONG, "unpaid_reservations_per_person_max": 0}),
+    World("scarce", 8, 60, {**_LONG, "unpaid_reservations_per_person_max": 0}),
     World(
         "limits",
         2,
         100_000,
         {
+            **_LONG,
             "units_per_person_per_sku_max": 4,
             "units_per_person_max": 6,
             "unpaid_reservations_per_person_max": 2,
@@ -72,6 +80,12 @@ WORLDS: Final = (
         },
     ),
 )
+# The longest time that Reserve asks to hold units for, when it asks.
+TTL_ASKED_MS_MAX: Final = 1500
+# Longer than an Extend may ask for in the sales above.
+EXTENSION_MS_MAX: Final = 5 * 3_600_000
+# When nobody sends anything, every timer of a round has fired after this.
+QUIET_SECONDS: Final = 3.0
 
 
 def sale_id(round_number: int, kind: str) -> str:
@@ -96,6 +110,12 @@ def set_up(round_number: int) -> Iterator[tuple[str, Any]]:
         )
         for index in range(world.skus):
             yield from _stock(sale, sku_name(index), world.units)
+
+
+def release_brake(round_number: int) -> Iterator[tuple[str, Any]]:
+    """Yields the operator's call that lets every hold expire that is due."""
+    by = signed(f"r{round_number}.brake")
+    yield "SetExpiryBrake", admin.SetExpiryBrakeRequest(**by, is_on=False)
 
 
 def _stock(sale: str, sku: str, units: int) -> Iterator[tuple[str, Any]]:
