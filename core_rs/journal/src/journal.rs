@@ -1,8 +1,8 @@
 //! The open journal: one value, three kinds of thread.
 //!
-//! Owns the locks and the order they are taken in: history or keeper, writer, planner, index; never the other
-//! way round, and no disk work is done under planner or index. The work itself is in `planner`,
-//! `writer`, `segment` and `snapshot_writer`.
+//! Owns the locks and the order they are taken in: history or keeper, writer, planner, index; never
+//! the other way round, and no disk work is done under planner or index. The work itself is in
+//! `planner`, `writer`, `segment`, `history` and `snapshot_writer`.
 
 use std::io;
 use std::sync::atomic::AtomicBool;

@@ -127,7 +127,7 @@ impl Planner {
     }
 
     /// Appends the record of an opening, with the time of the last record: an opening that is cut
-    /// short is no sign of life, and whoever opens next must still see since when nobody was served.
+    /// short is no sign of life; whoever opens next must still see since when nobody was served.
     pub(crate) fn append_epoch(&mut self, first_time_ms: i64) -> Result<(), JournalError> {
         let is_first = self.last_time_ms == i64::MIN;
         self.append_bare(Kind::Epoch, if is_first { first_time_ms } else { i64::MIN })

@@ -24,6 +24,8 @@ pub(crate) struct Core {
     pub(crate) clock: LedgerClock,
     pub(crate) epochs: Epochs,
     journal: Arc<Journal>,
+    /// Bytes that the ledger may hold before nothing new is reserved.
+    ledger_bytes_max: u64,
     op_number: i64,
     /// Every decision in its order, for the simulator to judge.
     #[cfg(feature = "testing")]
@@ -54,12 +56,14 @@ impl Core {
         clock: LedgerClock,
         epochs: Epochs,
         journal: Arc<Journal>,
+        ledger_bytes_max: u64,
     ) -> Self {
         Self {
             ledger,
             clock,
             epochs,
             journal,
+            ledger_bytes_max,
             op_number: 0,
             #[cfg(feature = "testing")]
             tap: Vec::new(),
@@ -109,8 +113,8 @@ impl Core {
             // The id was looked up by now: the retry of a reservation that exists has no events,
             // and is answered however little room there is.
             let is_new_claim = matches!(command.action, Action::Reserve(_));
-            if is_new_claim && self.journal.is_space_low() {
-                return Err(faults::journal_space(self.journal.free_bytes()));
+            if is_new_claim {
+                self.check_room()?;
             }
             self.append(&decision.events, now)?;
             for event in &decision.events {
@@ -132,6 +136,19 @@ impl Core {
             order,
             is_appended,
         })
+    }
+
+    /// Whether there is room for another reservation on the disk and in memory. What is there
+    /// already is settled without asking.
+    fn check_room(&self) -> Result<(), Fault> {
+        if self.journal.is_space_low() {
+            return Err(faults::journal_space(self.journal.free_bytes()));
+        }
+        let held = self.ledger.memory_bytes() as u64;
+        if held >= self.ledger_bytes_max {
+            return Err(faults::memory_limit(held, self.ledger_bytes_max));
+        }
+        Ok(())
     }
 
     /// Appends before anything is applied: an append that is refused leaves the state as it was.

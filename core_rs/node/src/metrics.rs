@@ -70,11 +70,14 @@ fn ledger(shared: &Shared) -> Value {
         return Value::Null;
     };
     let sizes = core.ledger.sizes();
+    let memory_bytes = core.ledger.memory_bytes();
     let (time, op_number) = (core.clock.now(), core.op_number());
     drop(core);
     json!({
         "time_ms": time,
         "op_number": op_number,
+        "memory_bytes": memory_bytes,
+        "memory_bytes_max": shared.settings.ledger_bytes_max,
         "sale_count": sizes.sale_count,
         "pool_count": sizes.pool_count,
         "reservation_count": sizes.reservation_count,

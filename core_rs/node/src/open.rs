@@ -132,7 +132,13 @@ pub(crate) fn open(
     let first = options_time.max(rebuilt.last_time.unwrap_or(options_time));
     let mut clock = LedgerClock::new(settings.clock, first, interval(settings));
     let outage = outage(settings.clock, rebuilt.last_time, clock.now());
-    let mut core = Core::new(rebuilt.ledger, clock, rebuilt.epochs, Arc::clone(&journal));
+    let mut core = Core::new(
+        rebuilt.ledger,
+        clock,
+        rebuilt.epochs,
+        Arc::clone(&journal),
+        settings.ledger_bytes_max,
+    );
     begin(&mut core, journal.epoch(), outage)?;
     let batch = journal.take_batch();
     if let Some(batch) = batch {
@@ -170,8 +176,8 @@ fn outage(kind: ClockKind, last: Option<Millis>, now: Millis) -> Millis {
 }
 
 /// Credits the outage, then notes the opening. Both are journaled and durable before the first
-/// call; in this order, because the opening is a sign of life: were it alone to survive a crash, the
-/// outage before it would be forgotten. Both belong to this epoch.
+/// call; in this order, because the opening is a sign of life: were it alone to survive a crash,
+/// the outage before it would be forgotten. Both belong to this epoch.
 fn begin(core: &mut Core, epoch: i64, outage: Millis) -> Result<(), OpenError> {
     core.epochs.note(epoch, core.ledger.sequence() + 1);
     if outage > 0 {

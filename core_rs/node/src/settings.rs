@@ -57,8 +57,8 @@ pub struct NodeSettings {
     pub snapshot_events: i64,
     /// Seconds for which events are kept whatever else holds, 0 to 3,153,600,000.
     pub history_seconds_min: i64,
-    /// Bytes of journal above which the oldest events go, whoever still wants to read them; 1 MiB to
-    /// 1 PiB. What recovery needs stays.
+    /// Bytes of journal above which the oldest events go, whoever still wants to read them; 1 MiB
+    /// to 1 PiB. What recovery needs stays.
     pub history_bytes_max: u64,
     /// Seconds after which a named reader that was not seen holds nothing back any more, 1 to
     /// 3,153,600,000.

@@ -14,6 +14,7 @@ mod duplicates;
 mod durability;
 mod history;
 mod lifecycle;
+mod memory;
 mod recovery;
 mod space;
 mod storages;
