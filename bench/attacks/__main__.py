@@ -65,13 +65,15 @@ class Server:
 
     def memory_mib(self) -> float:
         """Returns what the process keeps in memory now."""
+        if self.process.poll() is not None:
+            return 0.0
         text = Path(f"/proc/{self.process.pid}/status").read_text()
         match = re.search(r"VmRSS:\s+(\d+)", text)
         return int(match[1]) / MEBIBYTE_KIBIBYTES if match else 0.0
 
     def cpu_seconds(self) -> float:
-        """Returns the CPU time that it has used."""
-        return machine.cpu_seconds(self.process.pid)
+        """Returns the CPU time that it has used; 0 if the attack has ended it."""
+        return machine.cpu_seconds(self.process.pid) if self.process.poll() is None else 0.0
 
     def _sample(self) -> None:
         while not self._is_over.wait(SAMPLE_SECONDS):
@@ -83,7 +85,8 @@ class Server:
         """Ends it; returns the exit status."""
         self._is_over.set()
         self._watch.join()
-        self.process.send_signal(signal.SIGTERM)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
         try:
             code = self.process.wait(30)
         except subprocess.TimeoutExpired:

@@ -16,6 +16,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from lastunit.client.security import ClientSecurity
 from lastunit.stock.v1 import (
     journal_service_pb2,
     reservation_pb2,
@@ -77,16 +78,39 @@ _QUESTIONS: dict[str, tuple[str, type[Message], type[Message]]] = {
 }
 
 
+def _connection(target: str) -> tuple[grpc.Channel, tuple[tuple[str, str], ...]]:
+    """Connects as LASTUNIT_CLIENT_… says: plain text without it.
+
+    Returns:
+        The channel, and the metadata that names us.
+
+    Raises:
+        TargetError: A file can't be read, or a token would travel in clear text.
+    """
+    try:
+        security = ClientSecurity.from_environment()
+        security.check_address(target)
+        credentials, proof = security.credentials(), security.metadata()
+    except (OSError, ValueError) as error:
+        raise TargetError(f"LASTUNIT_CLIENT_…: {error}") from error
+    if credentials is None:
+        return grpc.insecure_channel(target), (*_CALLER, *proof)
+    name = (("grpc.ssl_target_name_override", security.server_name),)
+    options = name if security.server_name else ()
+    return grpc.secure_channel(target, credentials, options=options), (*_CALLER, *proof)
+
+
 def _asked_live(target: str, method: str, request: Message, *, listener: str) -> Any:
     service, request_type, response_type = _QUESTIONS[method]
-    with grpc.insecure_channel(target) as channel:
-        call = channel.unary_unary(
+    channel, metadata = _connection(target)
+    with channel:
+        call: Any = channel.unary_unary(
             path(service, method),
             request_serializer=request_type.SerializeToString,
             response_deserializer=response_type.FromString,
         )
         try:
-            return call(request, timeout=_AUDIT_SECONDS_MAX, metadata=_CALLER)
+            return call(request, timeout=_AUDIT_SECONDS_MAX, metadata=metadata)
         except grpc.RpcError as error:
             raise _unreachable(target, error, listener=listener) from error
 
@@ -312,14 +336,15 @@ def live_events(
         page_size=_PAGE,
         reader_id=reader_id,
     )
-    with grpc.insecure_channel(target) as channel:
+    channel, metadata = _connection(target)
+    with channel:
         call = channel.unary_stream(
             path(JOURNAL, "ReadEvents"),
             request_serializer=journal_service_pb2.ReadEventsRequest.SerializeToString,
             response_deserializer=journal_service_pb2.ReadEventsResponse.FromString,
         )
         try:
-            for page in call(request, metadata=_CALLER):
+            for page in call(request, metadata=metadata):
                 yield from map(_event_facts, page.events)
         except grpc.RpcError as error:
             raise _unreachable(target, error, listener="data") from error

@@ -33,8 +33,9 @@ KEEPALIVE_TIMEOUT_MS: Final = 10 * 1000
 PING_INTERVAL_MS_MIN: Final = 20 * 1000
 PING_STRIKES_MAX: Final = 2
 # Calls that have arrived and wait to be taken up. Past grpc's own bounds of 1,000 and 3,000 it
-# cancels calls at random and without a word; the node refuses with a reason and when to come back.
-PENDING_CALLS_MAX: Final = 16_384
+# cancels calls at random and without a word, those of good clients too; the node refuses with a
+# reason and when to come back. Above what may be in flight, so that it never refuses first.
+PENDING_CALLS_MAX: Final = 32_768
 # The settlement server's thread pool has an unbounded queue; this bounds it. Far above what
 # payment providers send, because a refusal here would break the promise that settlement is served.
 CALLS_IN_FLIGHT_MAX: Final = 4096

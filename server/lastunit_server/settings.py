@@ -104,7 +104,7 @@ class DataListener(_Section):
 
     address: Address = Field(default="127.0.0.1:7400", description="host:port")
     max_concurrent_streams: int = Field(
-        default=640,
+        default=1024,
         ge=1,
         le=100_000,
         description="calls that one connection may have open; more wait in the client",

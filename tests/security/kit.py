@@ -104,9 +104,10 @@ class Door:
         )
 
     def log(self) -> list[dict[str, Any]]:
-        """Returns the server's log lines."""
+        """Returns the server's log lines; what gRPC itself writes to stderr is left out."""
         assert self.server is not None
-        return [json.loads(line) for line in self.server.log.read_text().splitlines()]
+        lines = self.server.log.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
 
     def wait_for(self, event: str, *, count: int = 1) -> dict[str, Any]:
         """Waits until a log line of that name has come so many times; returns the last."""

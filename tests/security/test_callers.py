@@ -10,11 +10,13 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.conformance.kit import Bearer, Ledger, new_id, reserve_request, start_server
+from typer.testing import CliRunner
 
 from lastunit.admission.v1 import admission_service_pb2 as policy
 from lastunit.stock.v1 import journal_service_pb2 as journal
 from lastunit.stock.v1 import stock_admin_service_pb2 as admin
 from lastunit.stock.v1 import stock_service_pb2 as stock
+from lastunit_server.cli import app
 
 from .kit import Door, refusal_of
 
@@ -223,6 +225,26 @@ def test_health_answers_whoever_can_connect(open_door: Door) -> None:
         told = refusal_of(partial(shown, iter([b""]), timeout=5))
         assert told.reason == "TOKEN_MISSING"
     ledger.close()
+
+
+def test_the_command_line_proves_itself_as_clients_do(
+    open_door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Audit and events of a live server take files from LASTUNIT_CLIENT_…; without they fail."""
+    assert open_door.server is not None
+    token = open_door.directory / "cli.token"
+    token.write_text(open_door.tokens["orders"])
+    ready = open_door.server.ready
+
+    refused_audit = CliRunner().invoke(app, ["audit", "--target", ready["settlement"]])
+    monkeypatch.setenv("LASTUNIT_CLIENT_AUTHORITIES_FILE", str(open_door.authority.certificate))
+    monkeypatch.setenv("LASTUNIT_CLIENT_TOKEN_FILE", str(token))
+    audit = CliRunner().invoke(app, ["audit", "--target", ready["settlement"]])
+    events = CliRunner().invoke(app, ["events", "--target", ready["data"], "--limit", "1"])
+
+    assert refused_audit.exit_code == 6
+    assert audit.exit_code == 0, audit.output
+    assert events.exit_code == 0, events.output
 
 
 def test_secrets_stay_out_of_the_log(open_door: Door) -> None:

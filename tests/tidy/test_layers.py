@@ -64,7 +64,13 @@ PYTHON_ARROWS = {
         "lastunit.replay",
         "lastunit.run",
     },
-    "lastunit_server": {"lastunit.errors", "lastunit.reflection", "lastunit.tls"},
+    # Its command line is a client of a live server too, and proves itself as clients do.
+    "lastunit_server": {
+        "lastunit.client",
+        "lastunit.errors",
+        "lastunit.reflection",
+        "lastunit.tls",
+    },
 }
 STUBS = re.compile(r"lastunit\.[a-z]+\.v1(\.|$)")
 
