@@ -47,6 +47,8 @@ struct LaneState {
 #[derive(Clone, Debug)]
 pub struct Admission {
     policy: Policy,
+    /// What each operation costs, without its lines: every call asks.
+    costs: [Micros; Operation::ALL.len()],
     lanes: [LaneState; 4],
     callers: Callers,
 }
@@ -63,6 +65,7 @@ impl Admission {
         });
         let callers = Callers::new(&policy, now);
         Self {
+            costs: policy.costs.table(),
             policy,
             lanes,
             callers,
@@ -82,7 +85,7 @@ impl Admission {
         now: Nanos,
     ) -> Verdict {
         let lane = call.operation.lane();
-        let cost = self.policy.costs.cost(call.operation, call.line_count);
+        let cost = self.cost(call);
         let in_flight_max = self.policy.lane(lane).calls_in_flight_max;
         let state = &mut self.lanes[lane.index()];
         let (caller, caller_limit) = match self.callers.find(call.caller, &self.policy, now) {
@@ -126,7 +129,9 @@ impl Admission {
     /// What a call costs by the policy, in micro-tokens.
     #[must_use]
     pub fn cost(&self, call: &Call<'_>) -> Micros {
-        self.policy.costs.cost(call.operation, call.line_count)
+        let lines = i64::from(call.line_count);
+        let lines = self.policy.costs.per_line.saturating_mul(lines);
+        self.costs[call.operation as usize].saturating_add(lines)
     }
 
     /// Says that `count` calls of a lane are answered.
@@ -149,6 +154,7 @@ impl Admission {
             }
         }
         self.callers.set_policy(&policy, now);
+        self.costs = policy.costs.table();
         self.policy = policy;
     }
 

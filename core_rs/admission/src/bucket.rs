@@ -178,8 +178,13 @@ impl Bucket {
 
     /// Time until the bucket holds `cost`, rounded up to the nanosecond.
     fn time_until(&self, cost: Micros) -> Nanos {
-        let missing = u128::try_from(i128::from(cost) - i128::from(self.tokens)).unwrap_or(0);
-        let parts = missing * u128::from(REFILL_DIVISOR);
+        let missing = cost.saturating_sub(self.tokens).unsigned_abs();
+        // 64 bits cover eighteen million tokens; see `gain`.
+        if let Some(parts) = missing.checked_mul(REFILL_DIVISOR) {
+            let parts = parts.saturating_sub(self.remainder);
+            return parts.div_ceil(self.policy.rate);
+        }
+        let parts = u128::from(missing) * u128::from(REFILL_DIVISOR);
         let parts = parts.saturating_sub(u128::from(self.remainder));
         Nanos::try_from(parts.div_ceil(u128::from(self.policy.rate))).unwrap_or(Nanos::MAX)
     }

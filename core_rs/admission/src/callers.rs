@@ -27,7 +27,8 @@ pub(crate) struct Caller {
 /// let them choose collisions.
 #[derive(Clone, Debug)]
 pub(crate) struct Callers {
-    by_name: BTreeMap<Box<str>, Caller>,
+    by_name: BTreeMap<Box<str>, u32>,
+    slots: Vec<Caller>,
     pub(crate) overflow: Caller,
     pub(crate) forgotten: CallerStats,
     /// Where the search for a caller to forget goes on.
@@ -42,45 +43,58 @@ pub(crate) enum Whose<'a> {
 
 impl Callers {
     pub(crate) fn new(policy: &Policy, now: Nanos) -> Self {
-        let mut callers = BTreeMap::new();
-        for (name, bucket) in &policy.callers {
-            callers.insert(name.clone(), Caller::new(*bucket, true, now));
-        }
-        let overflow = Caller::new(policy.caller, true, now);
-        Self {
-            by_name: callers,
-            overflow,
+        let mut callers = Self {
+            by_name: BTreeMap::new(),
+            slots: Vec::new(),
+            overflow: Caller::new(policy.caller, true, now),
             forgotten: CallerStats::default(),
             hand: "".into(),
-        }
+        };
+        callers.add_named(policy, now);
+        callers
     }
 
     pub(crate) fn find(&mut self, name: &str, policy: &Policy, now: Nanos) -> Whose<'_> {
-        if !self.by_name.contains_key(name) {
-            let has_room = self.by_name.len() < policy.callers_max as usize || self.forget_one(now);
-            if !has_room {
-                return Whose::Shared(&mut self.overflow);
-            }
-            self.by_name
-                .insert(name.into(), Caller::new(policy.caller, false, now));
+        // One search for a caller that is known: its place stays until the table changes.
+        if let Some(slot) = self.by_name.get(name) {
+            return Whose::Own(&mut self.slots[*slot as usize]);
         }
-        match self.by_name.get_mut(name) {
-            Some(caller) => Whose::Own(caller),
-            None => Whose::Shared(&mut self.overflow),
-        }
+        let caller = Caller::new(policy.caller, false, now);
+        let slot = if self.by_name.len() < policy.callers_max as usize {
+            self.add(caller)
+        } else if let Some(slot) = self.forget_one(now) {
+            self.slots[slot as usize] = caller;
+            slot
+        } else {
+            return Whose::Shared(&mut self.overflow);
+        };
+        self.by_name.insert(name.into(), slot);
+        Whose::Own(&mut self.slots[slot as usize])
+    }
+
+    fn add(&mut self, caller: Caller) -> u32 {
+        self.slots.push(caller);
+        u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
     }
 
     pub(crate) fn set_policy(&mut self, policy: &Policy, now: Nanos) {
-        for (name, caller) in &mut self.by_name {
+        for (name, slot) in &self.by_name {
+            let caller = &mut self.slots[*slot as usize];
             let named = policy.callers.get(name);
             caller.is_named = named.is_some();
             caller.set_policy(named.copied().unwrap_or(policy.caller), now);
         }
-        for (name, bucket) in &policy.callers {
-            let caller = || Caller::new(*bucket, true, now);
-            self.by_name.entry(name.clone()).or_insert_with(caller);
-        }
+        self.add_named(policy, now);
         self.overflow.set_policy(policy.caller, now);
+    }
+
+    fn add_named(&mut self, policy: &Policy, now: Nanos) {
+        for (name, bucket) in &policy.callers {
+            if !self.by_name.contains_key(name) {
+                let slot = self.add(Caller::new(*bucket, true, now));
+                self.by_name.insert(name.clone(), slot);
+            }
+        }
     }
 
     pub(crate) fn len(&self) -> u32 {
@@ -91,19 +105,21 @@ impl Callers {
         self.by_name
             .iter()
             .take(limit)
-            .map(|(name, it)| (name.clone(), it.stats))
+            .map(|(name, slot)| (name.clone(), self.slots[*slot as usize].stats))
             .collect()
     }
 
-    /// Gives up one caller whose bucket is full again: a new one would be no different.
-    fn forget_one(&mut self, now: Nanos) -> bool {
+    /// Gives up one caller whose bucket is full again: a new one would be no different. Gives its
+    /// slot.
+    fn forget_one(&mut self, now: Nanos) -> Option<u32> {
         for _ in 0..EVICTION_LOOKS_MAX {
             let after = (Bound::Excluded(self.hand.clone()), Bound::Unbounded);
-            let Some((name, caller)) = self.by_name.range_mut::<str, _>(borrow(&after)).next()
-            else {
+            let Some((name, slot)) = self.by_name.range::<str, _>(borrow(&after)).next() else {
                 self.hand = "".into();
                 continue;
             };
+            let slot = *slot;
+            let caller = &mut self.slots[slot as usize];
             self.hand = name.clone();
             if caller.can_be_forgotten(now) {
                 let stats = caller.stats;
@@ -111,10 +127,10 @@ impl Callers {
                 self.forgotten.refused_count += stats.refused_count;
                 let name = self.hand.clone();
                 self.by_name.remove(&name);
-                return true;
+                return Some(slot);
             }
         }
-        false
+        None
     }
 }
 

@@ -138,6 +138,11 @@ pub struct Costs {
 }
 
 impl Costs {
+    /// The price of every operation without its lines, in the order of [`Operation::ALL`].
+    pub(crate) fn table(&self) -> [Micros; Operation::ALL.len()] {
+        core::array::from_fn(|at| self.cost(Operation::ALL[at], 0))
+    }
+
     /// Price of one call, in micro-tokens.
     #[must_use]
     pub fn cost(&self, operation: Operation, line_count: u32) -> Micros {

@@ -119,6 +119,10 @@ pub struct Window {
     /// Grants that are out, by age; the newest at `age % AGE_COUNT`.
     ages: [u64; AGE_COUNT],
     age: u64,
+    /// When the next age begins: until then nothing grows older, and nobody has to divide.
+    age_end: Nanos,
+    /// No grant that is out is older than this age.
+    oldest: u64,
     outstanding: u64,
     written_off: u64,
     heard: Option<Heard>,
@@ -139,6 +143,8 @@ impl Window {
         Self {
             ages: [0; AGE_COUNT],
             age: age_of(&policy, now),
+            age_end: age_end(&policy, now),
+            oldest: age_of(&policy, now),
             outstanding: 0,
             written_off: 0,
             heard: None,
@@ -224,6 +230,8 @@ impl Window {
             // The ages have another length now: everything that is out starts its life again.
             self.ages = [0; AGE_COUNT];
             self.age = age_of(&policy, now);
+            self.age_end = age_end(&policy, now);
+            self.oldest = self.age;
             self.ages[index(self.age)] = self.outstanding;
         }
         self.policy = policy;
@@ -292,36 +300,33 @@ impl Window {
     fn settle(&mut self, count: u64) {
         let mut rest = count.min(self.outstanding);
         self.outstanding -= rest;
-        let first = self.age + 1;
-        for age in first..first + AGE_COUNT as u64 {
-            let out = &mut self.ages[index(age)];
+        while rest > 0 && self.oldest <= self.age {
+            let out = &mut self.ages[index(self.oldest)];
             let taken = rest.min(*out);
             *out -= taken;
             rest -= taken;
-            if rest == 0 {
-                return;
+            if rest > 0 {
+                self.oldest += 1;
             }
         }
         debug_assert_eq!(rest, 0, "the ages add up to what is out");
     }
 
-    /// Writes off what is older than a credit's life.
+    /// Writes off what is older than a credit's life. Time that goes back adds no age.
     fn grow_old(&mut self, now: Nanos) {
-        let age = age_of(&self.policy, now);
-        // Time that goes back adds no age; a long sleep ends every life once.
-        let steps = age.saturating_sub(self.age).min(AGE_COUNT as u64);
-        for step in 1..=steps {
+        if now < self.age_end {
+            return;
+        }
+        let age = age_of(&self.policy, now).max(self.age);
+        // A long sleep ends every life once.
+        for step in 1..=(age - self.age).min(AGE_COUNT as u64) {
             let out = core::mem::take(&mut self.ages[index(self.age + step)]);
             self.outstanding -= out;
             self.written_off += out;
         }
-        if age > self.age {
-            let slept = age - self.age;
-            if slept > AGE_COUNT as u64 {
-                self.ages = [0; AGE_COUNT];
-            }
-            self.age = age;
-        }
+        self.age = age;
+        self.age_end = age_end(&self.policy, now);
+        self.oldest = self.oldest.max(age.saturating_sub(AGE_COUNT as u64 - 1));
     }
 
     fn denial(&mut self, now: Nanos) -> Denial {
@@ -339,6 +344,11 @@ impl Window {
 
 fn age_of(policy: &WindowPolicy, now: Nanos) -> u64 {
     now / (policy.credit_life / AGE_COUNT as u64)
+}
+
+fn age_end(policy: &WindowPolicy, now: Nanos) -> Nanos {
+    let each = policy.credit_life / AGE_COUNT as u64;
+    (now / each).saturating_add(1).saturating_mul(each)
 }
 
 fn index(age: u64) -> usize {
