@@ -2,8 +2,8 @@
 //! lives, growth moves nothing, and a frozen copy costs a step a chunk, so that no command waits
 //! for a copy of everything.
 //!
-//! A slot that fell vacant is filled again, the lowest first: which slot an entity gets follows from
-//! which are in use and nothing else. Must not know what it holds. Next: `table.rs`.
+//! A slot that fell vacant is filled again, the lowest first: which slot an entity gets follows
+//! from which are in use and nothing else. Must not know what it holds. Next: `table.rs`.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;

@@ -30,6 +30,7 @@ extern crate alloc;
 mod apply;
 mod arena;
 mod audit;
+mod audit_lists;
 mod audit_slice;
 mod book;
 mod brake;
