@@ -2,7 +2,7 @@
 
 Owns the alterations. Each takes the calls of a windows run and gives them back with one lie in
 them that no server may tell; a check that accepts such a history proves nothing. Next:
-`test_planted.py`.
+`test_windows.py`.
 """
 
 from __future__ import annotations

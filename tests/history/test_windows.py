@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from .calls import Call, read_files
 from .load import Field, Round, run_windows
 from .order import OrderCheck
 from .steps import open_calls
-from .windows import build_checker, check_windows, has_go, windows_of
+from .windows import CHECKER, build_checker, check_windows, has_go, windows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,6 +72,19 @@ def record(folder: Path, checker: Path, *, windows: int, ends: int) -> Iterator[
 def recorded(tmp_path_factory: pytest.TempPathFactory, checker: Path) -> Iterator[Recorded]:
     """A few windows with an end of the server among them."""
     yield from record(tmp_path_factory.mktemp("windows"), checker, windows=WINDOWS, ends=1)
+
+
+def test_the_specification_for_porcupine_holds_in_small_cases(checker: Path) -> None:
+    """The Go program's own tests: the last unit, lost answers, late money, numbers."""
+    run = subprocess.run(
+        ["go", "test", "-mod=readonly", "-buildvcs=false", "./..."],
+        cwd=CHECKER,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 def test_porcupine_accepts_every_window_without_the_servers_numbers(recorded: Recorded) -> None:

@@ -78,7 +78,7 @@ def build_checker(folder: Path) -> Path:
     """
     program = folder / "linearize"
     built = subprocess.run(
-        ["go", "build", "-mod=readonly", "-o", str(program), "."],
+        ["go", "build", "-mod=readonly", "-buildvcs=false", "-o", str(program), "."],
         cwd=CHECKER,
         capture_output=True,
         text=True,
