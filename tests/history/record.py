@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import queue
 import random
 import resource
 import shutil
@@ -115,7 +116,9 @@ class _Checking:
         self._folder = folder
         self._jobs: Queue[_Job | None] = context.Queue()
         self._answers: Queue[dict[str, Any]] = context.Queue()
-        self._process = context.Process(target=_check_rounds, args=(self._jobs, self._answers))
+        self._process = context.Process(
+            target=_check_rounds, args=(self._jobs, self._answers), daemon=True
+        )
         self._process.start()
         self._waiting = 0
         self.last: dict[str, Any] = {"findings": [], "tally": {"operations": 0}}
@@ -135,8 +138,15 @@ class _Checking:
         self._process.join()
 
     def _take(self) -> None:
-        self.last = self._answers.get(timeout=3600)
-        self._waiting -= 1
+        while True:
+            try:
+                self.last = self._answers.get(timeout=1)
+            except queue.Empty:
+                if self._process.is_alive():
+                    continue
+                raise RuntimeError("the process that checks has ended; see its traceback") from None
+            self._waiting -= 1
+            return
 
 
 def record_rounds(record: Record, folder: Path, *, seed: int, operations: int) -> None:
