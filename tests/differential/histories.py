@@ -200,7 +200,7 @@ class History:
             ("settle_by", (30, 900)),
             ("retry_grace", (0, 10, 600)),
             ("max_life", (120, 900, 1800)),
-            ("expiry_brake_lag", (30,)),
+            ("expiry_brake_lag", (0, 30)),
             ("forget_after", (1, 600, 3_600)),
         ):
             if self.odd(0.3):
@@ -362,7 +362,9 @@ class History:
             evidence=self.pick("", "proof"),
         )
         if self.odd(0.3):
-            request.occurred_time.CopyFrom(timestamp(self.now - self.pick(-5, 0, 5, 90) * SECOND))
+            request.occurred_time.CopyFrom(
+                timestamp(self.now - self.pick(-5, 0, 5, 45, 90) * SECOND)
+            )
         return request
 
     def confirm(self) -> Operation:
@@ -469,7 +471,7 @@ def _other_reservation(history: History, request: Any) -> None:
 
 
 def _more_units(history: History, request: Any) -> None:
-    request.units += history.pick(1, 2)
+    request.units = history.pick(1, 2, 3, 4)
 
 
 def _other_lines(history: History, request: Any) -> None:

@@ -6,6 +6,7 @@ payment or owed money. Sold units stay sold.
 
 from __future__ import annotations
 
+import heapq
 from typing import TYPE_CHECKING, Any, Final
 
 from lastunit.stock.v1 import reservation_pb2, sale_pb2
@@ -107,6 +108,7 @@ def drop(ledger: Ledger, sale: Sale, gone: list[Reservation], requests: list[str
         for attempt_id in reservation.attempts:
             del ledger.attempts[attempt_id]
         ledger.drop_from_person(reservation)
+        heapq.heappush(ledger.free_places, reservation.number)
         for request_id in reservation.requests:
             del ledger.remembered[request_id]
     sale.reservations = [each for each in sale.reservations if each.reservation_id not in names]

@@ -60,7 +60,8 @@ class Ledger:
         self.events: list[Event] = []
         self.is_journal_kept = is_journal_kept
         self.sales: dict[str, Sale] = {}
-        self.made = 0
+        self.free_places: list[int] = []
+        self.places = 0
         self.reservations: dict[str, Reservation] = {}
         self.attempts: dict[str, Reservation] = {}
         self.merged: dict[str, str] = {}
@@ -206,6 +207,13 @@ class Ledger:
         pools.take(parts, "paying" if state == reservation_pb2.STATE_PAYING else "sold")
         self.touch(reservation)
 
+    def take_place(self) -> int:
+        """Returns the place of a new reservation: the lowest that was forgotten, or a new one."""
+        if self.free_places:
+            return heapq.heappop(self.free_places)
+        self.places += 1
+        return self.places - 1
+
     def drop_from_person(self, reservation: Reservation) -> None:
         """Stops counting a reservation for its person."""
         limits.counted(self, reservation).remove(reservation)
@@ -217,14 +225,24 @@ class Ledger:
 
     def watch_hold(self, reservation: Reservation) -> None:
         """Notes when the clock may end a hold."""
-        entry = (reservation.expires, reservation.number, reservation)
+        entry = (
+            reservation.expires,
+            reservation.number,
+            reservation.create_sequence,
+            reservation,
+        )
         heapq.heappush(reservation.sale.holds, entry)
         for sku in reservation.skus().values():
             heapq.heappush(sku.holds, entry)
 
     def watch_payment(self, reservation: Reservation) -> None:
         """Notes when a payment is late."""
-        entry = (reservation.settle_by or 0, reservation.number, reservation)
+        entry = (
+            reservation.settle_by or 0,
+            reservation.number,
+            reservation.create_sequence,
+            reservation,
+        )
         heapq.heappush(reservation.sale.payments, entry)
 
     def record(

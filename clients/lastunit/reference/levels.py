@@ -41,7 +41,7 @@ def units_in_payment(pool: Pool) -> int:
 def earliest_expiry(sku: Sku) -> int | None:
     """Returns the earliest time at which a held unit may come back; None if none is held."""
     while sku.holds:
-        expires, _, reservation = sku.holds[0]
+        expires, _, _, reservation = sku.holds[0]
         if reservation.state == reservation_pb2.STATE_HELD and reservation.expires == expires:
             return expires
         heapq.heappop(sku.holds)

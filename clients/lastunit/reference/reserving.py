@@ -170,7 +170,7 @@ def hold(
     not_after = optional_millis(request, "not_after_time")
     reservation = Reservation(
         reservation_id=request.reservation_id,
-        number=ledger.made,
+        number=ledger.take_place(),
         sale=sale,
         person_id=request.person_id,
         lines=lines,
@@ -184,7 +184,6 @@ def hold(
         first_answer=(min(now + span, max_life), taken),
         not_after=not_after if policy.does_forget_while_open else None,
     )
-    ledger.made += 1
     pools.take(parts, "held")
     ledger.reservations[reservation.reservation_id] = reservation
     sale.reservations.append(reservation)

@@ -14,6 +14,9 @@ from lastunit.stock.v1 import reservation_pb2, sale_pb2
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    # In a heap: a time, then a reservation's place and first event, which together never tie.
+    Entry = tuple[int, int, int, "Reservation"]
+
 __all__ = [
     "PLACE_OF_STATE",
     "UNPAID_STATES",
@@ -95,7 +98,7 @@ class Sku:
         level_epoch: How often it came back from nothing to sell.
         is_sellable: Whether an offered pool had an available unit after the last event.
         changed_sequence: The last event that changed a counter or a pool.
-        holds: `(expire time, number, reservation)`, smallest first; may hold outdated entries.
+        holds: `(expire time, place, sequence, reservation)`, smallest first; some are outdated.
     """
 
     name: str
@@ -104,7 +107,7 @@ class Sku:
     level_epoch: int = 0
     is_sellable: bool = False
     changed_sequence: int = 0
-    holds: list[tuple[int, int, Reservation]] = field(default_factory=list)
+    holds: list[Entry] = field(default_factory=list)
 
     def pool(self, name: str) -> Pool | None:
         """Returns the pool of that name."""
@@ -123,7 +126,7 @@ class Sale:
     """A period in which stock is offered under one policy.
 
     Attributes:
-        holds: `(expire time, number, reservation)`, smallest first; may hold outdated entries.
+        holds: `(expire time, place, sequence, reservation)`, smallest first; some are outdated.
         payments: Likewise with the time past which a payment is late.
         ended: When it ended: became CLOSED or CANCELLED, from a state that is neither.
         has_forgotten: Whether reservations of it were forgotten after it had ended.
@@ -139,8 +142,8 @@ class Sale:
     revision: int = 0
     skus: dict[str, Sku] = field(default_factory=dict)
     reservations: list[Reservation] = field(default_factory=list)
-    holds: list[tuple[int, int, Reservation]] = field(default_factory=list)
-    payments: list[tuple[int, int, Reservation]] = field(default_factory=list)
+    holds: list[Entry] = field(default_factory=list)
+    payments: list[Entry] = field(default_factory=list)
     ended: int = 0
     has_forgotten: bool = False
     requests: list[tuple[str, int]] = field(default_factory=list)
@@ -181,6 +184,7 @@ class Reservation:
     """The claim of one person on units, until a time or a payment fact ends it.
 
     Attributes:
+        number: Its place: lists, and timers of one time, follow it.
         first_answer: Expire time and taken parts as Reserve first told them.
         transitions: Every event of it, for its explanation.
         not_after: The deadline of its request, if its sale forgot while it was open.

@@ -50,14 +50,14 @@ def due_of(ledger: Ledger, sale: Sale, until: int) -> Iterator[Due]:
     if is_cancelled:
         claim = next(claims_of_cancelled(sale), None)
         if claim is not None:
-            yield ledger.now, ledger.now, 4, claim.number, lambda: end_of_cancelled(ledger, claim)
+            yield ledger.now, ledger.now, 2, claim.number, lambda: end_of_cancelled(ledger, claim)
     hold = earliest(sale.holds, HELD)
     braked = persons.braked_until(ledger, sale)
     if hold is not None and braked is not None and not is_cancelled:
-        yield max(hold.expires, braked), hold.expires, 3, hold.number, lambda: expire(ledger, hold)
+        yield max(hold.expires, braked), hold.expires, 4, hold.number, lambda: expire(ledger, hold)
     late = earliest(sale.payments, PAYING)
     if late is not None and late.settle_by is not None:
-        yield late.settle_by, late.settle_by, 2, late.number, lambda: become_overdue(ledger, late)
+        yield late.settle_by, late.settle_by, 3, late.number, lambda: become_overdue(ledger, late)
     yield from step_to_forget(ledger, sale, until)
 
 
@@ -68,10 +68,10 @@ def step_to_forget(ledger: Ledger, sale: Sale, until: int) -> Iterator[Due]:
         yield at, at, 5, sale.number, lambda: forgetting.forget(ledger, sale)
 
 
-def earliest(heap: list[tuple[int, int, Reservation]], state: int) -> Reservation | None:
+def earliest(heap: list[tuple[int, int, int, Reservation]], state: int) -> Reservation | None:
     """Returns the reservation whose time comes first, and forgets outdated entries."""
     while heap:
-        at, _, reservation = heap[0]
+        at, _, _, reservation = heap[0]
         time = reservation.expires if state == HELD else reservation.settle_by
         if reservation.state == state and time == at:
             return reservation

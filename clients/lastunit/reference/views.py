@@ -39,20 +39,22 @@ def get_reservation(ledger: Ledger, request: Any) -> Answer:
 
 
 def list_reservations(ledger: Ledger, request: Any) -> Answer:
-    """Shows a page of a sale's reservations, in the order they were made."""
+    """Shows a page of a sale's reservations, in the order of their places."""
     sale = ledger.sales.get(request.sale_id)
     if sale is None:
         return refused(outcome_pb2.OUTCOME_UNKNOWN_SALE)
     root = limits.root_of(ledger, request.person_id)
     start = int(request.page_token or 0)
+    rows = sorted(sale.reservations, key=lambda each: each.number)
     page: list[Any] = []
     token = ""
-    for index in range(start, len(sale.reservations)):
-        reservation = sale.reservations[index]
+    for reservation in rows:
+        if reservation.number < start:
+            continue
         is_kept = not root or root == limits.root_of(ledger, reservation.person_id)
         if is_kept and request.state in (0, reservation.state):
             if len(page) == request.page_size:
-                token = str(index)
+                token = str(reservation.number)
                 break
             page.append(shown(ledger, reservation))
     return done(reservations=page, next_page_token=token)
