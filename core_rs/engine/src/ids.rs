@@ -18,7 +18,10 @@ pub type Units = i64;
 #[must_use]
 pub fn is_id(text: &str) -> bool {
     (1..=crate::limits::ID_BYTES_MAX).contains(&text.len())
-        && text.bytes().all(|byte| IS_ID_BYTE[usize::from(byte)])
+        // Without a way out in between, which costs more than the rest of a short text.
+        && text
+            .bytes()
+            .fold(true, |is_id, byte| is_id & IS_ID_BYTE[usize::from(byte)])
 }
 
 /// By byte, whether an id may have it. Every command has several ids, so this is a look-up.
