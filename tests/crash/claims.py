@@ -141,4 +141,4 @@ def lawful_after(kind: str, request: Any, state: int) -> set[int]:
 
 def name(state: int) -> str:
     """Returns the word for a state."""
-    return str(words.State.Name(state)).removeprefix("STATE_") if state else "unknown"  # type: ignore[arg-type]
+    return words.State.keys()[state].removeprefix("STATE_")

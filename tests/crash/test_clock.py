@@ -47,7 +47,15 @@ def events(ledger: Ledger) -> list[tuple[float, str]]:
     return [(event.time.ToNanoseconds() / 1e9, str(event.WhichOneof("body"))) for event in found]
 
 
-@pytest.mark.parametrize("steps", [[HOUR], [24 * HOUR], [-HOUR], [HOUR, -HOUR, 0.0]])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [HOUR, -HOUR, 0.0],
+        pytest.param([HOUR], marks=pytest.mark.slow),
+        pytest.param([24 * HOUR], marks=pytest.mark.slow),
+        pytest.param([-HOUR], marks=pytest.mark.slow),
+    ],
+)
 def test_a_step_of_the_clock_lapses_nothing(
     tmp_path: Path, clock: FakeClock, steps: list[float]
 ) -> None:

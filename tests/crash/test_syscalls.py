@@ -19,18 +19,18 @@ def _compiler() -> None:
 def test_some_failed_calls_stop_the_server_and_lose_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Every 41st call gets EIO: refused at the start or stopped, and all acknowledged is there."""
-    status = main(["--seed", "5", "--step", "41", "--kind", "eio", "--json"])
+    """Every 71st call gets EIO: refused at the start or stopped, and all acknowledged is there."""
+    status = main(["--seed", "5", "--step", "71", "--kind", "eio", "--json"])
 
     assert status == 0, capsys.readouterr().out
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_failed_calls_of_every_kind_stop_the_server_and_lose_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """EIO, a full disk, short writes and a kill at each 23rd call."""
-    status = main(["--seed", "6", "--step", "23", "--json"])
+    """EIO, a full disk, short writes and a kill at each 37th call."""
+    status = main(["--seed", "6", "--step", "37", "--json"])
 
     assert status == 0, capsys.readouterr().out

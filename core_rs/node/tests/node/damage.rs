@@ -1,10 +1,9 @@
 //! Damage to a journal of 200 records, and every change of the disk failing: through the node's own
 //! opening, with a caller who has seen the end.
 //!
-//! A damaged journal is refused with a file and what to do, or the ledger is exactly what it was, or
-//! it is exactly what it was some commands ago and the caller's token is refused. Nothing else. The
-//! everyday tests take samples; the ignored ones try everything and are run by `make crash`:
-//! `cargo test --release -p lastunit-node --test node damage -- --ignored --nocapture`.
+//! A damaged journal is refused with a file and what to do; or the ledger is exactly what it was; or
+//! exactly what it was some commands ago, and the caller's token is refused. Nothing else.
+//! The everyday tests take samples; the ignored ones try everything, run by `make crash-disk`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -259,13 +258,13 @@ fn cuts_of_200_records_are_refused_or_noticed() {
 }
 
 #[test]
-#[ignore = "minutes; make crash"]
+#[ignore = "minutes; make crash-disk"]
 fn every_bit_of_200_records_is_refused_noticed_or_harmless() {
     flips(1);
 }
 
 #[test]
-#[ignore = "minutes; make crash"]
+#[ignore = "minutes; make crash-disk"]
 fn every_cut_of_200_records_is_refused_or_noticed() {
     cuts(1);
 }
@@ -418,7 +417,7 @@ fn failed_changes_of_the_disk_stop_the_node_and_lose_nothing() {
 }
 
 #[test]
-#[ignore = "minutes; make crash"]
+#[ignore = "minutes; make crash-disk"]
 fn every_failed_change_of_the_disk_stops_the_node_and_loses_nothing() {
     faults(1);
 }
