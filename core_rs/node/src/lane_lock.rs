@@ -5,17 +5,25 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
+use std::time::Duration;
 
 /// How often an ordinary taker steps back for urgent ones: it gives way, but is never starved.
 const YIELD_COUNT_MAX: u32 = 64;
+
+/// How often timers wait for callers before a step, and how long each time: a storm of expiries
+/// gives way after each step, and still gets on when there is always somebody in line.
+const PAUSE_COUNT_MAX: u32 = 10;
+const PAUSE: Duration = Duration::from_micros(50);
 
 /// How soon a taker wants the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Urgency {
     /// Settlement and control.
     Urgent,
-    /// Reservations, reads, timers, snapshots.
+    /// Reservations, reads, snapshots.
     Ordinary,
+    /// Timers: many steps in a row, each of them after whoever is in line.
+    Background,
 }
 
 /// A panic while it was held: what it protects may be half changed.
@@ -32,6 +40,8 @@ pub(crate) struct LaneLock<T> {
     /// Urgent takers in line. Relaxed everywhere: it is a hint about whom to let pass; what the
     /// lock protects is ordered by the mutex.
     urgent_count: AtomicU32,
+    /// Ordinary takers in line. Relaxed for the same reason.
+    ordinary_count: AtomicU32,
 }
 
 impl<T> LaneLock<T> {
@@ -39,6 +49,7 @@ impl<T> LaneLock<T> {
         Self {
             value: Mutex::new(value),
             urgent_count: AtomicU32::new(0),
+            ordinary_count: AtomicU32::new(0),
         }
     }
 
@@ -57,9 +68,26 @@ impl<T> LaneLock<T> {
                     }
                     thread::yield_now();
                 }
+                self.ordinary_count.fetch_add(1, Ordering::Relaxed);
+                let guard = self.value.lock();
+                self.ordinary_count.fetch_sub(1, Ordering::Relaxed);
+                guard.map_err(|_| Poisoned)
+            }
+            Urgency::Background => {
+                for _ in 0..PAUSE_COUNT_MAX {
+                    if !self.has_line() {
+                        break;
+                    }
+                    thread::sleep(PAUSE);
+                }
                 self.value.lock().map_err(|_| Poisoned)
             }
         }
+    }
+
+    fn has_line(&self) -> bool {
+        let urgent = self.urgent_count.load(Ordering::Relaxed);
+        urgent + self.ordinary_count.load(Ordering::Relaxed) > 0
     }
 }
 

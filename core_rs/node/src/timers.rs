@@ -31,7 +31,7 @@ pub(crate) fn run(shared: &Shared, is_stopping: &AtomicBool) {
 pub(crate) fn run_due(shared: &Shared) -> Result<(), Fault> {
     loop {
         let limit = shared.settings.timer_step_limit;
-        let mut core = shared.lock(Urgency::Ordinary)?;
+        let mut core = shared.lock(Urgency::Background)?;
         let (now, is_credited) = core.now()?;
         if is_credited {
             shared.flush_signal.wake();
