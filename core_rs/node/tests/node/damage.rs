@@ -1,8 +1,8 @@
 //! Damage to a journal of 200 records, and every change of the disk failing: through the node's own
 //! opening, with a caller who has seen the end.
 //!
-//! A damaged journal is refused with a file and what to do; or the ledger is exactly what it was; or
-//! exactly what it was some commands ago, and the caller's token is refused. Nothing else.
+//! A damaged journal is refused with a file and what to do; or the ledger is exactly what it was;
+//! or exactly what it was some commands ago, and the caller is refused by its token. Nothing else.
 //! The everyday tests take samples; the ignored ones try everything, run by `make crash-disk`.
 
 use std::collections::{BTreeMap, BTreeSet};
