@@ -321,7 +321,8 @@ class History:
         if self.odd(0.3):
             request.ttl.CopyFrom(duration(self.pick(1, 30, 300, 5000) * SECOND + self.pick(0, 1)))
         if self.odd(0.1):
-            request.not_after_time.CopyFrom(timestamp(self.now + self.pick(-1, 0, 1)))
+            # Not the present millisecond itself: known difference, see the page of the model.
+            request.not_after_time.CopyFrom(timestamp(self.now + self.pick(-1, 1, SECOND)))
         self.reservations.append(request.reservation_id)
         return request
 
@@ -520,7 +521,7 @@ CHANGES: Final[dict[str, Callable[[History, Any], None]]] = {
     "policy": lambda history, request: request.policy.CopyFrom(history.policy()),
     "opens_time": lambda history, request: request.opens_time.CopyFrom(timestamp(history.now)),
     "not_after_time": lambda history, request: request.not_after_time.CopyFrom(
-        timestamp(history.now)
+        timestamp(history.now + 2)
     ),
     "request_id": _other_request,
 }

@@ -37,11 +37,11 @@ def test_model_and_ledger_agree_on_short_histories(number: int) -> None:
     check(SEED * 1_000 + number, 400, reopens=False)
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(2))
 def test_model_and_ledger_agree_across_openings(number: int) -> None:
-    """2,500 operations, in which the ledger is closed or killed and opened again."""
+    """1,500 operations, in which the ledger is closed or killed and opened again."""
     print(f"LASTUNIT_SEED={SEED}")  # noqa: T201 - pytest shows it when a test fails
-    check(SEED * 1_000 + 500 + number, 2_500, reopens=True)
+    check(SEED * 1_000 + 500 + number, 1_500, reopens=True)
 
 
 @pytest.mark.slow

@@ -42,6 +42,7 @@ def address() -> Iterator[str]:
     assert process.wait(20) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_the_model_passes_the_conformance_tests_of_stock_behaviour(address: str) -> None:
     """Every test of reservations, payments, batches, retries, streams and operators."""

@@ -30,7 +30,8 @@ def run_due(ledger: Ledger, until: int) -> None:
     """Does everything that is due by a time, each at its own time and in their order."""
     while True:
         due = [step for sale in ledger.sales.values() for step in due_of(ledger, sale, until)]
-        first = min(due, key=lambda step: step[:4], default=None)
+        # What is late already is due now, in the order of its own times.
+        first = min(due, key=lambda step: (max(step[0], ledger.now), *step[1:4]), default=None)
         if first is None or first[0] > until:
             ledger.now = max(ledger.now, until)
             return
@@ -119,8 +120,8 @@ def become_overdue(ledger: Ledger, reservation: Reservation) -> bool:
 
 
 def claims_of_cancelled(sale: Sale) -> Iterator[Reservation]:
-    """Yields the claims that the cancelling of their sale has not reached yet, oldest first."""
-    for reservation in sale.reservations:
+    """Yields the claims that the cancelling of their sale has not reached yet, by place."""
+    for reservation in sorted(sale.reservations, key=lambda each: each.number):
         if reservation.state in UNPAID_STATES and not reservation.is_release_requested:
             yield reservation
 
