@@ -38,10 +38,20 @@ __all__ = ["TARGETS"]
 _KEY: Final = b"a key of sixteen bytes"
 _NOW_SECONDS: Final = 1_700_000_000
 _INVALID_ARGUMENT: Final = 3
-# Where Rust refuses what Python passes over, and may: field number 0, which protobuf forbids; a
-# field of another type than declared, which no version of the contract has; a token of a page that
-# no server gave, whose form only the server knows.
-_STRICTER: Final = ("invalid tag value: 0", "invalid wire type", "field page_token must be")
+_NANOS_MAX: Final = 999_999_999
+# Where Rust refuses what Python passes over, and may: field number 0, which protobuf forbids;
+# numbers of more bits than there are; a field of another type than declared, which no version of
+# the contract has; a token of a page that no server gave, whose form only the server knows; a label
+# with an unknown field inside, which Python's parser drops whole. A span or instant with more than
+# a second of nanoseconds is one more: see `_has_odd_time`.
+_STRICTER: Final = (
+    "invalid tag value: 0",
+    "invalid wire type",
+    "invalid varint",
+    "invalid key value",
+    "field page_token must be",
+    'field labels["',
+)
 _REASONS: Final = {
     200: {"ok"},
     400: {"malformed", "event_id_differs"},
@@ -144,6 +154,8 @@ def request(data: bytes) -> None:
     found, why = _verdict_of_node(path, message)
     if found and any(text in why for text in _STRICTER):
         return
+    if found == "INVALID_FIELD" and _has_odd_time(parsed):
+        return
 
     assert expected == found, (
         f"{path}: Python says {expected or 'valid'}, Rust {found or 'valid'} {why}: {message!r}"
@@ -168,6 +180,20 @@ def _text(data: bytes) -> tuple[str, bytes]:
     length, rest = _byte(data)
     # What HTTP servers do: every byte of a header is one character.
     return rest[:length].decode("latin-1"), rest[length:]
+
+
+def _has_odd_time(message: Any) -> bool:
+    """Tells whether a Duration or Timestamp in a message breaks the rules of its own type."""
+    if message.DESCRIPTOR.full_name in {"google.protobuf.Duration", "google.protobuf.Timestamp"}:
+        is_mixed = message.seconds * message.nanos < 0
+        return is_mixed or abs(message.nanos) > _NANOS_MAX
+    for field, value in message.ListFields():
+        if field.message_type is None or field.message_type.GetOptions().map_entry:
+            continue
+        values = value if field.is_repeated else [value]
+        if any(_has_odd_time(each) for each in values):
+            return True
+    return False
 
 
 def _finished(coroutine: Any) -> Any:
