@@ -39,8 +39,8 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     OUTCOME_UNKNOWN_POOL: _Outcome.ValueType  # 5
     """The sku has no such pool in this sale."""
     OUTCOME_UNKNOWN_RESERVATION: _Outcome.ValueType  # 6
-    """No such reservation, or one forgotten long after its sale (SalePolicy.forget_after). A provider's
-    news of a payment for it takes no effect: the money must be given back by hand.
+    """No such reservation, or one forgotten long after its sale (SalePolicy.forget_after). A
+    provider's news of a payment for it takes no effect: the money must be given back by hand.
     """
     OUTCOME_UNKNOWN_ATTEMPT: _Outcome.ValueType  # 7
     """The reservation has no such attempt."""
@@ -68,7 +68,8 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
     """Says what came of a command, listed by falling precedence: of several reasons to refuse, the
     one listed first is given. A reason is looked at only where the state allows the command at all,
-    so WRONG_STATE hides those that a reservation in that state can't meet. The order is part of the contract.
+    so WRONG_STATE hides those that a reservation in that state can't meet. The order is
+    part of the contract.
     """
 
 OUTCOME_UNSPECIFIED: Outcome.ValueType  # 0
@@ -84,8 +85,8 @@ OUTCOME_UNKNOWN_SKU: Outcome.ValueType  # 4
 OUTCOME_UNKNOWN_POOL: Outcome.ValueType  # 5
 """The sku has no such pool in this sale."""
 OUTCOME_UNKNOWN_RESERVATION: Outcome.ValueType  # 6
-"""No such reservation, or one forgotten long after its sale (SalePolicy.forget_after). A provider's
-news of a payment for it takes no effect: the money must be given back by hand.
+"""No such reservation, or one forgotten long after its sale (SalePolicy.forget_after). A
+provider's news of a payment for it takes no effect: the money must be given back by hand.
 """
 OUTCOME_UNKNOWN_ATTEMPT: Outcome.ValueType  # 7
 """The reservation has no such attempt."""

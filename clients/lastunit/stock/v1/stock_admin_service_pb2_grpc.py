@@ -125,9 +125,9 @@ class StockAdminServiceServicer:
     def SetSaleState(self, request, context):
         """Moves a sale: SCHEDULED or PAUSED to any state but ARCHIVED, OPEN to PAUSED, CLOSED or
         CANCELLED, CLOSED to OPEN, CANCELLED or ARCHIVED, CANCELLED to ARCHIVED; any but ARCHIVED may
-        stay as it is. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE, SALE_CLOSED (it is
-        to open again, but ids of it are forgotten), WRONG_STATE or NOT_ALLOWED (ledger time would undo
-        it at once, or live reservations stand against the archive; `limit` says which).
+        stay as it is. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE, SALE_CLOSED (it
+        is to open again, but ids of it are forgotten), WRONG_STATE or NOT_ALLOWED (ledger time would
+        undo it at once, or live reservations stand against the archive; `limit` says which).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

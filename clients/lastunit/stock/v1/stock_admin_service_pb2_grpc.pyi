@@ -46,9 +46,9 @@ class StockAdminServiceStub:
     SetSaleState: _grpc.UnaryUnaryMultiCallable[_stock_admin_service_pb2.SetSaleStateRequest, _stock_admin_service_pb2.SetSaleStateResponse]
     """Moves a sale: SCHEDULED or PAUSED to any state but ARCHIVED, OPEN to PAUSED, CLOSED or
     CANCELLED, CLOSED to OPEN, CANCELLED or ARCHIVED, CANCELLED to ARCHIVED; any but ARCHIVED may
-    stay as it is. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE, SALE_CLOSED (it is
-    to open again, but ids of it are forgotten), WRONG_STATE or NOT_ALLOWED (ledger time would undo
-    it at once, or live reservations stand against the archive; `limit` says which).
+    stay as it is. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE, SALE_CLOSED (it
+    is to open again, but ids of it are forgotten), WRONG_STATE or NOT_ALLOWED (ledger time would
+    undo it at once, or live reservations stand against the archive; `limit` says which).
     """
     PutPool: _grpc.UnaryUnaryMultiCallable[_stock_admin_service_pb2.PutPoolRequest, _stock_admin_service_pb2.PutPoolResponse]
     """Makes a pool or changes it; its units stay. Idempotent by `request_id`. Refused as CONFLICT,
@@ -117,9 +117,9 @@ class StockAdminServiceAsyncStub(StockAdminServiceStub):
     SetSaleState: _aio.UnaryUnaryMultiCallable[_stock_admin_service_pb2.SetSaleStateRequest, _stock_admin_service_pb2.SetSaleStateResponse]  # type: ignore[assignment]
     """Moves a sale: SCHEDULED or PAUSED to any state but ARCHIVED, OPEN to PAUSED, CLOSED or
     CANCELLED, CLOSED to OPEN, CANCELLED or ARCHIVED, CANCELLED to ARCHIVED; any but ARCHIVED may
-    stay as it is. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE, SALE_CLOSED (it is
-    to open again, but ids of it are forgotten), WRONG_STATE or NOT_ALLOWED (ledger time would undo
-    it at once, or live reservations stand against the archive; `limit` says which).
+    stay as it is. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE, SALE_CLOSED (it
+    is to open again, but ids of it are forgotten), WRONG_STATE or NOT_ALLOWED (ledger time would
+    undo it at once, or live reservations stand against the archive; `limit` says which).
     """
     PutPool: _aio.UnaryUnaryMultiCallable[_stock_admin_service_pb2.PutPoolRequest, _stock_admin_service_pb2.PutPoolResponse]  # type: ignore[assignment]
     """Makes a pool or changes it; its units stay. Idempotent by `request_id`. Refused as CONFLICT,
@@ -197,9 +197,9 @@ class StockAdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_stock_admin_service_pb2.SetSaleStateResponse, _abc.Awaitable[_stock_admin_service_pb2.SetSaleStateResponse]]:
         """Moves a sale: SCHEDULED or PAUSED to any state but ARCHIVED, OPEN to PAUSED, CLOSED or
         CANCELLED, CLOSED to OPEN, CANCELLED or ARCHIVED, CANCELLED to ARCHIVED; any but ARCHIVED may
-        stay as it is. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE, SALE_CLOSED (it is
-        to open again, but ids of it are forgotten), WRONG_STATE or NOT_ALLOWED (ledger time would undo
-        it at once, or live reservations stand against the archive; `limit` says which).
+        stay as it is. Idempotent by `request_id`. Refused as CONFLICT, UNKNOWN_SALE, SALE_CLOSED (it
+        is to open again, but ids of it are forgotten), WRONG_STATE or NOT_ALLOWED (ledger time would
+        undo it at once, or live reservations stand against the archive; `limit` says which).
         """
 
     @_abc_1.abstractmethod
