@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lastunit.reference import Ledger
 from lastunit.stock.v1 import outcome_pb2
 
-from .steps import History, Lost, Step, event_identity, identity
+from .steps import History, Lost, Step, could_write, event_identity, identity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -266,7 +266,8 @@ class OrderCheck:
         while (event := self._next_event()) is not None:
             if event.sequence > place.as_of_sequence:
                 break
-            if name and event_identity(event) == name and not step.reply.result.replayed:
+            is_mine = event.sequence <= place.sequence and not step.reply.result.replayed
+            if is_mine and event_identity(event) == name:
                 own = event
                 break
             self._follow()
@@ -291,11 +292,13 @@ class OrderCheck:
 
     def _follow_lost(self, name: str, event: event_pb2.Event) -> None:
         """An effect whose answer was lost."""
-        candidates = self._lost.get(name)
-        if not candidates:
-            self._find("journal", f"nobody has asked for event {event.sequence}, {name}: {event}")
+        candidates = self._lost.get(name, [])
+        lost = next((lost for lost in candidates if could_write(lost.request, event)), None)
+        if lost is None:
+            words = _words(event)
+            self._find("journal", f"nobody has asked for event {event.sequence}, {name}: {words}")
             raise _PartedError
-        lost = candidates.pop(0)
+        candidates.remove(lost)
         if lost.call_ns > self._latest_call:
             self._latest_call, self._latest_step = lost.call_ns, lost
         self._ledger.apply(lost.request, _ms(event.time), caller=CALLER)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SMALL = Shape(operations=1650, unary_operations=40, batch_max=64, ends=2)
-LARGE = Shape(processes=3, operations=5_000, unary_operations=150, batch_max=128, ends=6)
+LARGE = Shape(processes=3, operations=3_000, unary_operations=150, batch_max=128, ends=6)
 WATCHED = Shape(processes=1, operations=400, unary_operations=40, batch_max=16, ends=2)
 
 
@@ -50,7 +50,7 @@ def test_every_reply_is_explained_by_its_place(field: Field) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_reply_of_a_longer_run_is_explained_by_its_place(field: Field) -> None:
-    """A hundred thousand operations a round, three rounds, eighteen ends or more."""
+    """Fifty thousand operations a round, three rounds, eighteen ends or more."""
     check = OrderCheck()
     for number in range(3):
         played = run_round(field, LARGE, number)
