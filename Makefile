@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUST_TARGETS := --workspace --exclude lastunit-python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run fuzz test test-rust test-python test-slow lint format proto proto-check bench bench-recovery history crash crash-disk lock clean
+.PHONY: bench-attacks help setup run fuzz test test-rust test-python test-slow lint format proto proto-check bench bench-recovery history crash crash-disk lock clean
 
 help: ## List the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -66,6 +66,9 @@ crash-disk: setup ## Flip every bit, cut at every byte, fail every system call o
 
 history: setup ## Check 10,000,000 recorded replies by their place, and 1,000 windows with porcupine
 	@$(BIN)/python -m tests.history.record $(ARGS)
+
+bench-attacks: setup ## Measure a good client beside nine attacks on the door, with the limits off and on
+	@$(BIN)/python -m bench.attacks $(ARGS)
 
 bench-recovery: setup ## Measure starts, memory and pauses at 10 million live reservations
 	$(BIN)/python -m bench.recovery $(ARGS)

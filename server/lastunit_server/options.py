@@ -76,6 +76,8 @@ def listener_options(max_concurrent_streams: int, limits: "LimitSettings") -> li
         ("grpc.max_allowed_incoming_connections", limits.connections_max),
         ("grpc.server.max_pending_requests", PENDING_CALLS_MAX),
         ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_CALLS_MAX),
+        # A tarpit holds an answer to what is no good call for a while, and what was sent with it.
+        ("grpc.http.tarpit", 0),
         # With 1, the default, a second server on the same port starts without an error and half of
         # the calls reach a ledger that does not know the other half.
         ("grpc.so_reuseport", 0),

@@ -101,143 +101,103 @@ def by_id(reservation_id: str) -> dict[str, Any]:
     return {"request_id": new_id("request"), "reservation_id": reservation_id}
 
 
-def calls_of(
-    ledger: Ledger, sale_id: str, reservation_id: str
-) -> dict[str, tuple[str, Callable[[], Any]]]:
-    """Returns every method of the contract as a call, with what it is about."""
-    at: dict[str, Any] = {"sale_id": sale_id, "sku": SKU, "pool": "main"}
-    request = by_id(reservation_id)
-    by = ledger.by()
-    on, settle, act, seconds = ledger.stock, ledger.settling, ledger.admin, 5.0
+# What a call is about, and the call.
+Calls = dict[str, tuple[str, "Callable[[], Any]"]]
+SALE, HELD, WHOLE = "sale", "reservation", "ledger"
 
-    def of(stub: Any, kind: Any, **fields: Any) -> Callable[[], Any]:
-        return lambda: stub(kind(**fields), timeout=seconds)
 
-    sale, held, whole = "sale", "reservation", "ledger"
+def of(stub: Any, request: Any) -> Callable[[], Any]:
+    """Returns a call that is made later; of a stream, the first message is taken."""
+
+    def call() -> Any:
+        found = stub(request, timeout=10)
+        return next(found) if hasattr(found, "__next__") else found
+
+    return call
+
+
+def calls_of(ledger: Ledger, sale_id: str, reservation_id: str) -> Calls:
+    """Returns methods of every group as calls, with what each is about."""
+    return (
+        reserving_calls(ledger, sale_id, reservation_id)
+        | settling_calls(ledger, reservation_id)
+        | operator_calls(ledger, sale_id, reservation_id)
+    )
+
+
+def reserving_calls(ledger: Ledger, sale_id: str, reservation_id: str) -> Calls:
+    """Returns the calls of the data listener."""
+    on = ledger.stock
+    get = stock.GetReservationRequest(reservation_id=reservation_id)
+    listed = stock.ListReservationsRequest(sale_id=sale_id, page_size=1)
     return {
-        "Reserve": (sale, lambda: on.Reserve(reserve_request(sale_id), timeout=seconds)),
-        "BeginPayment": (
-            held,
-            of(
-                settle.BeginPayment,
-                stock.BeginPaymentRequest,
-                reservation_id=reservation_id,
-                attempt_id=new_id("attempt"),
-            ),
-        ),
-        "SettlePayment": (
-            held,
-            of(
-                settle.SettlePayment,
-                stock.SettlePaymentRequest,
-                **request,
-                attempt_id=new_id("attempt"),
-                payment_result=reservation.PAYMENT_RESULT_FAILED,
-            ),
-        ),
-        "Confirm": (held, of(settle.Confirm, stock.ConfirmRequest, **request)),
-        "Release": (
-            held,
-            of(
-                settle.Release,
-                stock.ReleaseRequest,
-                **request,
-                release_reason=reservation.RELEASE_REASON_CLIENT,
-            ),
-        ),
-        "Extend": (held, _extend(ledger, request)),
-        "Return": (
-            held,
-            of(
-                settle.Return,
-                stock.ReturnRequest,
-                **request,
-                sku=SKU,
-                units=1,
-                disposition=reservation.DISPOSITION_RESELL,
-            ),
-        ),
-        "RecordRefund": (
-            held,
-            of(
-                settle.RecordRefund,
-                stock.RecordRefundRequest,
-                **request,
-                attempt_id=new_id("attempt"),
-            ),
-        ),
-        "GetReservation": (
-            held,
-            of(on.GetReservation, stock.GetReservationRequest, reservation_id=reservation_id),
-        ),
-        "ListReservations": (
-            sale,
-            of(on.ListReservations, stock.ListReservationsRequest, sale_id=sale_id, page_size=1),
-        ),
+        "Reserve": (SALE, of(on.Reserve, reserve_request(sale_id))),
+        "GetReservation": (HELD, of(on.GetReservation, get)),
+        "ListReservations": (SALE, of(on.ListReservations, listed)),
         "GetAvailability": (
-            sale,
-            of(on.GetAvailability, stock.GetAvailabilityRequest, sale_id=sale_id),
+            SALE,
+            of(on.GetAvailability, stock.GetAvailabilityRequest(sale_id=sale_id)),
         ),
         "WatchAvailability": (
-            sale,
-            lambda: next(
-                on.WatchAvailability(
-                    stock.WatchAvailabilityRequest(sale_id=sale_id), timeout=seconds
-                )
-            ),
-        ),
-        "SupplyStock": (sale, of(act.SupplyStock, admin.SupplyStockRequest, **by, **at, units=1)),
-        "WithdrawStock": (
-            sale,
-            of(act.WithdrawStock, admin.WithdrawStockRequest, **ledger.by(), **at, units=1),
-        ),
-        "SetExpiryBrake": (
-            whole,
-            of(act.SetExpiryBrake, admin.SetExpiryBrakeRequest, **ledger.by()),
-        ),
-        "ReleaseUnverified": (
-            held,
-            of(
-                act.ReleaseUnverified,
-                admin.ReleaseUnverifiedRequest,
-                **ledger.by(),
-                reservation_id=reservation_id,
-            ),
-        ),
-        "Audit": (whole, of(act.Audit, admin.AuditRequest)),
-        "ExplainReservation": (
-            held,
-            of(
-                act.ExplainReservation,
-                admin.ExplainReservationRequest,
-                reservation_id=reservation_id,
-            ),
+            SALE,
+            of(on.WatchAvailability, stock.WatchAvailabilityRequest(sale_id=sale_id)),
         ),
         "ReadEvents": (
-            whole,
-            lambda: next(
-                ledger.journal.ReadEvents(journal.ReadEventsRequest(page_size=1), timeout=seconds)
-            ),
-        ),
-        "GetPolicy": (
-            whole,
-            of(ledger.admission.GetPolicy, admission_service_pb2.GetPolicyRequest),
-        ),
-        "GetAdmissionStats": (
-            whole,
-            of(
-                ledger.admission.GetAdmissionStats,
-                admission_service_pb2.GetAdmissionStatsRequest,
-                page_size=1,
-            ),
+            WHOLE,
+            of(ledger.journal.ReadEvents, journal.ReadEventsRequest(page_size=1)),
         ),
     }
 
 
-def _extend(ledger: Ledger, request: dict[str, Any]) -> Callable[[], Any]:
-    extend = stock.ExtendRequest(**request)
+def settling_calls(ledger: Ledger, reservation_id: str) -> Calls:
+    """Returns the calls that settle; whether they fit the reservation's state is no matter."""
+    on = ledger.settling
+    ids: dict[str, Any] = {"reservation_id": reservation_id}
+    extend = stock.ExtendRequest(request_id=new_id("request"), **ids)
     extend.extension.FromSeconds(60)
-    return lambda: ledger.settling.Extend(extend, timeout=5)
+
+    def named() -> dict[str, Any]:
+        return {"request_id": new_id("request"), **ids}
+
+    requests = {
+        "BeginPayment": stock.BeginPaymentRequest(attempt_id=new_id("attempt"), **ids),
+        "SettlePayment": stock.SettlePaymentRequest(
+            attempt_id=new_id("attempt"),
+            payment_result=reservation.PAYMENT_RESULT_FAILED,
+            **named(),
+        ),
+        "Confirm": stock.ConfirmRequest(**named()),
+        "Release": stock.ReleaseRequest(
+            release_reason=reservation.RELEASE_REASON_CLIENT, **named()
+        ),
+        "Extend": extend,
+        "Return": stock.ReturnRequest(
+            sku=SKU, units=1, disposition=reservation.DISPOSITION_RESELL, **named()
+        ),
+        "RecordRefund": stock.RecordRefundRequest(attempt_id=new_id("attempt"), **named()),
+    }
+    return {name: (HELD, of(getattr(on, name), request)) for name, request in requests.items()}
+
+
+def operator_calls(ledger: Ledger, sale_id: str, reservation_id: str) -> Calls:
+    """Returns some calls of each kind that operators make."""
+    on, shown = ledger.admin, ledger.admission
+    at: dict[str, Any] = {"sale_id": sale_id, "sku": SKU, "pool": "main", "units": 1}
+    unverified = admin.ReleaseUnverifiedRequest(reservation_id=reservation_id, **ledger.by())
+    explain = admin.ExplainReservationRequest(reservation_id=reservation_id)
+    counted = admission_service_pb2.GetAdmissionStatsRequest(page_size=1)
+    brake = admin.SetExpiryBrakeRequest(**ledger.by())
+    withdraw = admin.WithdrawStockRequest(**ledger.by(), **at)
+    return {
+        "SupplyStock": (SALE, of(on.SupplyStock, admin.SupplyStockRequest(**ledger.by(), **at))),
+        "WithdrawStock": (SALE, of(on.WithdrawStock, withdraw)),
+        "SetExpiryBrake": (WHOLE, of(on.SetExpiryBrake, brake)),
+        "ReleaseUnverified": (HELD, of(on.ReleaseUnverified, unverified)),
+        "Audit": (WHOLE, of(on.Audit, admin.AuditRequest())),
+        "ExplainReservation": (HELD, of(on.ExplainReservation, explain)),
+        "GetPolicy": (WHOLE, of(shown.GetPolicy, admission_service_pb2.GetPolicyRequest())),
+        "GetAdmissionStats": (WHOLE, of(shown.GetAdmissionStats, counted)),
+    }
 
 
 def is_permitted(caller: str, method: str, about: str, kind: str) -> bool:
