@@ -84,6 +84,6 @@ fn a_table_of_another_form_is_refused() {
         vec![r#"{"callers": ["a"], "methods": [], "sales": []}"#; RULE_COUNT_MAX + 1].join(",")
     );
     for text in ["", "{}", r#"{"rules": [{"callers": ["a"]}]}"#, &too_many] {
-        assert!(Permissions::from_json(text).is_err(), "{:.60}", text);
+        assert!(Permissions::from_json(text).is_err(), "{text:.60}");
     }
 }
