@@ -77,10 +77,21 @@ def refuse_by_life(ledger: Ledger, reservation: Reservation, *, is_expired: bool
     if is_expired and ledger.now >= reservation.max_life:
         return refused(outcome_pb2.OUTCOME_TOO_LATE, reservation)
     if is_expired:
-        return reserving.refuse_by_sale(ledger, reservation.sale, reservation)
+        return refuse_by_sale(ledger, reservation)
     if ledger.sale_state(reservation.sale) in ENDED_SALES:
         return refused(outcome_pb2.OUTCOME_SALE_CLOSED, reservation)
     return None
+
+
+def refuse_by_sale(ledger: Ledger, reservation: Reservation) -> Answer | None:
+    """Refuses to take units again from a sale that is not open, or from a hidden pool."""
+    sale = reservation.sale
+    answer = reserving.refuse_by_sale(ledger, sale) or reserving.refuse_not_offered(
+        sale, reservation.lines
+    )
+    if answer:
+        answer.reservation = reservation
+    return answer
 
 
 def refuse_by_state(reservation: Reservation, *, is_expired: bool) -> Answer | None:

@@ -108,18 +108,16 @@ def refuse_by_time(ledger: Ledger, request: Any) -> Answer | None:
     return None
 
 
-def refuse_by_sale(
-    ledger: Ledger, sale: Sale, reservation: Reservation | None = None
-) -> Answer | None:
+def refuse_by_sale(ledger: Ledger, sale: Sale) -> Answer | None:
     """Refuses what only an open sale gives: not now, or never again."""
     state = ledger.sale_state(sale)
     if state == sale_pb2.SALE_STATE_OPEN:
         return None
     if state == sale_pb2.SALE_STATE_SCHEDULED:
-        return refused(outcome_pb2.OUTCOME_SALE_NOT_OPEN, reservation, come_back_time=sale.opens)
+        return refused(outcome_pb2.OUTCOME_SALE_NOT_OPEN, come_back_time=sale.opens)
     if state == sale_pb2.SALE_STATE_PAUSED:
-        return refused(outcome_pb2.OUTCOME_SALE_NOT_OPEN, reservation)
-    return refused(outcome_pb2.OUTCOME_SALE_CLOSED, reservation)
+        return refused(outcome_pb2.OUTCOME_SALE_NOT_OPEN)
+    return refused(outcome_pb2.OUTCOME_SALE_CLOSED)
 
 
 def refuse_open_end(ledger: Ledger, request: Any, sale: Sale) -> Answer | None:
