@@ -184,6 +184,9 @@ def _compare_sale(
                 owned.update(claim.counted())
     problems = []
     for sku in SKUS:
+        if sku not in shown:
+            problems.append(("lost", f"{sale_id} {sku} is not there"))
+            continue
         places = shown[sku].counters
         used = 0
         for place in [*PLACE_OF_STATE.values(), "quarantine", "written_off"]:
@@ -200,9 +203,9 @@ def _compare_sale(
 def _compare_stall(connection: Connection, client: Client) -> list[tuple[str, str]]:
     if not client.stall.counters:
         return []
-    shown = counters(connection, client.stall.sale_id)["own"]
+    shown = counters(connection, client.stall.sale_id).get("own")
     found: Counter[str] = Counter()
-    for pool in shown.pools:
+    for pool in shown.pools if shown else ():
         for counter, units in pool.counters.ListFields():
             found[f"{pool.pool} {counter.name}"] = units
     expected = +client.stall.counters

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from tests.crash.calls import KINDS, Call
+from tests.crash.claims import HELD, Claim
 from tests.crash.client import SALE
 from tests.crash.places import IN_LOAD, Ending, choose
 from tests.crash.rounds import main
@@ -15,9 +16,6 @@ from tests.crash.station import Station
 
 from lastunit.stock.v1 import event_pb2, reservation_pb2
 from lastunit.stock.v1 import stock_service_pb2 as stock
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SEED = 11
 LOAD_SECONDS = 0.3
@@ -30,21 +28,26 @@ ENDINGS = [
 ]
 
 
-def new_station(directory: Path) -> Station:
-    """Makes a station on a directory that does not exist yet."""
-    return Station(directory / "data", seed=SEED, is_small=True)
-
-
-def test_lives_that_end_by_a_kill_lose_double_and_leak_nothing(tmp_path: Path) -> None:
-    """Killed under load, before a flush, in the opening, in the stop: all is accounted for."""
-    station = new_station(tmp_path)
+@pytest.fixture(scope="module")
+def station(tmp_path_factory: pytest.TempPathFactory) -> Station:
+    """Returns a directory that has lived through all endings, with a copy of it from before."""
+    folder = tmp_path_factory.mktemp("station")
+    station = Station(folder / "data", seed=SEED, is_small=True)
     for ending in ENDINGS:
+        if ending is ENDINGS[-1]:
+            shutil.copytree(station.directory, folder / "copy")
         station.live(ending)
+    return station
 
+
+def test_lives_that_end_by_a_kill_lose_double_and_leak_nothing(station: Station) -> None:
+    """Killed under load, before a flush, in the opening, in the stop: all is accounted for."""
     assert not station.problems
     assert sum(station.kills.values()) >= len(ENDINGS)
     assert sum(sum(one.kinds.values()) for one in station.clients.values()) > 100
+
     station.finish()
+
     assert not station.problems
 
 
@@ -55,12 +58,8 @@ def kinds_found(station: Station) -> set[str]:
     return kinds
 
 
-def test_what_must_not_be_is_found(tmp_path: Path) -> None:
+def test_what_must_not_be_is_found(station: Station) -> None:
     """A restored copy is lost and undone, a stranger's reservation is leaked, a repeat doubled."""
-    station = new_station(tmp_path)
-    station.live(Ending("random", LOAD_SECONDS))
-    shutil.copytree(station.directory, tmp_path / "copy")
-    station.live(Ending("random", LOAD_SECONDS))
     assert not station.problems
     last = station.view.sequence
 
@@ -77,7 +76,7 @@ def test_what_must_not_be_is_found(tmp_path: Path) -> None:
 
     # A client that believes to own what it does not, and one whose answer was for another call.
     client = station.clients["c0"]
-    client.claims["y"] = claim = type(client.open[0])("y", SALE, {"a": 1}, is_short=False, state=1)
+    client.claims["y"] = claim = Claim("y", SALE, {"a": 1}, is_short=False, state=HELD)
     client.calls["reservation y"] = forged(last)
     station._checked = 0
     station.check_at_rest()
@@ -87,7 +86,7 @@ def test_what_must_not_be_is_found(tmp_path: Path) -> None:
     del client.claims[claim.reservation_id], client.calls["reservation y"]
 
     shutil.rmtree(station.directory)
-    (tmp_path / "copy").rename(station.directory)
+    (station.directory.parent / "copy").rename(station.directory)
     station.live(Ending("random", 0.0))
     assert {"undone"} <= kinds_found(station)
 
@@ -102,7 +101,7 @@ def forged(sequence: int) -> Call:
     )
 
 
-def test_every_place_comes_up(tmp_path: Path) -> None:
+def test_every_place_comes_up() -> None:
     """In a hundred rounds each named place is armed, and each way of dying chosen."""
     chooser = random.Random(SEED)
     places = {choose(chooser, number).place for number in range(100)}
