@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUST_TARGETS := --workspace --exclude lastunit-python
 
 .DEFAULT_GOAL := help
-.PHONY: bench-attacks help setup run fuzz test test-rust test-python test-slow lint format proto proto-check bench bench-recovery history crash crash-disk lock clean
+.PHONY: bench-attacks help setup run fuzz test test-rust test-python test-slow lint format proto proto-check bench bench-recovery history crash crash-disk sim sim-defects lock clean
 
 help: ## List the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -69,6 +69,14 @@ history: setup ## Check 10,000,000 recorded replies by their place, and 1,000 wi
 
 bench-attacks: setup ## Measure a good client beside nine attacks on the door, with the limits off and on
 	@$(BIN)/python -m bench.attacks $(ARGS)
+
+SEEDS ?= 50000
+SEED_START ?= 1
+sim: setup ## Live through seeds of the deterministic simulation (SEEDS=50000 SEED_START=1)
+	cargo run --release --locked -p lastunit-sim -- --seeds $(SEEDS) --start $(SEED_START) $(ARGS)
+
+sim-defects: setup ## Plant each known defect and wait until the simulation notices (ARGS='--only flush')
+	@$(BIN)/python -m tests.defects.run $(ARGS)
 
 bench-recovery: setup ## Measure starts, memory and pauses at 10 million live reservations
 	$(BIN)/python -m bench.recovery $(ARGS)

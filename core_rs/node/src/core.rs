@@ -123,7 +123,7 @@ impl Core {
         }
         let order = self.order();
         #[cfg(feature = "testing")]
-        self.tap.push(crate::stepped::Tapped {
+        crate::stepped::tap(&mut self.tap, || crate::stepped::Tapped {
             command: command.clone(),
             now,
             reply: decision.reply.clone(),

@@ -5,6 +5,11 @@
 //! Must not: hold logic of its own, or be part of a shipped build (feature `testing`). Where next:
 //! `core_rs/sim`, which drives it.
 
+#![expect(
+    clippy::must_use_candidate,
+    reason = "a step is taken for its effect; what it gives is looked at where it matters"
+)]
+
 use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -47,6 +52,13 @@ pub(crate) fn simulated_instant() -> Option<Instant> {
 #[must_use]
 pub fn instant_at(monotonic: Duration) -> Instant {
     *START.get_or_init(Instant::now) + monotonic
+}
+
+/// Keeps a decision, where somebody simulates and will ask for it.
+pub(crate) fn tap(decisions: &mut Vec<Tapped>, make: impl FnOnce() -> Tapped) {
+    if simulated_now().is_some() {
+        decisions.push(make());
+    }
 }
 
 /// One decision, as it was made: timers and the node's own commands included.
@@ -139,6 +151,25 @@ impl SteppedNode {
     pub fn end_flush(&mut self) -> bool {
         let batch = self.batch.take();
         batch.is_some_and(|batch| flusher::flush(&self.shared, batch))
+    }
+
+    /// Flushes until nothing waits, as an idle node would.
+    pub fn settle(&mut self) {
+        while self.begin_flush() {
+            if !self.end_flush() {
+                return;
+            }
+        }
+    }
+
+    /// Decisions made by this opening, questions included.
+    ///
+    /// # Panics
+    /// As `look`.
+    #[must_use]
+    pub fn op_number(&self) -> i64 {
+        let core = self.shared.lock(Urgency::Ordinary);
+        core.expect("no decision panicked").op_number()
     }
 
     /// Runs everything that is due by the clock.

@@ -1,0 +1,1 @@
+"""Known defects, planted one at a time, that the simulation must notice."""
