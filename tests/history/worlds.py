@@ -50,6 +50,7 @@ _LONG: Final = {
     "reservation_ttl": milliseconds(3 * 3_600_000),
     "settle_by": milliseconds(3 * 3_600_000),
     "max_life": milliseconds(4 * 3_600_000),
+    "retry_grace": milliseconds(100),
 }
 WORLDS: Final = (
     World("plenty", 4, 400_000, {**_LONG, "unpaid_reservations_per_person_max": 0}),
