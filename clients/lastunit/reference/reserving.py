@@ -56,12 +56,13 @@ def repeat(
 ) -> Answer:
     """Gives the first answer again, or names the field that differs; `not_after` may differ."""
     not_after = optional_millis(request, "not_after_time")
+    is_compared = known.sale.policy.does_forget_while_open and known.not_after is not None
     differing = (
         ("sale_id", request.sale_id == known.sale.sale_id),
         ("person_id", request.person_id == known.person_id),
         (path_of_difference(known.lines, lines), lines == known.lines),
         ("ttl", ttl == known.ttl),
-        ("not_after_time", known.not_after in (None, not_after)),
+        ("not_after_time", not is_compared or not_after == known.not_after),
     )
     for field, is_equal in differing:
         if not is_equal:
@@ -180,7 +181,7 @@ def hold(
         expires=min(now + span, max_life),
         max_life=max_life,
         first_answer=(min(now + span, max_life), taken),
-        not_after=not_after if policy.does_forget_while_open else None,
+        not_after=not_after,
     )
     pools.take(parts, "held")
     ledger.reservations[reservation.reservation_id] = reservation

@@ -187,7 +187,7 @@ class Reservation:
         number: Its place: lists, and timers of one time, follow it.
         first_answer: Expire time and taken parts as Reserve first told them.
         transitions: Every event of it, for its explanation.
-        not_after: The deadline of its request, if its sale forgot while it was open.
+        not_after: The deadline of its request.
     """
 
     reservation_id: str
