@@ -39,7 +39,6 @@ def begin_payment(ledger: Ledger, request: Any) -> Answer:
     refusal = (
         refuse_by_state(reservation, is_expired=is_expired)
         or refuse_by_life(ledger, reservation, is_expired=is_expired)
-        or (refuse_not_offered(reservation) if is_expired else None)
         or refuse_by_attempts(reservation)
     )
     if is_expired:
@@ -113,14 +112,6 @@ def refuse_by_attempts(reservation: Reservation) -> Answer | None:
             limit="attempts_per_reservation_max",
         )
     return None
-
-
-def refuse_not_offered(reservation: Reservation) -> Answer | None:
-    """Refuses to take units again from a named pool that is no longer offered."""
-    answer = reserving.refuse_not_offered(reservation.sale, reservation.lines)
-    if answer:
-        answer.reservation = reservation
-    return answer
 
 
 def refuse_retake(ledger: Ledger, reservation: Reservation) -> Answer | None:

@@ -25,6 +25,9 @@ __all__ = ["become_overdue", "expire", "move_sale_by_time", "run_due"]
 HELD: Final = reservation_pb2.STATE_HELD
 PAYING: Final = reservation_pb2.STATE_PAYING
 
+# Later than any time of the contract, which ends with the year 9999.
+FORGETS_LAST: Final = 1 << 62
+
 
 def run_due(ledger: Ledger, until: int) -> None:
     """Does everything that is due by a time, each at its own time and in their order."""
@@ -66,7 +69,8 @@ def step_to_forget(ledger: Ledger, sale: Sale, until: int) -> Iterator[Due]:
     """Yields when something of a sale is forgotten next."""
     at = forgetting.earliest(sale, until)
     if at is not None:
-        yield at, at, 5, sale.number, lambda: forgetting.forget(ledger, sale)
+        # After everything else that is due, however late it is itself.
+        yield at, FORGETS_LAST, 5, sale.number, lambda: forgetting.forget(ledger, sale)
 
 
 def earliest(heap: list[tuple[int, int, int, Reservation]], state: int) -> Reservation | None:
