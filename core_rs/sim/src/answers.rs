@@ -3,7 +3,7 @@
 //! Owns: the comparison of response bodies and places. Must not: judge a decision; `judge.rs` does.
 //! Where next: `server.rs`, which knows what was decided.
 
-use lastunit_engine::{AvailabilityView, Reply, ReservationView, Sequence};
+use lastunit_engine::{AvailabilityView, Outcome, Reply, ReservationView, Sequence};
 use lastunit_node::Answer;
 use lastunit_wire::{Durability, Method, Place, contract};
 use prost::Message as _;
@@ -22,6 +22,18 @@ pub(crate) enum Body {
     Reservation(Option<Box<ReservationView>>),
     Availability(Option<Vec<AvailabilityView>>),
     Free,
+}
+
+impl Body {
+    /// Whether an answer says more than what was known to be durable before. A batch that was in
+    /// line when the disk failed still tells faults, refusals and what was done long ago.
+    pub(crate) fn is_new(&self) -> bool {
+        let is_new = |reply: &Reply| reply.outcome == Outcome::Ok && !reply.replayed;
+        match self {
+            Self::Batch(replies) => replies.iter().flatten().any(|it| is_new(&it.1)),
+            _ => true,
+        }
+    }
 }
 
 impl Server {

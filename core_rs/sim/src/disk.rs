@@ -155,7 +155,8 @@ struct Inner {
     armed: Option<(u64, Failure)>,
     is_lying: bool,
     is_off: bool,
-    is_broken: bool,
+    /// The first change that failed since the last restart.
+    broken_by: Option<String>,
     failing_reads: u64,
     capacity_bytes: Option<u64>,
     counts: DiskCounts,
@@ -195,9 +196,9 @@ impl SimDisk {
         self.inner().is_off
     }
 
-    /// Whether a change failed since the last restart: from then on nothing may be acknowledged.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.inner().is_broken
+    /// Which change failed first since the last restart: from then on nothing may be acknowledged.
+    pub(crate) fn broken_by(&self) -> Option<String> {
+        self.inner().broken_by.clone()
     }
 
     /// Whether a sync was ever answered without being done.
@@ -298,7 +299,7 @@ impl SimDisk {
 
 impl Inner {
     /// Counts a change and says whether it fails, and how.
-    fn begin(&mut self) -> io::Result<Option<Failure>> {
+    fn begin(&mut self, what: &str, name: &str) -> io::Result<Option<Failure>> {
         if self.is_off {
             return Err(io::Error::other("the power is off"));
         }
@@ -322,13 +323,13 @@ impl Inner {
                 return Ok(None);
             }
         }
-        self.is_broken = true;
+        self.broken_by = Some(format!("{what} of {name}"));
         Ok(Some(failure))
     }
 
     fn restart(&mut self) {
         self.is_off = false;
-        self.is_broken = false;
+        self.broken_by = None;
         self.armed = None;
         self.failing_reads = 0;
     }
@@ -419,7 +420,7 @@ impl Storage for SimDisk {
 
     fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut inner = self.inner();
-        let failure = inner.begin()?;
+        let failure = inner.begin("write", name)?;
         inner.counts.writes += 1;
         let file = inner.file_or_new(name);
         let offset = place(offset)?;
@@ -439,7 +440,7 @@ impl Storage for SimDisk {
 
     fn sync(&self, name: &str) -> io::Result<()> {
         let mut inner = self.inner();
-        let failure = inner.begin()?;
+        let failure = inner.begin("sync", name)?;
         inner.counts.syncs += 1;
         let file = inner.file(name)?;
         match failure {
@@ -454,7 +455,7 @@ impl Storage for SimDisk {
 
     fn rename(&self, source: &str, target: &str) -> io::Result<()> {
         let mut inner = self.inner();
-        if let Some(failure) = inner.begin()? {
+        if let Some(failure) = inner.begin("rename", source)? {
             return Err(error_of(failure));
         }
         let file = inner.file(source)?;
@@ -473,7 +474,7 @@ impl Storage for SimDisk {
         // stop: only a loss of power is tried on it.
         let is_power = matches!(inner.armed, Some((_, Failure::PowerLoss)));
         if (is_power || !name.ends_with(".temporary"))
-            && let Some(failure) = inner.begin()?
+            && let Some(failure) = inner.begin("removal", name)?
         {
             return Err(error_of(failure));
         }
@@ -484,7 +485,7 @@ impl Storage for SimDisk {
 
     fn sync_directory(&self) -> io::Result<()> {
         let mut inner = self.inner();
-        if let Some(failure) = inner.begin()? {
+        if let Some(failure) = inner.begin("sync", "the directory")? {
             return Err(error_of(failure));
         }
         if inner.is_lying {

@@ -85,7 +85,8 @@ pub(crate) struct Logged {
 /// the time until a timer looks.
 const STEP_SLACK: Millis = 5_000;
 
-type Inbox = Arc<Mutex<Vec<(u64, Answer)>>>;
+/// Answers by ticket, each with what had failed on the disk when the node gave it.
+type Inbox = Arc<Mutex<Vec<(u64, Answer, Option<String>)>>>;
 
 pub(crate) struct Server {
     pub(crate) disk: Arc<SimDisk>,
@@ -185,8 +186,12 @@ impl Server {
         };
         let (_, is_low) = node.space();
         let (inbox, ticket) = (Arc::clone(&self.inbox), call.ticket);
+        let disk = Arc::clone(&self.disk);
         let completion = Completion::Call(Box::new(move |answer| {
-            inbox.lock().expect("one thread").push((ticket, answer));
+            inbox
+                .lock()
+                .expect("one thread")
+                .push((ticket, answer, disk.broken_by()));
         }));
         let answer = node.submit(&input, completion);
         let decided = node.take_decided();
@@ -210,7 +215,7 @@ impl Server {
             self.inbox
                 .lock()
                 .expect("one thread")
-                .push((ticket, answer));
+                .push((ticket, answer, self.disk.broken_by()));
         }
         Ok(())
     }
@@ -443,9 +448,14 @@ impl Server {
             return Ok(Vec::new());
         }
         let mut delivered = Vec::with_capacity(answers.len());
-        for (ticket, answer) in answers {
+        for (ticket, answer, broken_by) in answers {
             let place = self.expects.iter().position(|it| it.ticket == ticket);
             let expect = place.map(|place| self.expects.swap_remove(place));
+            let is_new = expect.as_ref().is_none_or(|it| it.body.is_new());
+            if let Some(broken_by) = broken_by.filter(|_| answer.code == 0 && is_new) {
+                let detail = format!("the {broken_by} failed, then call {ticket} was answered OK");
+                return Err(Violation::new("OK after a storage error", detail));
+            }
             delivered.push(self.check_answer(ticket, &answer, expect)?);
         }
         Ok(delivered)
@@ -464,10 +474,6 @@ impl Server {
                 told: Told::Fault(reason),
                 seen: (0, 0),
             });
-        }
-        if self.disk.is_broken() {
-            let detail = format!("call {ticket} was answered OK");
-            return Err(Violation::new("OK after a storage error", detail));
         }
         let Some(expect) = expect else {
             let detail = format!("call {ticket} was answered and never decided");
