@@ -80,8 +80,6 @@ def build(tree: Path, target: Path) -> Path:
         "CARGO_INCREMENTAL": "1",
         "CARGO_PROFILE_RELEASE_LTO": "off",
         "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16",
-        "CARGO_PROFILE_RELEASE_OPT_LEVEL": "1",
-        "CARGO_PROFILE_RELEASE_DEBUG": "0",
     }
     command = ["cargo", "build", "--release", "--quiet", "-p", "lastunit-sim"]
     done = subprocess.run(
@@ -129,8 +127,9 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=20_000, help="seeds before one survives")
     parser.add_argument("--only", default="", help="names that contain this text")
     parser.add_argument("--work", type=Path, default=ROOT / "target" / "defects")
+    parser.add_argument("--target", type=Path, help="a directory of an earlier build to use")
     options = parser.parse_args()
-    tree, target = options.work / "tree", options.work / "build"
+    tree, target = options.work / "tree", options.target or options.work / "build"
     tree.mkdir(parents=True, exist_ok=True)
     copy_sources(tree)
     survivors = []
