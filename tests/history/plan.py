@@ -168,7 +168,9 @@ class Plan:
         return stock.Operation(release=request)
 
     def _extend(self) -> stock.Operation:
-        span = milliseconds(1 + int(self._random.random() * EXTENSION_MS_MAX))
+        # Over before its round is, or long after the run.
+        bounds = (1, TTL_ASKED_MS_MAX), (EXTENSION_MS_MAX // 2, EXTENSION_MS_MAX)
+        span = milliseconds(self._random.randint(*self._random.choice(bounds)))
         request = stock.ExtendRequest(
             request_id=self._own_id(), reservation_id=self._some_reservation(), extension=span
         )
