@@ -25,12 +25,14 @@ pub(crate) enum Body {
 }
 
 impl Body {
-    /// Whether an answer says more than what was known to be durable before. A batch that was in
-    /// line when the disk failed still tells faults, refusals and what was done long ago.
+    /// Whether an answer says more than what was known to be durable before. A call that was in
+    /// line when the disk failed still tells faults, refusals, and what was done long ago.
     pub(crate) fn is_new(&self) -> bool {
         let is_new = |reply: &Reply| reply.outcome == Outcome::Ok && !reply.replayed;
         match self {
             Self::Batch(replies) => replies.iter().flatten().any(|it| is_new(&it.1)),
+            // A question; whether it shows what was lost is seen at the next opening.
+            Self::Free => false,
             _ => true,
         }
     }
