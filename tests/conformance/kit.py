@@ -11,7 +11,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -27,17 +27,20 @@ from lastunit.stock.v1.stock_admin_service_pb2_grpc import StockAdminServiceStub
 from lastunit.stock.v1.stock_service_pb2_grpc import StockServiceStub
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from google.protobuf import any_pb2
     from google.protobuf.message import Message
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_MAX = 10.0
+Answer = TypeVar("Answer")
 SKU = "unit"
 POOL = "main"
 # The free port, a directory that is given back, and no rate: what tests measure is not admission.
 FREE_ADDRESS = "127.0.0.1:0"
+# How long a caller comes back to a full lane before it calls that a failure.
+PATIENCE_SECONDS = 30.0
 
 
 def new_id(kind: str) -> str:
@@ -63,6 +66,10 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
+
+
+# Every server that a test started: one that fails leaves none behind (tests/conftest.py).
+STARTED: list[Server] = []
 
 
 def serve_command(directory: Path, *flags: str) -> list[str]:
@@ -99,7 +106,21 @@ def start_server(directory: Path, *flags: str, environment: dict[str, str] | Non
     line = process.stdout.readline()
     process.stdout.close()
     assert line, f"the server did not start: {log.read_text()}"
-    return Server(process, json.loads(line), log)
+    STARTED.append(Server(process, json.loads(line), log))
+    return STARTED[-1]
+
+
+def patiently(call: Callable[[], Answer], seconds: float = PATIENCE_SECONDS) -> Answer:
+    """Calls again, as a good client does, as long as a full lane says "not now"."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return call()
+        except grpc.RpcError as error:
+            is_refused = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            if not is_refused or "LANE_FULL" not in str(error.details()) or time.monotonic() > end:
+                raise
+            time.sleep(0.02)
 
 
 @dataclass(frozen=True)

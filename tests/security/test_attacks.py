@@ -18,7 +18,14 @@ import grpc
 import pytest
 from bench.attacks import frames
 from bench.attacks.attacker import ATTACKS, RESERVE, Attacker
-from tests.conformance.kit import Ledger, Server, new_id, reserve_request, start_server
+from tests.conformance.kit import (
+    Ledger,
+    Server,
+    new_id,
+    patiently,
+    reserve_request,
+    start_server,
+)
 
 from lastunit.stock.v1 import stock_service_pb2 as stock
 from lastunit_server.options import METADATA_BYTES_MAX
@@ -75,7 +82,10 @@ def port_of(server: Server, listener: str = "data") -> int:
 def test_a_good_client_is_served_under_attack(
     server: Server, ledger: Ledger, name: str, listener: str
 ) -> None:
-    """Not one call of it fails, memory grows by no more than a bound, and health stays well."""
+    """Not one call of it fails, memory grows by no more than a bound, and health stays well.
+
+    A lane that is full for a moment is no failure: a good client comes back, as it is told to.
+    """
     sale_id = ledger.put_sale(units=1_000_000)
     before = memory_mib(server)
     attacker = Attacker(port_of(server, listener), ATTACK_SECONDS)
@@ -83,9 +93,10 @@ def test_a_good_client_is_served_under_attack(
     with ThreadPoolExecutor(1) as thread:
         attack = thread.submit(ATTACKS[name], attacker)
         while not attack.done():
-            ledger.must(ledger.stock.Reserve(reserve_request(sale_id), timeout=30))
+            reserve = reserve_request(sale_id)
+            ledger.must(patiently(lambda: ledger.stock.Reserve(reserve, timeout=30)))  # noqa: B023
             question = stock.GetReservationRequest(reservation_id="nobody")
-            ledger.settling.GetReservation(question, timeout=30)
+            patiently(lambda: ledger.settling.GetReservation(question, timeout=30))  # noqa: B023
             served += 1
         attack.result()
     grown = memory_mib(server) - before

@@ -19,6 +19,7 @@ from tests.conformance.kit import (
     SECONDS_MAX,
     Ledger,
     Server,
+    patiently,
     refused,
     serve_command,
     start_server,
@@ -160,7 +161,8 @@ def unread_exchange(ledger: Ledger) -> Any:
 def decided(ledger: Ledger) -> int:
     """Returns how many operations the server has decided."""
     request = stock.GetReservationRequest(reservation_id="nobody")
-    return int(ledger.stock.GetReservation(request).place.op_number)
+    answer = patiently(lambda: ledger.stock.GetReservation(request))
+    return int(answer.place.op_number)
 
 
 def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:
