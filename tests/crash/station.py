@@ -188,8 +188,8 @@ class Station:
         if child.is_alive():
             child.process.kill()
             place = "random" if ending.failpoint else place
-        elif ending.grace_seconds is not None and child.process.returncode == 0:
-            child.wait()
+        # A stop that was quicker than the kill after it is a stop.
+        if ending.grace_seconds is not None and child.wait() == 0:
             self.kills["clean_stop"] += 1
             return
         self.died(child, place)
