@@ -30,7 +30,7 @@ pub(crate) fn run(data: &[u8]) {
     assert!((1..=4_096).contains(&settings.batch_chunk_operations));
     assert!((5..=10_000).contains(&settings.timer_interval_ms));
     assert!((1..=10_000).contains(&settings.watch_interval_ms));
-    let mut admission = Admission::new(settings.admission, 0);
+    let mut admission = Admission::new(settings.admission.limits, 0);
     for (at, operation) in (0..).zip(Operation::ALL) {
         let call = Call {
             operation: *operation,

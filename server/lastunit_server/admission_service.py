@@ -28,7 +28,14 @@ _LANES = {
     "reservation": messages.LANE_RESERVATION,
     "read": messages.LANE_READ,
 }
-_REFUSALS = ("refused_in_flight_count", "refused_lane_rate_count", "refused_caller_rate_count")
+_REFUSALS = (
+    "refused_in_flight_count",
+    "refused_lane_rate_count",
+    "refused_caller_rate_count",
+    "refused_sale_rate_count",
+    "refused_sku_rate_count",
+    "refused_window_count",
+)
 # The policy is read at the start only, so there has been one since.
 _POLICY_VERSION = 1
 

@@ -6,7 +6,7 @@ use crate::bucket::{Bucket, BucketStart, Denial, Micros, Nanos};
 use crate::callers::{Callers, Whose};
 use crate::policy::{Lane, Operation, Policy};
 use crate::stats::{LaneStats, Stats};
-use crate::verdict::{Limit, Verdict, Violations};
+use crate::verdict::{Limit, Refusal, Verdict, Violation, Violations};
 
 /// When to come back if too many calls are in flight: no bucket says when one of them ends, and
 /// most end with the next flush.
@@ -126,6 +126,28 @@ impl Admission {
         Verdict::Admitted
     }
 
+    /// Most calls of a lane between being let in and being answered.
+    pub(crate) fn in_flight_max(&self, lane: Lane) -> u32 {
+        self.policy.lane(lane).calls_in_flight_max
+    }
+
+    /// Refuses a call because too many like it wait for their answer; counts it.
+    pub(crate) fn refuse_full(&mut self, call: &Call<'_>) -> Refusal {
+        let lane = call.operation.lane();
+        let denial = Denial::NotNow {
+            retry_after: IN_FLIGHT_RETRY,
+        };
+        let limit = Limit::LaneInFlight;
+        self.lanes[lane.index()].stats.count_refusal(limit, false);
+        Refusal {
+            lane,
+            cost: self.cost(call),
+            first: Violation { limit, denial },
+            violation_count: 1,
+            retry_after: Some(IN_FLIGHT_RETRY),
+        }
+    }
+
     /// What a call costs by the policy, in micro-tokens.
     #[must_use]
     pub fn cost(&self, call: &Call<'_>) -> Micros {
@@ -180,6 +202,11 @@ impl Admission {
             caller_count: self.callers.len(),
             overflow: self.callers.overflow.stats,
             forgotten: self.callers.forgotten,
+            hopeless_count: 0,
+            hopeless_in_flight: 0,
+            window: None,
+            sale_count: 0,
+            sku_count: 0,
         }
     }
 }

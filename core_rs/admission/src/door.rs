@@ -43,7 +43,8 @@ pub struct Ask<'a> {
 pub enum Answer {
     /// Let in and charged; [`Door::finish`] must follow once it is answered.
     Admitted,
-    /// Not let in and not charged: the ledger's refusal (sold out) can be given at once.
+    /// Not charged, and not counted among the calls in flight of its lane: the ledger's refusal
+    /// (sold out) can be given at once. [`Door::finish_hopeless`] must follow once it is answered.
     Hopeless,
     /// Not let in and not charged: not now, or never.
     Refused(Refusal),
@@ -99,6 +100,7 @@ pub struct Door {
     skus: Keyed,
     window: Option<Window>,
     hopeless_count: u64,
+    hopeless_in_flight: u32,
 }
 
 impl Door {
@@ -112,6 +114,7 @@ impl Door {
             skus: Keyed::new(policy.skus, seed.rotate_left(32), now),
             window: policy.window.map(|window| Window::new(window, now)),
             hopeless_count: 0,
+            hopeless_in_flight: 0,
         }
     }
 
@@ -121,8 +124,7 @@ impl Door {
             return answer(self.admission.admit(&ask.call, now));
         }
         if ask.chance == Chance::Gone {
-            self.hopeless_count += 1;
-            return Answer::Hopeless;
+            return self.turn_away(&ask.call);
         }
         let cost = self.admission.cost(&ask.call);
         let mut violations = Violations::default();
@@ -163,6 +165,23 @@ impl Door {
         answer(verdict)
     }
 
+    /// Answers who cannot win. As many of them as of those who can may wait for their answer; they
+    /// have a count of their own, so that they take no place from the others.
+    fn turn_away(&mut self, call: &Call<'_>) -> Answer {
+        if self.hopeless_in_flight >= self.admission.in_flight_max(call.operation.lane()) {
+            return Answer::Refused(self.admission.refuse_full(call));
+        }
+        self.hopeless_count += 1;
+        self.hopeless_in_flight += 1;
+        Answer::Hopeless
+    }
+
+    /// Says that `count` hopeless calls are answered, or were not hopeless after all.
+    pub fn finish_hopeless(&mut self, count: u32) {
+        debug_assert!(self.hopeless_in_flight >= count, "only what came can end");
+        self.hopeless_in_flight = self.hopeless_in_flight.saturating_sub(count);
+    }
+
     /// Says that `count` calls of a lane are answered.
     pub fn finish(&mut self, lane: Lane, count: u32) {
         self.admission.finish(lane, count);
@@ -199,9 +218,17 @@ impl Door {
         }
     }
 
-    /// Counters of lanes and callers, with the first `caller_limit` callers by name.
+    /// All counters, with the first `caller_limit` callers by name.
     pub fn stats(&mut self, caller_limit: usize, now: Nanos) -> Stats {
-        self.admission.stats(caller_limit, now)
+        let [sale_count, sku_count] = self.name_counts();
+        Stats {
+            hopeless_count: self.hopeless_count,
+            hopeless_in_flight: self.hopeless_in_flight,
+            window: self.window(),
+            sale_count,
+            sku_count,
+            ..self.admission.stats(caller_limit, now)
+        }
     }
 
     /// Calls that were told at once that there is nothing left.

@@ -4,7 +4,7 @@
 //! what the live door let in. Must not: change an answer. Where next: `door.rs`.
 
 use crate::bucket::Nanos;
-use crate::door::{Answer, Ask, Door, DoorPolicy};
+use crate::door::{Answer, Ask, Chance, Door, DoorPolicy};
 use crate::policy::Lane;
 use crate::window::Report;
 
@@ -42,7 +42,12 @@ impl Shadow {
     }
 
     /// Is told what the live policy answered, and notes what this one would have.
+    ///
+    /// A call that is hopeless is no matter of policy: no policy charges or refuses it.
     pub fn observe(&mut self, ask: &Ask<'_>, live: &Answer, now: Nanos) {
+        if *live == Answer::Hopeless || ask.chance == Chance::Gone {
+            return;
+        }
         let lane = ask.call.operation.lane();
         let own = self.door.decide(ask, now);
         let (is_live, is_own) = (*live == Answer::Admitted, own == Answer::Admitted);

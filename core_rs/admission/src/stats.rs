@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use crate::bucket::Micros;
 use crate::policy::Lane;
 use crate::verdict::Limit;
+use crate::window::WindowStats;
 
 /// Counters of one lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,4 +87,15 @@ pub struct Stats {
     pub overflow: CallerStats,
     /// What callers did whose place was given to another.
     pub forgotten: CallerStats,
+    /// Calls that were told at once that there is nothing left; neither admitted nor refused. Only
+    /// [`crate::Door`] has these, and what follows.
+    pub hopeless_count: u64,
+    /// Of these, those not answered yet.
+    pub hopeless_in_flight: u32,
+    /// The credit window, if there is one.
+    pub window: Option<WindowStats>,
+    /// Sales with a bucket of their own now.
+    pub sale_count: usize,
+    /// SKUs with a bucket of their own now.
+    pub sku_count: usize,
 }

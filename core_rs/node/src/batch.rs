@@ -3,7 +3,7 @@
 //! Owns: how much of a batch is decided under one lock hold. Must not: let a batch keep settlement
 //! waiting. Where next: `serve.rs` for single calls.
 
-use lastunit_admission::Call;
+use lastunit_admission::Answer as Verdict;
 use lastunit_engine::Sequence;
 use lastunit_wire::{Batch, Fault, Method, Operation, Request};
 
@@ -11,10 +11,10 @@ use crate::core::{Core, Decided, Order};
 use crate::faults;
 use crate::lane_lock::Urgency;
 use crate::permissions::Access;
-use crate::permit::Permit;
+use crate::permit::{Permit, Question};
 use crate::query::{self, Shown};
 use crate::serve::{
-    Context, Ready, check_listener, check_start, line_count, operation_of, urgency,
+    Context, Ready, check_listener, check_start, note_reserve, operation_of, urgency,
 };
 use crate::shared::Shared;
 
@@ -42,10 +42,11 @@ pub(crate) fn serve(
         let chunk = operations
             .by_ref()
             .take(shared.settings.batch_chunk_operations);
-        let chunk = let_in(shared, chunk.collect(), access, context, permit);
-        let (decided, chunk_as_of) = decide(shared, &chunk, access, context)?;
+        let mut chunk = let_in(shared, chunk.collect(), access, context, permit);
+        let (decided, chunk_as_of) = decide(shared, &mut chunk, access, context, permit)?;
         as_of = as_of.max(chunk_as_of);
-        for (operation, decided) in chunk.into_iter().zip(decided) {
+        for (entrant, decided) in chunk.into_iter().zip(decided) {
+            let operation = entrant.map(|it| it.operation);
             replies.push(encode(shared, operation, decided));
         }
     }
@@ -55,6 +56,13 @@ pub(crate) fn serve(
     })
 }
 
+/// An operation that may be decided.
+struct Entrant {
+    operation: Operation,
+    /// Whether it is answered without tokens, and only as long as it changes nothing.
+    is_hopeless: bool,
+}
+
 /// Turns operations that may not come in into faults; the others are counted and charged.
 fn let_in(
     shared: &Shared,
@@ -62,46 +70,79 @@ fn let_in(
     access: &Access<'_>,
     context: Context,
     permit: &mut Permit,
-) -> Vec<Result<Operation, Fault>> {
+) -> Vec<Result<Entrant, Fault>> {
     let check = |operation: Operation| {
         access.enter(operation.method, &operation.request)?;
         check_listener(operation_of(operation.method), context.listener)?;
-        Ok(operation)
+        Ok(Entrant {
+            operation,
+            is_hopeless: false,
+        })
     };
     let mut chunk: Vec<_> = chunk.into_iter().map(|it| it.and_then(check)).collect();
-    let calls: Vec<Call<'_>> = chunk
-        .iter()
-        .flatten()
-        .map(|operation| Call {
-            operation: operation_of(operation.method),
-            line_count: line_count(&operation.request),
-            caller: access.caller(),
-        })
+    let entrants = chunk.iter().flatten();
+    let questions: Vec<_> = entrants
+        .map(|it| question(shared, &it.operation, access))
         .collect();
-    let verdicts = shared.turnstile.admit(permit, &calls);
+    let verdicts = shared.turnstile.admit(permit, &questions);
     let asked = chunk.iter_mut().filter(|it| it.is_ok());
-    for (operation, verdict) in asked.zip(verdicts) {
-        if let Err(refusal) = verdict {
-            *operation = Err(faults::refused(&refusal));
+    for (entrant, verdict) in asked.zip(verdicts) {
+        match verdict {
+            Verdict::Refused(refusal) => *entrant = Err(faults::refused(&refusal)),
+            Verdict::Hopeless => {
+                if let Ok(entrant) = entrant {
+                    entrant.is_hopeless = true;
+                }
+            }
+            Verdict::Admitted => {}
         }
     }
     chunk
 }
 
+fn question<'a>(shared: &Shared, operation: &'a Operation, access: &Access<'a>) -> Question<'a> {
+    let kind = operation_of(operation.method);
+    Question::new(kind, &operation.request, access.caller(), &shared.gone)
+}
+
 /// What became of each operation of a chunk; None where it was a fault before.
 type Decisions = Vec<Option<Result<Answered, Fault>>>;
 
-/// Decides a chunk under one lock hold; gives the state that its answers show.
+/// Decides a chunk in its order; gives the state that its answers show.
+///
+/// One lock hold is enough unless units came back of what was thought gone: the operation that
+/// could win now is let in like any other, without the lock, and the rest is decided after it.
 fn decide(
     shared: &Shared,
-    chunk: &[Result<Operation, Fault>],
+    chunk: &mut [Result<Entrant, Fault>],
     access: &Access<'_>,
     context: Context,
+    permit: &mut Permit,
 ) -> Result<(Decisions, Sequence), Fault> {
+    let mut decisions = Decisions::with_capacity(chunk.len());
+    loop {
+        let as_of = decide_under_lock(shared, chunk, &mut decisions, access, context)?;
+        shared.flush_signal.wake();
+        let Some(stopped) = chunk.get_mut(decisions.len()) else {
+            learn(shared, chunk, &decisions, permit);
+            return Ok((decisions, as_of));
+        };
+        let_in_after_all(shared, stopped, access, permit);
+    }
+}
+
+/// Decides as far as it goes: to the end, or to an operation that is not hopeless any more.
+fn decide_under_lock(
+    shared: &Shared,
+    chunk: &[Result<Entrant, Fault>],
+    decisions: &mut Decisions,
+    access: &Access<'_>,
+    context: Context,
+) -> Result<Sequence, Fault> {
     let has_urgent = chunk
         .iter()
         .flatten()
-        .any(|it| urgency(operation_of(it.method)) == Urgency::Urgent);
+        .any(|it| urgency(operation_of(it.operation.method)) == Urgency::Urgent);
     let urgency = if has_urgent {
         Urgency::Urgent
     } else {
@@ -109,39 +150,77 @@ fn decide(
     };
     let mut core = shared.lock(urgency)?;
     let start = check_start(shared, &core, context);
-    let decided = chunk
-        .iter()
-        .map(|operation| {
-            let operation = operation.as_ref().ok()?;
-            let decided = start
-                .clone()
-                .and_then(|()| decide_one(&mut core, access, operation));
-            Some(decided)
-        })
-        .collect();
-    let as_of = core.ledger.sequence();
-    drop(core);
-    shared.flush_signal.wake();
-    Ok((decided, as_of))
+    for entrant in &chunk[decisions.len()..] {
+        let decided = match (entrant, &start) {
+            (Err(_), _) => None,
+            (Ok(_), Err(fault)) => Some(Err(fault.clone())),
+            (Ok(entrant), Ok(())) => match decide_one(&mut core, access, entrant).transpose() {
+                Some(decided) => Some(decided),
+                None => break,
+            },
+        };
+        decisions.push(decided);
+    }
+    Ok(core.ledger.sequence())
 }
 
+fn let_in_after_all(
+    shared: &Shared,
+    entrant: &mut Result<Entrant, Fault>,
+    access: &Access<'_>,
+    permit: &mut Permit,
+) {
+    let Ok(stopped) = entrant else { return };
+    stopped.is_hopeless = false;
+    if let Request::Command(command) = &stopped.operation.request {
+        shared.gone.forget_command(command);
+    }
+    let question = question(shared, &stopped.operation, access);
+    if let Verdict::Refused(refusal) = shared.turnstile.admit_after_all(permit, &question) {
+        *entrant = Err(faults::refused(&refusal));
+    }
+}
+
+/// Tells admission what became of the reservations that it let in.
+fn learn(
+    shared: &Shared,
+    chunk: &[Result<Entrant, Fault>],
+    decisions: &Decisions,
+    permit: &mut Permit,
+) {
+    for (entrant, decided) in chunk.iter().zip(decisions) {
+        if let (Ok(entrant), Some(Ok(Answered::Command(decided)))) = (entrant, decided)
+            && let Request::Command(command) = &entrant.operation.request
+            && !entrant.is_hopeless
+        {
+            note_reserve(shared, command, decided, permit);
+        }
+    }
+}
+
+/// Decides one operation; None, and nothing done, if it was let through as hopeless and is not.
 fn decide_one(
     core: &mut Core,
     access: &Access<'_>,
-    operation: &Operation,
-) -> Result<Answered, Fault> {
+    entrant: &Entrant,
+) -> Result<Option<Answered>, Fault> {
+    let operation = &entrant.operation;
     match &operation.request {
         Request::Command(command) => {
             access.reach_command(&core.ledger, operation.method, command)?;
-            let decided = core.execute(command)?;
-            Ok(Answered::Command(Box::new(decided)))
+            let decided = if entrant.is_hopeless {
+                core.answer_without_effect(command)?
+            } else {
+                Some(core.execute(command)?)
+            };
+            Ok(decided.map(|decided| Answered::Command(Box::new(decided))))
         }
         Request::Query(query) => {
             access.reach_query(&core.ledger, operation.method, query)?;
             let order = core.order();
             let shown = query::look(&core.ledger, query);
             let shown = shown.ok_or_else(|| faults::wrong_call(operation.method.name()))?;
-            Ok(Answered::Query(shown, order))
+            Ok(Some(Answered::Query(shown, order)))
         }
         Request::Batch(_) | Request::SetClock { .. } => {
             Err(faults::wrong_call(operation.method.name()))

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use lastunit_engine::limits::SPAN_MAX;
-use lastunit_engine::{Action, Command, Ledger, Millis, Reply, Sequence};
+use lastunit_engine::{Action, Command, Decision, Ledger, Millis, Reply, Sequence};
 use lastunit_journal::{Journal, RecordInput};
 use lastunit_wire::Fault;
 
@@ -105,9 +105,34 @@ impl Core {
         Ok((now, true))
     }
 
+    /// Answers a command that changes nothing: a refusal, or the repeat of one that was decided
+    /// before. None, and nothing done, if it would change something.
+    pub(crate) fn answer_without_effect(
+        &mut self,
+        command: &Command,
+    ) -> Result<Option<Decided>, Fault> {
+        let (now, is_credited) = self.now()?;
+        let decision = self.ledger.decide(command, now);
+        if !decision.events.is_empty() {
+            return Ok(None);
+        }
+        let mut decided = self.carry_out(command, decision, now)?;
+        decided.is_appended |= is_credited;
+        Ok(Some(decided))
+    }
+
     /// Like `execute`, at a ledger time that is not before the last one.
     pub(crate) fn execute_at(&mut self, command: &Command, now: Millis) -> Result<Decided, Fault> {
         let decision = self.ledger.decide(command, now);
+        self.carry_out(command, decision, now)
+    }
+
+    fn carry_out(
+        &mut self,
+        command: &Command,
+        decision: Decision,
+        now: Millis,
+    ) -> Result<Decided, Fault> {
         let is_appended = !decision.events.is_empty();
         if is_appended {
             // The id was looked up by now: the retry of a reservation that exists has no events,

@@ -17,6 +17,7 @@ mod explain;
 mod failpoints;
 mod faults;
 mod flusher;
+mod gone;
 mod keeper;
 mod lane_lock;
 mod life;

@@ -3,7 +3,7 @@
 //! Owns: the names. Must not: count. Where next: `meters.rs`, and the server, which turns them into
 //! metrics.
 
-use lastunit_admission::{CallerStats, Stats, TOKEN};
+use lastunit_admission::{CallerStats, Stats, TOKEN, WindowStats};
 use serde_json::{Map, Value, json};
 
 use crate::shared::Shared;
@@ -97,6 +97,9 @@ fn admission(stats: &Stats) -> Value {
             "refused_in_flight_count": stats.refused_in_flight_count,
             "refused_lane_rate_count": stats.refused_lane_rate_count,
             "refused_caller_rate_count": stats.refused_caller_rate_count,
+            "refused_sale_rate_count": stats.refused_sale_rate_count,
+            "refused_sku_rate_count": stats.refused_sku_rate_count,
+            "refused_window_count": stats.refused_window_count,
             "refused_never_count": stats.refused_never_count,
             "charged_tokens": tokens(i64::try_from(stats.charged).unwrap_or(i64::MAX)),
             "in_flight": stats.in_flight,
@@ -113,8 +116,22 @@ fn admission(stats: &Stats) -> Value {
         "lanes": lanes,
         "callers": callers,
         "caller_count": stats.caller_count,
+        "sale_count": stats.sale_count,
+        "sku_count": stats.sku_count,
+        "hopeless_count": stats.hopeless_count,
+        "hopeless_in_flight": stats.hopeless_in_flight,
+        "window": stats.window.map(window),
         "overflow": caller(&stats.overflow),
         "forgotten": caller(&stats.forgotten),
+    })
+}
+
+fn window(stats: WindowStats) -> Value {
+    json!({
+        "limit": stats.limit,
+        "outstanding": stats.outstanding,
+        "drain_per_second": stats.drain / 1_000,
+        "written_off_count": stats.written_off,
     })
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use lastunit_admission::Policy;
+use lastunit_admission::DoorPolicy;
 use lastunit_engine::Sequence;
 use lastunit_journal::Storage;
 
@@ -299,7 +299,7 @@ impl Node {
     ///
     /// # Errors
     /// A setting out of range; the old policy stays.
-    pub fn set_policy(&self, policy: Policy) -> Result<(), SettingsError> {
+    pub fn set_policy(&self, policy: DoorPolicy) -> Result<(), SettingsError> {
         policy
             .check()
             .map_err(|error| SettingsError::new("admission", error.to_string()))?;

@@ -3,29 +3,103 @@
 //! Owns: the way back into admission's count of calls in flight. Must not: decide who comes in.
 //! Where next: `door.rs`.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use lastunit_admission::{Admission, Call, Lane, Nanos, Policy, Refusal, Stats, Verdict};
+use lastunit_admission::{
+    Answer, Ask, Call, Chance, Door, DoorPolicy, Lane, Nanos, Operation, Stats,
+};
+use lastunit_engine::{Action, Command, Reserve};
+use lastunit_wire::Request;
 
 use crate::clock::instant_now;
+use crate::gone::Gone;
+
+/// A call as admission sees it.
+pub(crate) struct Question<'a> {
+    call: Call<'a>,
+    sale: &'a str,
+    /// Each once.
+    skus: Vec<&'a str>,
+    chance: Chance,
+}
+
+impl<'a> Question<'a> {
+    pub(crate) fn new(
+        operation: Operation,
+        request: &'a Request,
+        caller: &'a str,
+        gone: &Gone,
+    ) -> Self {
+        let mut question = Self {
+            call: Call {
+                operation,
+                line_count: 0,
+                caller,
+            },
+            sale: "",
+            skus: Vec::new(),
+            chance: Chance::Possible,
+        };
+        if let Some(reserve) = reserve_of(request) {
+            question.call.line_count = u32::try_from(reserve.lines.len()).unwrap_or(u32::MAX);
+            question.sale = &reserve.sale_id;
+            for line in &reserve.lines {
+                if !question.skus.contains(&line.sku.as_str()) {
+                    question.skus.push(&line.sku);
+                }
+            }
+            if gone.has_any(reserve) {
+                question.chance = Chance::Gone;
+            }
+        }
+        question
+    }
+
+    fn ask(&self, chance: Chance) -> Ask<'_> {
+        Ask {
+            call: self.call,
+            sale: self.sale,
+            skus: &self.skus,
+            chance,
+        }
+    }
+}
+
+/// The reservation that a request asks for; none if it asks for something else.
+pub(crate) fn reserve_of(request: &Request) -> Option<&Reserve> {
+    match request {
+        Request::Command(command) => reserve_of_command(command),
+        _ => None,
+    }
+}
+
+pub(crate) fn reserve_of_command(command: &Command) -> Option<&Reserve> {
+    match &command.action {
+        Action::Reserve(reserve) => Some(reserve),
+        _ => None,
+    }
+}
 
 /// Admission with its clock.
 ///
 /// One lock of its own, held for one decision (about 100 ns) and never together with the node's
 /// lock: calls that are refused must not touch what calls that are let in wait for.
 pub(crate) struct Turnstile {
-    admission: Mutex<Admission>,
+    door: Mutex<Door>,
     start: Instant,
     /// Calls not answered yet, of every kind, so that a drain knows when it is done.
     open_count: AtomicU64,
 }
 
 impl Turnstile {
-    pub(crate) fn new(policy: Policy) -> Arc<Self> {
+    pub(crate) fn new(policy: DoorPolicy) -> Arc<Self> {
+        // Drawn at random, so that nobody can choose names that collide; it shows in no answer.
+        let seed = RandomState::new().hash_one(0);
         Arc::new(Self {
-            admission: Mutex::new(Admission::new(policy, 0)),
+            door: Mutex::new(Door::new(policy, seed, 0)),
             start: instant_now(),
             open_count: AtomicU64::new(0),
         })
@@ -38,26 +112,32 @@ impl Turnstile {
         self.open_count.fetch_add(1, Ordering::SeqCst);
         Permit {
             turnstile: Some(Arc::clone(self)),
-            counts: [0; Lane::ALL.len()],
+            ..Permit::free()
         }
     }
 
     /// Decides a row of calls in their order, under one lock hold.
-    pub(crate) fn admit(
-        &self,
-        permit: &mut Permit,
-        calls: &[Call<'_>],
-    ) -> Vec<Result<(), Refusal>> {
+    pub(crate) fn admit(&self, permit: &mut Permit, questions: &[Question<'_>]) -> Vec<Answer> {
         let now = self.now();
-        let mut admission = self.admission();
-        let decide = |call: &Call<'_>| match admission.admit(call, now) {
-            Verdict::Admitted => {
-                permit.counts[call.operation.lane().index()] += 1;
-                Ok(())
-            }
-            Verdict::Refused(refusal) => Err(refusal),
+        let mut door = self.door();
+        let decide = |question: &Question<'_>| {
+            let answer = door.decide(&question.ask(question.chance), now);
+            permit.note(question, &answer);
+            answer
         };
-        calls.iter().map(decide).collect()
+        questions.iter().map(decide).collect()
+    }
+
+    /// Decides a call again that was let through as hopeless and turned out to have a chance: it
+    /// pays like everybody. Never gives [`Answer::Hopeless`].
+    pub(crate) fn admit_after_all(&self, permit: &mut Permit, question: &Question<'_>) -> Answer {
+        let now = self.now();
+        let mut door = self.door();
+        door.finish_hopeless(1);
+        permit.hopeless_count -= 1;
+        let answer = door.decide(&question.ask(Chance::Possible), now);
+        permit.note(question, &answer);
+        answer
     }
 
     /// Calls not answered yet.
@@ -65,14 +145,14 @@ impl Turnstile {
         self.open_count.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn set_policy(&self, policy: Policy) {
+    pub(crate) fn set_policy(&self, policy: DoorPolicy) {
         let now = self.now();
-        self.admission().set_policy(policy, now);
+        self.door().set_policy(policy, now);
     }
 
     pub(crate) fn stats(&self, caller_limit: usize) -> Stats {
         let now = self.now();
-        self.admission().stats(caller_limit, now)
+        self.door().stats(caller_limit, now)
     }
 
     fn now(&self) -> Nanos {
@@ -80,11 +160,9 @@ impl Turnstile {
         Nanos::try_from(elapsed.as_nanos()).unwrap_or(Nanos::MAX)
     }
 
-    /// Admission changes its counters last, so a panic leaves it usable; it only limits.
-    fn admission(&self) -> MutexGuard<'_, Admission> {
-        self.admission
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// The door changes its counters last, so a panic leaves it usable; it only limits.
+    fn door(&self) -> MutexGuard<'_, Door> {
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -93,6 +171,10 @@ pub(crate) struct Permit {
     turnstile: Option<Arc<Turnstile>>,
     /// Operations let in, by lane.
     counts: [u32; Lane::ALL.len()],
+    /// Operations that are answered although they cannot win.
+    hopeless_count: u32,
+    /// Reservations let in that the credit window counts and the ledger has not granted.
+    credit_count: u64,
 }
 
 impl Permit {
@@ -101,7 +183,27 @@ impl Permit {
         Self {
             turnstile: None,
             counts: [0; Lane::ALL.len()],
+            hopeless_count: 0,
+            credit_count: 0,
         }
+    }
+
+    fn note(&mut self, question: &Question<'_>, answer: &Answer) {
+        let operation = question.call.operation;
+        match answer {
+            Answer::Admitted => {
+                self.counts[operation.lane().index()] += 1;
+                self.credit_count += u64::from(operation == Operation::Reserve);
+            }
+            Answer::Hopeless => self.hopeless_count += 1,
+            Answer::Refused(_) => {}
+        }
+    }
+
+    /// Says that a reservation was granted: the order service will have to persist it. The credits
+    /// of the others are given back with the permit.
+    pub(crate) fn keep_credit(&mut self) {
+        self.credit_count = self.credit_count.saturating_sub(1);
     }
 }
 
@@ -110,11 +212,13 @@ impl Drop for Permit {
         let Some(turnstile) = self.turnstile.take() else {
             return;
         };
-        if self.counts.iter().any(|count| *count > 0) {
-            let mut admission = turnstile.admission();
+        if self.hopeless_count > 0 || self.counts.iter().any(|count| *count > 0) {
+            let mut door = turnstile.door();
             for (lane, count) in Lane::ALL.into_iter().zip(self.counts) {
-                admission.finish(lane, count);
+                door.finish(lane, count);
             }
+            door.finish_hopeless(self.hopeless_count);
+            door.give_back(self.credit_count);
         }
         turnstile.open_count.fetch_sub(1, Ordering::SeqCst);
     }

@@ -6,17 +6,17 @@
 
 use std::time::Instant;
 
-use lastunit_admission::{Call, Lane, Operation};
-use lastunit_engine::{Action, Command, Sequence, is_id};
+use lastunit_admission::{Answer as Verdict, Lane, Operation};
+use lastunit_engine::{Command, Outcome, Sequence, is_id};
 use lastunit_wire::{Fault, MESSAGE_BYTES_MAX, Method, Query, Request};
 
 use crate::answer::{Answer, Completion, Deliveries};
 use crate::clock::{ClockKind, instant_now};
-use crate::core::Core;
+use crate::core::{Core, Decided};
 use crate::lane_lock::Urgency;
 use crate::node::{CallInput, Listener};
 use crate::permissions::Access;
-use crate::permit::Permit;
+use crate::permit::{Permit, Question, reserve_of_command};
 use crate::shared::Shared;
 use crate::waiters::Waiter;
 use crate::{batch, explain, faults, query, timers};
@@ -180,17 +180,25 @@ fn serve(
     access.enter(method, &request)?;
     let operation = operation_of(method);
     check_listener(operation, context.listener)?;
-    let call = Call {
-        operation,
-        line_count: line_count(&request),
-        caller,
-    };
-    let admitted = shared.turnstile.admit(permit, &[call]);
-    if let Some(Err(refusal)) = admitted.first() {
+    let question = Question::new(operation, &request, caller, &shared.gone);
+    let mut answers = shared
+        .turnstile
+        .admit(permit, std::slice::from_ref(&question));
+    let mut answer = answers.pop();
+    if let (Some(Verdict::Hopeless), Request::Command(command)) = (&answer, &request) {
+        let told = tell_hopeless(shared, method, command, &access, context)?;
+        if let Some(ready) = told {
+            return Ok(ready);
+        }
+        answer = Some(shared.turnstile.admit_after_all(permit, &question));
+    }
+    if let Some(Verdict::Refused(refusal)) = &answer {
         return Err(faults::refused(refusal));
     }
     match request {
-        Request::Command(command) => serve_command(shared, method, &command, &access, context),
+        Request::Command(command) => {
+            serve_command(shared, method, &command, &access, context, permit)
+        }
         Request::SetClock { now } => serve_clock(shared, now),
         Request::Query(Query::ExplainReservation { reservation_id }) => {
             explain::serve(shared, &reservation_id, &access, context)
@@ -200,28 +208,73 @@ fn serve(
     }
 }
 
+/// Answers a reservation of what was gone when last asked for: it costs no token. None if units
+/// have come back and it could win now; nothing was done then.
+fn tell_hopeless(
+    shared: &Shared,
+    method: Method,
+    command: &Command,
+    access: &Access<'_>,
+    context: Context,
+) -> Result<Option<Ready>, Fault> {
+    let mut core = shared.lock(urgency(operation_of(method)))?;
+    check_start(shared, &core, context)?;
+    access.reach_command(&core.ledger, method, command)?;
+    let decided = core.answer_without_effect(command)?;
+    drop(core);
+    let Some(decided) = decided else {
+        shared.gone.forget_command(command);
+        return Ok(None);
+    };
+    Ok(Some(see_off(shared, method, &decided)))
+}
+
 fn serve_command(
     shared: &Shared,
     method: Method,
     command: &Command,
     access: &Access<'_>,
     context: Context,
+    permit: &mut Permit,
 ) -> Result<Ready, Fault> {
     let mut core = shared.lock(urgency(operation_of(method)))?;
     check_start(shared, &core, context)?;
     access.reach_command(&core.ledger, method, command)?;
     let decided = core.execute(command)?;
     drop(core);
+    note_reserve(shared, command, &decided, permit);
+    Ok(see_off(shared, method, &decided))
+}
+
+/// Counts, and encodes, without the lock.
+fn see_off(shared: &Shared, method: Method, decided: &Decided) -> Ready {
     if decided.is_appended {
         shared.flush_signal.wake();
     }
     let reply = &decided.reply;
     shared.meters.count_outcome(reply.outcome, reply.replayed);
     let place = shared.place(decided.order);
-    Ok(Ready {
+    Ready {
         body: lastunit_wire::encode_reply(method, reply, &place),
         as_of: decided.order.as_of,
-    })
+    }
+}
+
+/// What admission learns from a reservation that it let in.
+pub(crate) fn note_reserve(
+    shared: &Shared,
+    command: &Command,
+    decided: &Decided,
+    permit: &mut Permit,
+) {
+    let Some(reserve) = reserve_of_command(command) else {
+        return;
+    };
+    let reply = &decided.reply;
+    if reply.outcome == Outcome::Ok && !reply.replayed {
+        permit.keep_credit();
+    }
+    shared.gone.note(reserve, reply);
 }
 
 fn serve_clock(shared: &Shared, target: i64) -> Result<Ready, Fault> {
@@ -280,16 +333,6 @@ pub(crate) fn operation_of(method: Method) -> Operation {
         Method::GetAvailability => Operation::GetAvailability,
         Method::WatchAvailability => Operation::WatchAvailability,
         _ => Operation::Admin,
-    }
-}
-
-pub(crate) fn line_count(request: &Request) -> u32 {
-    match request {
-        Request::Command(Command {
-            action: Action::Reserve(reserve),
-            ..
-        }) => u32::try_from(reserve.lines.len()).unwrap_or(u32::MAX),
-        _ => 0,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use lastunit_admission::Policy;
+use lastunit_admission::DoorPolicy;
 use lastunit_engine::Millis;
 use lastunit_journal::limits::{
     RESERVE_BYTES_DEFAULT, RESERVE_BYTES_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX,
@@ -75,7 +75,7 @@ pub struct NodeSettings {
     /// How long changes are gathered for a watch, 1 to 10,000 ms.
     pub watch_interval_ms: u64,
     /// Who may come in.
-    pub admission: Policy,
+    pub admission: DoorPolicy,
 }
 
 /// Settings that cannot be used: which one, and what was expected.
@@ -214,7 +214,7 @@ impl NodeSettings {
             timer_interval_ms: timer_interval_default(),
             batch_chunk_operations: 64,
             watch_interval_ms: watch_interval_default(),
-            admission: Policy::default(),
+            admission: DoorPolicy::default(),
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use lastunit_admission::{BucketPolicy, Lane, LanePolicy, Operation, Policy};
+use lastunit_admission::{BucketPolicy, DoorPolicy, Lane, LanePolicy, Operation, Policy};
 use serde::Deserialize;
 
 use crate::settings::SettingsError;
@@ -51,7 +51,14 @@ struct BucketText {
 }
 
 impl AdmissionSettings {
-    pub(crate) fn into_policy(self) -> Result<Policy, SettingsError> {
+    pub(crate) fn into_policy(self) -> Result<DoorPolicy, SettingsError> {
+        self.into_limits().map(|limits| DoorPolicy {
+            limits,
+            ..DoorPolicy::default()
+        })
+    }
+
+    fn into_limits(self) -> Result<Policy, SettingsError> {
         if self.version.is_some_and(|version| version != VERSION) {
             let expected = format!("this program reads version {VERSION}");
             return Err(SettingsError::new("admission.version", expected));

@@ -53,18 +53,28 @@ fn everything_that_can_be_set_is_read() {
     );
     let bucket = read
         .admission
+        .limits
         .lane(Lane::Reservation)
         .bucket
         .expect("is set");
     assert_eq!((500, 2_500_000), (bucket.rate, bucket.burst));
     assert_eq!(
         12,
-        read.admission.lane(Lane::Settlement).calls_in_flight_max
+        read.admission
+            .limits
+            .lane(Lane::Settlement)
+            .calls_in_flight_max
     );
-    assert_eq!(Some(TOKEN), read.admission.caller.map(|it| it.burst));
-    assert_eq!(Some(&None), read.admission.callers.get("order-service"));
-    assert_eq!(13, read.admission.callers_max);
-    assert_eq!(1_250_002, read.admission.costs.cost(Operation::Reserve, 2));
+    assert_eq!(Some(TOKEN), read.admission.limits.caller.map(|it| it.burst));
+    assert_eq!(
+        Some(&None),
+        read.admission.limits.callers.get("order-service")
+    );
+    assert_eq!(13, read.admission.limits.callers_max);
+    assert_eq!(
+        1_250_002,
+        read.admission.limits.costs.cost(Operation::Reserve, 2)
+    );
 }
 
 #[test]

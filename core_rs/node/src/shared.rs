@@ -16,6 +16,7 @@ use crate::answer::{Answer, Completion};
 use crate::core::{Core, Order};
 use crate::faults;
 use crate::flusher::FlushSignal;
+use crate::gone::Gone;
 use crate::keeper::KeeperSignal;
 use crate::lane_lock::{LaneLock, Urgency};
 use crate::life::{Life, Phase};
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) journal: Arc<Journal>,
     pub(crate) waiters: Waiters,
     pub(crate) turnstile: Arc<Turnstile>,
+    /// What is sold out for good, as far as somebody asked.
+    pub(crate) gone: Gone,
     /// Who may call what; none lets everybody in. Replaced as a whole, read once a call.
     permissions: RwLock<Option<Arc<Permissions>>>,
     pub(crate) life: Life,
@@ -74,6 +77,7 @@ impl Shared {
             journal,
             waiters: Waiters::new(durable),
             turnstile: Turnstile::new(settings.admission.clone()),
+            gone: Gone::default(),
             permissions: RwLock::default(),
             life: Life::new(),
             flush_signal: FlushSignal::default(),

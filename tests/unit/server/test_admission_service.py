@@ -20,6 +20,9 @@ LANE = {
     "refused_in_flight_count": 1,
     "refused_lane_rate_count": 2,
     "refused_caller_rate_count": 3,
+    "refused_sale_rate_count": 4,
+    "refused_sku_rate_count": 5,
+    "refused_window_count": 6,
     "in_flight": 4,
 }
 
@@ -75,7 +78,7 @@ def test_offered_is_admitted_and_refused(service: AdmissionService) -> None:
     )
 
     for lane in first.lanes:
-        assert (lane.offered_count, lane.admitted_count, lane.refused_count) == (16, 10, 6)
+        assert (lane.offered_count, lane.admitted_count, lane.refused_count) == (31, 10, 21)
         assert lane.in_flight_count == 4
     assert [row.caller for row in first.callers] == ["a", "b"]
     assert [row.caller for row in second.callers] == ["c"]

@@ -27,7 +27,7 @@ const ONE: BucketPolicy = BucketPolicy {
 
 #[test]
 fn a_full_lane_says_which_limit_and_leaves_settlement_alone() {
-    let node = open(|it| it.admission.lane_mut(Lane::Reservation).bucket = Some(ONE));
+    let node = open(|it| it.admission.limits.lane_mut(Lane::Reservation).bucket = Some(ONE));
     let first = TESTER.call(&node, Method::Reserve, &reserve("first"));
     let second = TESTER.call(&node, Method::Reserve, &reserve("second"));
     assert_eq!(("", 0), (reason(&first).as_str(), first.code));
@@ -41,7 +41,7 @@ fn a_full_lane_says_which_limit_and_leaves_settlement_alone() {
 
 #[test]
 fn a_callers_bucket_does_not_touch_another_caller() {
-    let node = open(|it| it.admission.caller = Some(ONE));
+    let node = open(|it| it.admission.limits.caller = Some(ONE));
     let mut one = TESTER;
     one.name = "one";
     let mut two = TESTER;
@@ -58,11 +58,11 @@ fn a_callers_bucket_does_not_touch_another_caller() {
 #[test]
 fn a_call_that_costs_more_than_the_burst_is_told_never() {
     let node = open(|it| {
-        it.admission.caller = Some(BucketPolicy {
+        it.admission.limits.caller = Some(BucketPolicy {
             rate: 1_000,
             burst: 2 * TOKEN,
         });
-        it.admission.costs.per_line = TOKEN;
+        it.admission.limits.costs.per_line = TOKEN;
     });
     let mut request = reserve("big");
     request.lines.push(request.lines[0].clone());
@@ -80,6 +80,7 @@ fn calls_in_flight_are_bounded_until_they_are_answered() {
     let mut settings = settings(std::path::Path::new(""));
     settings
         .admission
+        .limits
         .lane_mut(Lane::Reservation)
         .calls_in_flight_max = 2;
     let node = Node::open_on(settings, storage.clone()).unwrap();

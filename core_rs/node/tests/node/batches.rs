@@ -108,7 +108,7 @@ fn one_bad_operation_hinders_no_other() {
 #[test]
 fn each_operation_is_let_in_by_itself() {
     let mut settings = settings(std::path::Path::new(""));
-    settings.admission.lane_mut(Lane::Reservation).bucket = Some(BucketPolicy {
+    settings.admission.limits.lane_mut(Lane::Reservation).bucket = Some(BucketPolicy {
         rate: 1,
         burst: 2 * TOKEN,
     });

@@ -10,6 +10,7 @@ mod admission;
 mod batches;
 mod crashes;
 mod damage;
+mod door;
 mod duplicates;
 mod durability;
 mod history;
