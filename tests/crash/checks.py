@@ -59,16 +59,17 @@ class JournalView:
     def read(self, directory: Path, clients: dict[str, Client]) -> None:
         """Reads what is new, with no server running; nothing is written."""
         while True:
+            before = self.sequence
             try:
-                body, last = _native.read_directory_events(str(directory), self.sequence, PAGE)
+                body, last = _native.read_directory_events(str(directory), before, PAGE)
             except ValueError as error:
-                self._problem("undone", f"{self.sequence} events were there before: {error}")
+                self._problem("undone", f"{before} events were there before: {error}")
                 return
             for event in ReadEventsResponse.FromString(body).events:
                 self.note(event, clients)
-            if last <= self.sequence:
+            # One page is not the end: a long life writes more events than that.
+            if last <= before:
                 return
-            self.sequence = last
 
     def note(self, event: Any, clients: dict[str, Client]) -> None:
         """Notes one event: gap-free, owned, and the first of its kind for its id."""

@@ -386,6 +386,12 @@ impl World {
                 self.cover.hit("events damaged before they were read");
                 return Ok(());
             }
+            // What a lying disk lost behind a snapshot is lost: the payment service looks at what is.
+            Err(ReadError::Journal(_)) if self.server.disk.has_lied() => {
+                self.provider.cursor = self.server.shown.max(after);
+                self.reconcile();
+                return Ok(());
+            }
             Err(_) => return Ok(()),
         };
         for (sequence, found) in (after + 1..).zip(events_of(&bytes)?) {

@@ -45,6 +45,8 @@ struct File {
     forgotten: BTreeMap<usize, Before>,
     /// Bits that were flipped and not written since.
     flips: Vec<(usize, u8)>,
+    /// Flipped bits under a write that a loss of power may still undo.
+    covered: Vec<(usize, u8)>,
 }
 
 impl File {
@@ -64,8 +66,11 @@ impl File {
             self.live.resize(end, 0);
         }
         self.live[offset..end].copy_from_slice(bytes);
-        self.flips
-            .retain(|(place, _)| !(offset..end).contains(place));
+        let (covered, left) = std::mem::take(&mut self.flips)
+            .into_iter()
+            .partition(|(place, _)| (offset..end).contains(place));
+        self.flips = left;
+        self.covered.extend::<Vec<_>>(covered);
     }
 
     fn sector(&self, sector: usize) -> &[u8] {
@@ -77,6 +82,9 @@ impl File {
     fn sync(&mut self) {
         self.dirty.clear();
         self.durable_bytes = self.live.len();
+        let forgotten = &self.forgotten;
+        self.covered
+            .retain(|(place, _)| forgotten.contains_key(&(place / SECTOR_BYTES)));
     }
 
     fn forget(&mut self) {
@@ -102,13 +110,20 @@ impl File {
             };
             let start = sector * SECTOR_BYTES;
             let stop = (start + SECTOR_BYTES).min(self.live.len());
-            for place in (start + kept).min(stop)..stop {
+            let undone = (start + kept).min(stop)..stop;
+            for place in undone.clone() {
                 self.live[place] = before.get(place - start).copied().unwrap_or(0);
             }
+            self.flips.extend(
+                self.covered
+                    .iter()
+                    .filter(|(place, _)| undone.contains(place)),
+            );
             if kept > 0 {
                 end = end.max((start + kept).min(stop));
             }
         }
+        self.covered.clear();
         self.live.truncate(end);
         self.flips.retain(|(place, _)| *place < end);
         self.durable_bytes = end;
