@@ -33,6 +33,8 @@ from tests.crash.shim import CHANGES, LOOKS, Fault, environment
 from tests.crash.station import Station
 
 OPERATIONS = 200
+# How often a sweep of many minutes says where it is.
+TELL_SECONDS = 30.0
 # Which calls can fail in which way.
 KINDS: dict[str, tuple[str, ...]] = {
     "eio": (*CHANGES, *LOOKS),
@@ -172,6 +174,7 @@ class Sweep:
         self.base = prepare(folder, seed)
         self.counts: Counter[str] = Counter()
         self.problems: list[str] = []
+        self._told = time.monotonic()
 
     def run(self, kind: str) -> None:
         """Tries every N until the run ends before it is reached."""
@@ -182,6 +185,9 @@ class Sweep:
                 trials = list(pool.map(lambda number: self.trial(kind, number).run(), numbers))
                 for trial in trials:
                     self._note(kind, trial)
+                if time.monotonic() - self._told > TELL_SECONDS:
+                    self._told = time.monotonic()
+                    say(f"{kind}: call {at + self.step * WORKERS}, {len(self.problems)} found")
                 if any(trial.result == "not reached" for trial in trials):
                     return
                 at += self.step * WORKERS
