@@ -44,9 +44,9 @@ OPERATIONS_PER_MESSAGE = 500
 WAITING_THREADS = 64
 # Counters of the journal's flushes: how many, of how many events, in how many microseconds.
 FLUSH_METRICS = (
-    "lastunit_flush_count",
-    "lastunit_flush_event_count",
-    "lastunit_flush_micros_total",
+    "lastunit_journal_flush_seconds_count",
+    "lastunit_journal_flushed_events_total",
+    "lastunit_journal_flush_seconds_sum",
 )
 PERCENTILES = (50, 90, 99, 99.9, 100)
 COLUMNS = ("flood", "flood/s", "settled", "refused", "flush")
@@ -197,7 +197,7 @@ def measure_server(
     settled = settle(ready["settlement"], facts, arguments.rate)
     cpu = machine.cpu_seconds(pid) - cpu
     after = flush_counters(ready["metrics"])
-    count, events, micros = (after[name] - flushes[name] for name in FLUSH_METRICS)
+    count, events, seconds = (after[name] - flushes[name] for name in FLUSH_METRICS)
     flooded = [json.loads(process.communicate()[0]) for process in floods]
     return {
         "in_flight": in_flight,
@@ -205,7 +205,7 @@ def measure_server(
         "flood": flooded,
         "flood_calls_per_second": round(sum(part["calls_per_second"] for part in flooded), 1),
         "server_cpu_share": round(cpu / arguments.seconds, 2),
-        "flush_mean_ms": round(micros / max(count, 1) / 1000, 2),
+        "flush_mean_ms": round(seconds / max(count, 1) * 1000, 2),
         "events_per_flush": round(events / max(count, 1), 1),
     }
 

@@ -66,7 +66,10 @@ def serve(
         typer.Option(help="Settlement and control, host:port.", show_default="127.0.0.1:7401"),
     ] = None,
     metrics_address: Annotated[
-        str | None, typer.Option(help="Prometheus /metrics, host:port.", show_default="off")
+        str | None,
+        typer.Option(
+            help="Prometheus /metrics, host:port, or '' for none.", show_default="127.0.0.1:7402"
+        ),
     ] = None,
     clock: Annotated[
         str | None, typer.Option(help="system or manual.", show_default="system")

@@ -154,15 +154,15 @@ class DataFront:
         message_of = self._anteroom.message
 
         async def handle(_requests: Any, context: Context) -> bytes:
-            begin()
+            begun = begin()
             try:
                 caller = caller_of(context)
                 if isinstance(caller, Refusal):
-                    count(method, caller.code.value[0])
+                    count(method, caller.code.value[0], begun)
                     return refuse(context, caller)
                 request = await message_of(context)
                 if isinstance(request, Refusal):
-                    count(method, request.code.value[0])
+                    count(method, request.code.value[0], begun)
                     return refuse(context, request)
                 answer = submit(
                     method,
@@ -174,11 +174,11 @@ class DataFront:
                     listener=listener,
                 )
                 code, body = answer if isinstance(answer, tuple) else await answer
-                count(method, code)
+                count(method, code, begun)
                 return body if code == 0 else refuse(context, faults.refusal_from(code, body))
             except Exception:  # noqa: BLE001 - the outer guard: no text of ours reaches a caller
                 refusal = faults.bug(method)
-                count(method, refusal.code.value[0])
+                count(method, refusal.code.value[0], begun)
                 return refuse(context, refusal)
             finally:
                 end()

@@ -205,10 +205,11 @@ class _Server:
         await self._set_health(is_serving=True)
 
     def _open_metrics(self) -> MetricsEndpoint | None:
-        if not self._settings.metrics.address:
+        address = self._settings.metrics_address
+        if not address:
             return None
         counts = {"data": self._data.counts, "settlement": self._settlement.counts}
-        return MetricsEndpoint(self._settings.metrics.address, ServerCollector(self._node, counts))
+        return MetricsEndpoint(address, ServerCollector(self._node, counts, self._settings))
 
     def _say_ready(self) -> None:
         _is_serving, _reason, epoch, sequence, _durable_sequence = self._node.health()

@@ -124,9 +124,12 @@ class SettlementListener(_Section):
 
 
 class MetricsListener(_Section):
-    """Where Prometheus scrapes `/metrics`; off by default."""
+    """Where Prometheus scrapes `/metrics`; only this machine can, by default."""
 
-    address: AddressOrOff = Field(default="", description='host:port, or "" for off')
+    address: AddressOrOff = Field(
+        default="127.0.0.1:7402",
+        description='host:port, or "" for off; unset beside data.address :0 it is a free port too',
+    )
 
 
 class JournalSettings(_Section):
@@ -242,6 +245,20 @@ class Settings(_Section):
         """Whether a caller must prove its name."""
         return bool(self.authentication.tokens_file or self.tls.client_authorities_file)
 
+    @property
+    def metrics_address(self) -> str:
+        """Where metrics are served, empty for nowhere.
+
+        A server that takes any free port for its calls would share the default port of metrics
+        with the next one, so it takes any free port for them too.
+        """
+        is_chosen = "address" in self.metrics.model_fields_set
+        return (
+            "127.0.0.1:0"
+            if not is_chosen and self.data.address.endswith(":0")
+            else self.metrics.address
+        )
+
     @model_validator(mode="after")
     def _is_insecure_only_on_loopback(self) -> Self:
         if self.allow_insecure:
@@ -279,7 +296,7 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _are_addresses_distinct(self) -> Self:
-        fixed = [self.data.address, self.settlement.address, self.metrics.address]
+        fixed = [self.data.address, self.settlement.address, self.metrics_address]
         fixed = [address for address in fixed if address and not address.endswith(":0")]
         if len(set(fixed)) != len(fixed):
             raise ValueError(

@@ -101,7 +101,7 @@ class SettlementFront:
         caller_of = self._doorkeeper.caller
 
         def handle(request: bytes, context: Context) -> bytes:
-            self.counts.begin()
+            begun = self.counts.begin()
             try:
                 caller = caller_of(context)
                 if isinstance(caller, Refusal):
@@ -117,14 +117,14 @@ class SettlementFront:
                         caller.seen_epoch,
                     )
                     if code == 0:
-                        self.counts.add(method, 0)
+                        self.counts.add(method, 0, begun)
                         return body
                     refusal = faults.refusal_from(code, body)
             except Exception:  # noqa: BLE001 - the outer guard: no text of ours reaches a caller
                 refusal = faults.bug(method)
             finally:
                 self.counts.end()
-            return self._refuse(method, context, refusal)
+            return self._refuse(method, context, refusal, begun)
 
         return handle
 
@@ -147,8 +147,10 @@ class SettlementFront:
 
         return handle
 
-    def _refuse(self, method: str, context: Context, refusal: Refusal) -> bytes:
-        self.counts.add(method, refusal.code.value[0])
+    def _refuse(
+        self, method: str, context: Context, refusal: Refusal, begun: float | None = None
+    ) -> bytes:
+        self.counts.add(method, refusal.code.value[0], begun)
         context.set_trailing_metadata(refusal.trailers)
         context.abort(refusal.code, refusal.message)
         return b""

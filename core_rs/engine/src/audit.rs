@@ -404,6 +404,10 @@ impl Auditor<'_> {
                     counts.1 += 1;
                     sale.settlings.contains(reservation.settle_by, slot)
                 }
+                State::Overdue => {
+                    counts.1 += 1;
+                    sale.overdues.contains(reservation.settle_by, slot)
+                }
                 _ => true,
             };
             if is_open(reservation) {
@@ -421,10 +425,12 @@ impl Auditor<'_> {
                 let reservation = &ledger.reservations[*slot];
                 is_open(reservation) && ledger.sale_at(reservation.sale).sale_id == sale.sale_id
             });
-            let there = (sale.expiries.len(), sale.settlings.len(), listed.count());
+            let paying_count = sale.settlings.len() + sale.overdues.len();
+            let there = (sale.expiries.len(), paying_count, listed.count());
             if there != expected {
                 let detail = format!(
-                    "timers of held and paying and the open list have {there:?}, not {expected:?}"
+                    "timers of held, of paying and overdue, and the open list have {there:?}, \
+                     not {expected:?}"
                 );
                 self.find("timers", sale.sale_id.clone(), detail);
             }

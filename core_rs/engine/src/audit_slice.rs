@@ -96,7 +96,7 @@ impl Ledger {
         }
         let timers = self.sales.iter();
         let timers: usize = timers
-            .map(|sale| sale.expiries.len() + sale.settlings.len())
+            .map(|sale| sale.expiries.len() + sale.settlings.len() + sale.overdues.len())
             .sum();
         if timers > self.live_count {
             let detail = format!("{timers} timers, {} live", self.live_count);
@@ -138,6 +138,7 @@ impl Ledger {
         let has_timer = match kept.state {
             State::Held => sale.expiries.contains(kept.expires_at, slot),
             State::Paying => sale.settlings.contains(kept.settle_by, slot),
+            State::Overdue => sale.overdues.contains(kept.settle_by, slot),
             _ => true,
         };
         let knows = |neighbour: Slot, link: fn(&Reservation) -> Slot| {

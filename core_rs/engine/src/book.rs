@@ -176,6 +176,10 @@ impl Ledger {
                 let is_new = sale.settlings.insert(reservation.settle_by, slot);
                 assert!(is_new, "one settle timer a reservation");
             }
+            State::Overdue => {
+                let is_new = sale.overdues.insert(reservation.settle_by, slot);
+                assert!(is_new, "listed once as overdue");
+            }
             _ => {}
         }
     }
@@ -193,6 +197,10 @@ impl Ledger {
             State::Paying => {
                 let was_there = sale.settlings.remove(reservation.settle_by, slot);
                 assert!(was_there, "each paying reservation has its timer");
+            }
+            State::Overdue => {
+                let was_there = sale.overdues.remove(reservation.settle_by, slot);
+                assert!(was_there, "each overdue reservation is listed");
             }
             _ => {}
         }

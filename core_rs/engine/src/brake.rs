@@ -12,9 +12,28 @@ use crate::ids::Millis;
 use crate::limits::BRAKE_HOLD;
 use crate::outcome::Outcome;
 use crate::reply::{Answer, Decision};
-use crate::state::Ledger;
+use crate::state::{Ledger, Sale};
+use crate::view::BrakeView;
 
 impl Ledger {
+    /// What holds expiry back at `now`.
+    #[must_use]
+    pub fn brake(&self, now: Millis) -> BrakeView {
+        let is_until_later = self.brake.until.is_none_or(|until| until > now);
+        let is_on_by_operator = self.brake.is_on && is_until_later;
+        let noted_at = self.brake.last_lag_at;
+        let is_late = |sale: &Sale| {
+            let lag = sale.policy.expiry_brake_lag;
+            sale.ended_at.is_none() && lag > 0 && self.brake.last_lag > lag
+        };
+        let is_recent = noted_at.is_some_and(|noted_at| noted_at + BRAKE_HOLD > now);
+        BrakeView {
+            is_on_by_operator,
+            is_on_by_lag: is_recent && self.sales.iter().any(is_late),
+            last_lag: noted_at.map(|noted_at| (self.brake.last_lag, noted_at)),
+        }
+    }
+
     /// The first instant at which a sale's reservations may expire; `Millis::MAX` if nobody knows.
     pub(crate) fn brake_end(&self, sale: Slot) -> Millis {
         let explicit = match (self.brake.is_on, self.brake.until) {

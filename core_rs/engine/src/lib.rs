@@ -84,6 +84,6 @@ pub use reply::{Answer, Decision, Reply, SaleView};
 pub use snapshot::SnapshotError;
 pub use state::Ledger;
 pub use view::{
-    AttemptView, Audit, AvailabilityView, Counters, Finding, Oldest, PoolAudit, PoolView,
-    ReservationFilter, ReservationPage, ReservationView, Sizes, TakenView,
+    AttemptView, Audit, AvailabilityView, BrakeView, Counters, Finding, Oldest, PoolAudit,
+    PoolView, ReservationFilter, ReservationPage, ReservationView, SaleUnits, Sizes, TakenView,
 };

@@ -3,6 +3,7 @@
 //! Must not change anything, nor look at more than a bound of entities for one answer.
 //! Next: `audit.rs`.
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::arena::Slot;
@@ -11,8 +12,8 @@ use crate::limits::{PAGE_SCAN_MAX, PAGE_SIZE_MAX};
 use crate::reply::SaleView;
 use crate::state::{Attempt, Ledger, Piece};
 use crate::view::{
-    AttemptView, AvailabilityView, PoolView, ReservationFilter, ReservationPage, ReservationView,
-    Sizes, TakenView,
+    AttemptView, AvailabilityView, Counters, PoolView, ReservationFilter, ReservationPage,
+    ReservationView, SaleUnits, Sizes, TakenView,
 };
 
 impl Ledger {
@@ -167,6 +168,27 @@ impl Ledger {
             attempt_count: self.attempts.len(),
             request_count: self.requests.len(),
         }
+    }
+
+    /// Where the units of each sale stand, by `sale_id`, over all pools. Looks at every pool once.
+    #[must_use]
+    pub fn units_by_sale(&self) -> Vec<SaleUnits> {
+        let mut sums = vec![Counters::default(); self.sales.len()];
+        for pool in &self.pools {
+            sums[self.rack_at(pool.rack).sale as usize].add(&pool.counters);
+        }
+        let row = |(sale_id, slot): (&Text, &Slot)| SaleUnits {
+            sale_id: sale_id.clone(),
+            counters: sums[*slot as usize],
+        };
+        self.sale_index.iter().map(row).collect()
+    }
+
+    /// When the reservation that is OVERDUE the longest should have been settled; none if none is.
+    #[must_use]
+    pub fn oldest_overdue(&self) -> Option<Millis> {
+        let firsts = self.sales.iter().filter_map(|sale| sale.overdues.first());
+        firsts.min()
     }
 
     fn reservation_view(&self, slot: Slot) -> ReservationView {

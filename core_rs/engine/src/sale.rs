@@ -229,6 +229,7 @@ impl Ledger {
             racks: BTreeMap::new(),
             expiries: DueList::default(),
             settlings: DueList::default(),
+            overdues: DueList::default(),
         });
         self.sale_index.insert(sale_id.clone(), slot);
         slot

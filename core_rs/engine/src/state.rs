@@ -100,6 +100,9 @@ pub(crate) struct Sale {
     /// When PAYING reservations become OVERDUE.
     #[serde(skip)]
     pub(crate) settlings: DueList,
+    /// When OVERDUE reservations should have been settled.
+    #[serde(skip)]
+    pub(crate) overdues: DueList,
 }
 
 impl Sale {
@@ -111,6 +114,7 @@ impl Sale {
             racks: BTreeMap::new(),
             expiries: DueList::default(),
             settlings: DueList::default(),
+            overdues: DueList::default(),
             ..*self
         }
     }

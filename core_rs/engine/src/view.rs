@@ -236,6 +236,26 @@ impl Audit {
     }
 }
 
+/// Where all units of one sale stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaleUnits {
+    /// Which sale.
+    pub sale_id: Text,
+    /// Summed over its pools.
+    pub counters: Counters,
+}
+
+/// Whether expiry is held back, and how late payment news was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BrakeView {
+    /// Whether an operator holds it back.
+    pub is_on_by_operator: bool,
+    /// Whether late news holds it back in some sale that is not over.
+    pub is_on_by_lag: bool,
+    /// How late the last news was, and when it was taken; none before the first.
+    pub last_lag: Option<(Millis, Millis)>,
+}
+
 /// How much the ledger keeps, for the node's bound on memory and for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {

@@ -291,6 +291,12 @@ impl Journal {
         history::remove(&self.shared, segment.number)
     }
 
+    /// Returns how many segments there are, prepared ones included.
+    #[must_use]
+    pub fn segment_count(&self) -> usize {
+        self.shared.index().segment_count()
+    }
+
     /// Returns the bytes of every segment, prepared ones included.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {

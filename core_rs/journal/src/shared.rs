@@ -113,6 +113,11 @@ impl Index {
         ))
     }
 
+    /// How many segments there are, prepared ones included.
+    pub(crate) fn segment_count(&self) -> usize {
+        self.segments.len()
+    }
+
     /// Bytes of every segment, prepared ones included.
     pub(crate) fn total_bytes(&self) -> u64 {
         let bytes = self.segments.values();

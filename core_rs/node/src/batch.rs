@@ -149,6 +149,7 @@ fn decide_under_lock(
         Urgency::Ordinary
     };
     let mut core = shared.lock(urgency)?;
+    shared.meters.count_wait(context);
     let start = check_start(shared, &core, context);
     for entrant in &chunk[decisions.len()..] {
         let decided = match (entrant, &start) {
@@ -240,7 +241,9 @@ fn encode(
         let body = match decided {
             Answered::Command(decided) => {
                 let reply = &decided.reply;
-                shared.meters.count_outcome(reply.outcome, reply.replayed);
+                if let Request::Command(command) = &operation.request {
+                    shared.meters.count_decided(command, &decided);
+                }
                 lastunit_wire::encode_reply(method, reply, &shared.place(decided.order))
             }
             Answered::Query(shown, order) => {

@@ -46,6 +46,8 @@ pub(crate) struct Order {
 pub(crate) struct Decided {
     pub(crate) reply: Reply,
     pub(crate) order: Order,
+    /// Ledger time of the decision.
+    pub(crate) now: Millis,
     /// Whether something now waits for the disk.
     pub(crate) is_appended: bool,
 }
@@ -159,6 +161,7 @@ impl Core {
         Ok(Decided {
             reply: decision.reply,
             order,
+            now,
             is_appended,
         })
     }

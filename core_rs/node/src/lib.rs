@@ -36,6 +36,7 @@ mod settings;
 mod settings_admission;
 mod shared;
 mod snapshots;
+mod spans;
 #[cfg(feature = "testing")]
 pub mod stepped;
 mod storage;

@@ -4,16 +4,25 @@
 //! faults, which are rare. Where next: `README.md` of this crate draws the JSON.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use lastunit_engine::{Outcome, Sequence};
+use lastunit_engine::{Action, Command, Millis, Outcome, Sequence};
+use serde_json::{Value, json};
 
-/// Powers of two of microseconds, from below 64 µs to above 2 s, for the length of a flush.
-const SPAN_COUNT: usize = 16;
-/// Log2 of the first bound in microseconds.
-const SPAN_SHIFT: u32 = 6;
+use crate::clock::instant_now;
+use crate::core::Decided;
+use crate::node::Listener;
+use crate::serve::Context;
+use crate::spans::Spans;
+
+/// From below 64 µs to above 1 s: the length of a flush.
+type FlushSpans = Spans<6>;
+/// From below 8 µs to above 0.1 s: how long a call waits for its decision.
+type WaitSpans = Spans<3>;
+/// From below 128 ms to above 35 minutes: how late payment news is.
+type LagSpans = Spans<7>;
 
 /// Counters; relaxed everywhere: each is a number of its own and orders nothing.
 #[derive(Default)]
@@ -22,17 +31,20 @@ pub(crate) struct Meters {
     replayed: AtomicU64,
     faults: Mutex<BTreeMap<&'static str, u64>>,
     timers: AtomicU64,
-    flushes: AtomicU64,
     flushed_events: AtomicU64,
-    flush_micros: AtomicU64,
-    flush_spans: [AtomicU64; SPAN_COUNT],
+    flush_spans: FlushSpans,
+    /// By listener: data, settlement.
+    wait_spans: [WaitSpans; 2],
+    lag_spans: LagSpans,
     snapshots: AtomicU64,
     snapshot_bytes: AtomicU64,
     snapshot_micros: AtomicU64,
+    snapshot_time: AtomicI64,
     freeze_micros: AtomicU64,
     freeze_micros_max: AtomicU64,
     audits: AtomicU64,
     audit_micros: AtomicU64,
+    audit_findings: AtomicU64,
     removed_segments: AtomicU64,
     removed_bytes: AtomicU64,
     keeper_failures: AtomicU64,
@@ -59,13 +71,32 @@ impl Meters {
     }
 
     pub(crate) fn count_flush(&self, elapsed: Duration, events: Sequence) {
-        let micros = micros(elapsed);
-        add(&self.flushes, 1);
         add(&self.flushed_events, events.unsigned_abs());
-        add(&self.flush_micros, micros);
-        let bits = u64::BITS - (micros >> SPAN_SHIFT).leading_zeros();
-        let span = (bits as usize).min(SPAN_COUNT - 1);
-        add(&self.flush_spans[span], 1);
+        self.flush_spans.count(micros(elapsed));
+    }
+
+    /// Counts how long a call, or a chunk of a batch, waited from its arrival to the node's lock.
+    pub(crate) fn count_wait(&self, context: Context) {
+        let elapsed = instant_now().saturating_duration_since(context.arrived);
+        let spans = match context.listener {
+            Listener::Data => &self.wait_spans[0],
+            Listener::Settlement => &self.wait_spans[1],
+        };
+        spans.count(micros(elapsed));
+    }
+
+    /// Counts a decided command; of payment news also how late it came.
+    pub(crate) fn count_decided(&self, command: &Command, decided: &Decided) {
+        let reply = &decided.reply;
+        self.count_outcome(reply.outcome, reply.replayed);
+        if let Action::SettlePayment(settle) = &command.action
+            && let Some(occurred_at) = settle.occurred_at
+            && reply.outcome == Outcome::Ok
+            && !reply.replayed
+        {
+            let lag = (decided.now - occurred_at).max(0);
+            self.lag_spans.count(lag.unsigned_abs());
+        }
     }
 
     pub(crate) fn count_snapshot(&self, bytes: usize, elapsed: Duration) {
@@ -82,8 +113,15 @@ impl Meters {
         self.freeze_micros_max.fetch_max(micros, Ordering::Relaxed);
     }
 
-    pub(crate) fn count_audit(&self, elapsed: Duration) {
+    /// Ledger time of what the last snapshot shows.
+    pub(crate) fn note_snapshot_time(&self, time: Millis) {
+        self.snapshot_time.store(time, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_audit(&self, elapsed: Duration, findings: usize) {
         add(&self.audits, 1);
+        self.audit_findings
+            .store(findings as u64, Ordering::Relaxed);
         self.audit_micros.store(micros(elapsed), Ordering::Relaxed);
     }
 
@@ -110,7 +148,7 @@ impl Meters {
         self.recovered_events.store(events, Ordering::Relaxed);
     }
 
-    pub(crate) fn to_json(&self) -> serde_json::Value {
+    pub(crate) fn to_json(&self) -> Value {
         let outcomes: BTreeMap<&str, u64> = Outcome::ALL
             .iter()
             .zip(&self.outcomes)
@@ -126,26 +164,24 @@ impl Meters {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let spans: Vec<(u64, u64)> = self
-            .flush_spans
-            .iter()
-            .enumerate()
-            .map(|(index, count)| (1 << (SPAN_SHIFT as usize + index), load(count)))
-            .collect();
-        serde_json::json!({
+        let mut flush = self.flush_spans.to_json("micros");
+        flush.insert("event_count".into(), json!(load(&self.flushed_events)));
+        let [data, settlement] = &self.wait_spans;
+        json!({
             "outcomes": outcomes,
             "replayed_count": load(&self.replayed),
             "faults": faults,
             "timer_count": load(&self.timers),
-            "flush": {
-                "count": load(&self.flushes),
-                "event_count": load(&self.flushed_events),
-                "micros_total": load(&self.flush_micros),
-                "count_by_micros_below": spans,
+            "flush": flush,
+            "queue": {
+                "data": data.to_json("micros"),
+                "settlement": settlement.to_json("micros"),
             },
+            "settlement_lag": self.lag_spans.to_json("millis"),
             "snapshot": {
                 "count": load(&self.snapshots),
                 "bytes_last": load(&self.snapshot_bytes),
+                "time_ms": self.snapshot_time.load(Ordering::Relaxed),
                 "write_micros_last": load(&self.snapshot_micros),
                 "freeze_micros_last": load(&self.freeze_micros),
                 "freeze_micros_max": load(&self.freeze_micros_max),
@@ -153,6 +189,7 @@ impl Meters {
             "audit": {
                 "count": load(&self.audits),
                 "micros_last": load(&self.audit_micros),
+                "finding_count_last": load(&self.audit_findings),
             },
             "removed": {
                 "segment_count": load(&self.removed_segments),
@@ -182,23 +219,6 @@ fn micros(elapsed: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn flushes_are_counted_in_the_span_they_belong_to() {
-        let meters = Meters::default();
-        for micros in [0, 63, 64, 127, 128, u64::MAX / 2] {
-            meters.count_flush(Duration::from_micros(micros), 1);
-        }
-        let json = meters.to_json();
-        let spans = json["flush"]["count_by_micros_below"]
-            .as_array()
-            .expect("a list");
-
-        assert_eq!(serde_json::json!([64, 2]), spans[0]);
-        assert_eq!(serde_json::json!([128, 2]), spans[1]);
-        assert_eq!(serde_json::json!([256, 1]), spans[2]);
-        assert_eq!(serde_json::json!(1), spans[SPAN_COUNT - 1][1]);
-    }
 
     #[test]
     fn outcomes_and_faults_are_counted_by_name() {

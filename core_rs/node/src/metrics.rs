@@ -58,6 +58,7 @@ fn history(shared: &Shared) -> Value {
         readers.insert(name, row);
     }
     json!({
+        "segment_count": journal.segment_count(),
         "bytes": journal.total_bytes(),
         "bytes_max": shared.settings.history_bytes_max,
         "first_sequence": journal.reader().first_sequence().ok(),
@@ -66,14 +67,37 @@ fn history(shared: &Shared) -> Value {
 }
 
 fn ledger(shared: &Shared) -> Value {
-    let Ok(mut core) = shared.lock(crate::lane_lock::Urgency::Ordinary) else {
+    let Ok(mut core) = shared.lock(crate::lane_lock::Urgency::Background) else {
         return Value::Null;
     };
     let sizes = core.ledger.sizes();
     let memory_bytes = core.ledger.memory_bytes();
     let (time, op_number) = (core.clock.now(), core.op_number());
+    let (oldest_overdue, brake) = (core.ledger.oldest_overdue(), core.ledger.brake(time));
+    let sales = core.ledger.units_by_sale();
     drop(core);
+    let age_of = |(lag, noted_at): (i64, i64)| json!({"millis": lag, "time_ms": noted_at});
+    let units = sales.iter().map(|sale| {
+        let counters = &sale.counters;
+        let row = json!({
+            "available": counters.available,
+            "buffer": counters.buffer,
+            "held": counters.held,
+            "paying": counters.paying,
+            "overdue": counters.overdue,
+            "sold": counters.sold,
+            "quarantine": counters.quarantine,
+        });
+        (sale.sale_id.to_string(), row)
+    });
     json!({
+        "oldest_overdue_time_ms": oldest_overdue,
+        "brake": {
+            "is_on_by_operator": brake.is_on_by_operator,
+            "is_on_by_lag": brake.is_on_by_lag,
+            "last_lag": brake.last_lag.map(age_of),
+        },
+        "units": units.collect::<Map<String, Value>>(),
         "time_ms": time,
         "op_number": op_number,
         "memory_bytes": memory_bytes,

@@ -165,6 +165,7 @@ impl Node {
         let opened = open::open(&settings, storage, None)?;
         let (shared, benches) = Shared::new(settings, opened.core, opened.journal);
         shared.keeper_signal.note_snapshot(opened.snapshot_sequence);
+        shared.meters.note_snapshot_time(opened.snapshot_time);
         shared.readers.take_over(&opened.readers);
         let elapsed = opened.start.elapsed();
         shared.meters.note_recovery(elapsed, opened.replayed_events);

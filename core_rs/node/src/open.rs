@@ -95,6 +95,8 @@ pub(crate) struct Rebuilt {
     pub(crate) readers: Readers,
     /// Sequence of the snapshot it started from, 0 without one.
     pub(crate) snapshot_sequence: i64,
+    /// Time of that snapshot, 0 without one.
+    pub(crate) snapshot_time: Millis,
     pub(crate) replayed_events: u64,
 }
 
@@ -104,6 +106,7 @@ pub(crate) struct Opened {
     pub(crate) journal: Arc<Journal>,
     pub(crate) readers: Readers,
     pub(crate) snapshot_sequence: i64,
+    pub(crate) snapshot_time: Millis,
     pub(crate) replayed_events: u64,
     pub(crate) start: Instant,
 }
@@ -149,6 +152,7 @@ pub(crate) fn open(
         journal,
         readers: rebuilt.readers,
         snapshot_sequence: rebuilt.snapshot_sequence,
+        snapshot_time: rebuilt.snapshot_time,
         replayed_events: rebuilt.replayed_events,
         start,
     })
@@ -200,7 +204,7 @@ pub(crate) fn rebuild(recovered: Recovered) -> Result<Rebuilt, OpenError> {
     let mut ledger = Ledger::new();
     let mut epochs = Epochs::default();
     let mut readers = Readers::default();
-    let mut snapshot_sequence = 0;
+    let (mut snapshot_sequence, mut snapshot_time) = (0, 0);
     if let Some(snapshot) = recovered.snapshot {
         snapshot_sequence = snapshot.sequence;
         let replay = |problem: String| OpenError::Replay {
@@ -215,6 +219,7 @@ pub(crate) fn rebuild(recovered: Recovered) -> Result<Rebuilt, OpenError> {
         ledger = Ledger::from_snapshot_unaudited(parts.state)
             .map_err(|error| replay(format!("the snapshot cannot be read ({error:?})")))?;
         last_time = last_time.max(Some(parts.time));
+        snapshot_time = parts.time;
     }
     let first = ledger.sequence();
     for record in recovered.records {
@@ -235,6 +240,7 @@ pub(crate) fn rebuild(recovered: Recovered) -> Result<Rebuilt, OpenError> {
         last_time,
         readers,
         snapshot_sequence,
+        snapshot_time,
         replayed_events,
     })
 }

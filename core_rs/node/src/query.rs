@@ -75,6 +75,7 @@ pub(crate) fn serve(
     context: Context,
 ) -> Result<Ready, Fault> {
     let mut core = shared.lock(urgency(operation_of(method)))?;
+    shared.meters.count_wait(context);
     check_start(shared, &core, context)?;
     access.reach_query(&core.ledger, method, query)?;
     let order = core.order();
@@ -110,7 +111,9 @@ fn audit(shared: &Shared, frozen: &Frozen) -> Result<Shown, Fault> {
         next = slice.next;
     }
     audit.findings.truncate(Audit::FINDING_COUNT_MAX);
-    shared.meters.count_audit(start.elapsed());
+    shared
+        .meters
+        .count_audit(start.elapsed(), audit.findings.len());
     Ok(Shown::Audit(Box::new(audit)))
 }
 

@@ -24,6 +24,7 @@ use crate::{batch, explain, faults, query, timers};
 /// What a call brings along beside its request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Context {
+    pub(crate) arrived: Instant,
     pub(crate) deadline: Option<Instant>,
     pub(crate) seen_sequence: Sequence,
     pub(crate) seen_epoch: i64,
@@ -75,6 +76,7 @@ pub(crate) fn submit(
     // Counted before the look at the phase: a drain that begins in between waits for this call.
     let mut permit = shared.turnstile.open();
     let context = Context {
+        arrived: instant_now(),
         deadline: call.deadline,
         seen_sequence: call.seen_sequence,
         seen_epoch: call.seen_epoch,
@@ -226,7 +228,7 @@ fn tell_hopeless(
         shared.gone.forget_command(command);
         return Ok(None);
     };
-    Ok(Some(see_off(shared, method, &decided)))
+    Ok(Some(see_off(shared, method, command, &decided)))
 }
 
 fn serve_command(
@@ -238,21 +240,22 @@ fn serve_command(
     permit: &mut Permit,
 ) -> Result<Ready, Fault> {
     let mut core = shared.lock(urgency(operation_of(method)))?;
+    shared.meters.count_wait(context);
     check_start(shared, &core, context)?;
     access.reach_command(&core.ledger, method, command)?;
     let decided = core.execute(command)?;
     drop(core);
     note_reserve(shared, command, &decided, permit);
-    Ok(see_off(shared, method, &decided))
+    Ok(see_off(shared, method, command, &decided))
 }
 
 /// Counts, and encodes, without the lock.
-fn see_off(shared: &Shared, method: Method, decided: &Decided) -> Ready {
+fn see_off(shared: &Shared, method: Method, command: &Command, decided: &Decided) -> Ready {
     if decided.is_appended {
         shared.flush_signal.wake();
     }
     let reply = &decided.reply;
-    shared.meters.count_outcome(reply.outcome, reply.replayed);
+    shared.meters.count_decided(command, decided);
     let place = shared.place(decided.order);
     Ready {
         body: lastunit_wire::encode_reply(method, reply, &place),

@@ -43,6 +43,8 @@ const NICENESS: i32 = 10;
 /// The state as of one moment, to be written later.
 pub(crate) struct Copy {
     header: Vec<u8>,
+    /// Ledger time when it was frozen.
+    time: Millis,
     frozen: Frozen,
 }
 
@@ -152,7 +154,11 @@ pub(crate) fn take_copy(shared: &Shared) -> Option<Copy> {
     drop(core);
     shared.meters.note_freeze(start.elapsed());
     shared.keeper_signal.note_entities(entities);
-    Some(Copy { header, frozen })
+    Some(Copy {
+        header,
+        time,
+        frozen,
+    })
 }
 
 /// Writes a snapshot of the present state on this thread.
@@ -162,7 +168,11 @@ pub(crate) fn write_snapshot(shared: &Shared) -> Result<(), JournalError> {
 
 /// Writes a copy once what it shows is durable.
 pub(crate) fn write_copy(shared: &Shared, copy: Copy) -> Result<(), JournalError> {
-    let Copy { header, frozen } = copy;
+    let Copy {
+        header,
+        time,
+        frozen,
+    } = copy;
     let sequence = frozen.sequence();
     if sequence == 0 || shared.wait_durable(sequence).is_err() {
         return Ok(());
@@ -187,6 +197,7 @@ pub(crate) fn write_copy(shared: &Shared, copy: Copy) -> Result<(), JournalError
     writer.finish()?;
     shared.keeper_signal.note_snapshot(sequence);
     shared.meters.count_snapshot(bytes, start.elapsed());
+    shared.meters.note_snapshot_time(time);
     Ok(())
 }
 

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -275,26 +274,6 @@ def test_wrong_settings_end_with_2_and_a_sentence(tmp_path: Path) -> None:
     assert "2 to 256" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "data").exists()
-
-
-def test_metrics_are_served_when_asked_for(tmp_path: Path) -> None:
-    """Calls by method and status, and the node's own numbers, as Prometheus text."""
-    server = start_server(tmp_path, "--metrics-address", "127.0.0.1:0")
-    ledger = opened(server)
-    ledger.held(ledger.put_sale(units=1))
-
-    url = f"http://{server.ready['metrics']}/metrics"
-    with urllib.request.urlopen(url, timeout=10) as response:
-        text = response.read().decode()
-
-    ledger.close()
-    assert server.stop() == 0
-    reserve = 'grpc_method="lastunit.stock.v1.StockService/Reserve",grpc_status="OK"'
-    assert f'grpc_server_handled_total{{{reserve},listener="data"}} 1.0' in text or (
-        f'grpc_server_handled_total{{listener="data",{reserve}}} 1.0' in text
-    )
-    assert "lastunit_serving 1.0" in text
-    assert "lastunit_durable_sequence" in text
 
 
 def test_the_port_of_a_stopped_server_is_closed(server: Server) -> None:

@@ -54,8 +54,24 @@ def test_defaults_need_nothing() -> None:
     assert str(settings.data_directory) == "lastunit-data"
     assert settings.data.address == "127.0.0.1:7400"
     assert settings.settlement.address == "127.0.0.1:7401"
-    assert settings.metrics.address == ""
+    assert settings.metrics_address == "127.0.0.1:7402"
     assert settings.journal.durability == "flushed"
+
+
+@pytest.mark.parametrize(
+    ("flags", "address"),
+    [
+        ({"data.address": "127.0.0.1:0"}, "127.0.0.1:0"),
+        ({"data.address": "127.0.0.1:0", "metrics.address": ""}, ""),
+        ({"data.address": "127.0.0.1:0", "metrics.address": "127.0.0.1:9"}, "127.0.0.1:9"),
+        ({"data.address": "127.0.0.1:9"}, "127.0.0.1:7402"),
+    ],
+)
+def test_metrics_take_a_free_port_beside_a_free_port(flags: dict[str, str], address: str) -> None:
+    """Unset, they would share the default port with the next server of a test run."""
+    settings = load_settings(flags=flags, environment={})
+
+    assert settings.metrics_address == address
 
 
 def test_flags_beat_environment_beats_file(tmp_path: Path) -> None:

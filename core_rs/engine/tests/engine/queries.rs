@@ -260,3 +260,74 @@ fn memory_is_stated_and_falls_with_forgetting() {
         "{full} fell to {fallen}"
     );
 }
+
+/// The oldest overdue one is told by when it should have been settled, until it is settled.
+#[test]
+fn the_oldest_overdue_reservation_is_known_without_a_search() {
+    let mut world = world(&["sale S settle_by=900", "pool A/main", "supply A/main 5"]);
+    assert_eq!(None, world.ledger.oldest_overdue());
+    for (time, id) in [(0, "r1"), (50, "r2")] {
+        world.now = time;
+        step(&mut world, &format!("reserve {id} p-{id} A"));
+        step(&mut world, &format!("begin {id} a-{id}"));
+    }
+    world.now = 900;
+    world.run_due();
+    assert_eq!(Some(900), world.ledger.oldest_overdue());
+    world.now = 2_000;
+    world.run_due();
+    assert_eq!(Some(900), world.ledger.oldest_overdue());
+    step(&mut world, "settle r1 a-r1 SUCCEEDED");
+    assert_eq!(Some(950), world.ledger.oldest_overdue());
+    step(&mut world, "settle r2 a-r2 SUCCEEDED");
+
+    assert_eq!(None, world.ledger.oldest_overdue());
+    assert!(world.ledger.audit().holds());
+}
+
+/// Each sale's units stand in its own row, and the rows have every unit there is.
+#[test]
+fn units_are_summed_by_sale() {
+    let ledger = busy().ledger;
+
+    let rows = ledger.units_by_sale();
+    let [first, second] = rows.as_slice() else {
+        panic!("two sales, not {rows:?}");
+    };
+    assert_eq!(("S", "T"), (&*first.sale_id, &*second.sale_id));
+    assert_eq!(
+        (50, 50),
+        (first.counters.placed(), second.counters.placed())
+    );
+    assert_eq!((8, 1), (first.counters.held, first.counters.sold));
+    assert_eq!((1, 0), (second.counters.held, second.counters.sold));
+}
+
+/// The brake tells who holds it, for as long as it is held.
+#[test]
+fn the_brake_says_whether_an_operator_or_late_news_holds_it() {
+    let mut world = world(&["sale S lag=60000", "pool A/main", "supply A/main 5"]);
+    let is_on = |world: &World| {
+        let brake = world.ledger.brake(world.now);
+        (brake.is_on_by_operator, brake.is_on_by_lag)
+    };
+    assert_eq!((false, false), is_on(&world));
+    step(&mut world, "brake on until=1000");
+    assert_eq!((true, false), is_on(&world));
+    world.now = 1_000;
+    assert_eq!((false, false), is_on(&world));
+    for id in ["r1", "r2"] {
+        step(&mut world, &format!("reserve {id} p-{id} A"));
+        step(&mut world, &format!("begin {id} a-{id}"));
+    }
+    world.now = 61_000;
+    step(&mut world, "settle r1 a-r1 SUCCEEDED occurred=1000");
+    assert_eq!((false, false), is_on(&world));
+    world.now = 61_001;
+    step(&mut world, "settle r2 a-r2 SUCCEEDED occurred=1000");
+    assert_eq!((false, true), is_on(&world));
+    assert_eq!(Some((60_001, 61_001)), world.ledger.brake(61_001).last_lag);
+    world.now = 121_001;
+
+    assert_eq!((false, false), is_on(&world));
+}

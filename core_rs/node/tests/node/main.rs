@@ -16,6 +16,7 @@ mod durability;
 mod history;
 mod lifecycle;
 mod memory;
+mod metrics;
 mod recovery;
 mod space;
 mod storages;

@@ -1,0 +1,70 @@
+"""Writes docs/reference/metrics.md from the tables of metrics in the code.
+
+Owns: the form of the page. Must not: hold a word about a metric; they stand in the tables. A test
+compares the page with what this prints, and what a server serves with the tables.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lastunit_server.metric_names import LABELS, METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lastunit_server.metric_names import Family
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "metrics.md"
+
+_HEAD = """# Metrics
+
+Made by `python tools/metrics_page.py` from the tables in the code; do not edit.
+How to scrape and which alarms there are: [monitoring](../operating/monitoring.md).
+Every listener also serves `process_*`, `python_info` and `python_gc_*` of the Prometheus client.
+Label values are bounded: no metric carries a person, reservation, order or attempt.
+"""
+
+
+def page() -> str:
+    """Returns the whole page."""
+    return "\n".join(
+        [
+            _HEAD,
+            "## Ledger server",
+            "",
+            "`http://127.0.0.1:7402/metrics`, setting `metrics.address`, flag `--metrics-address`.",
+            "",
+            *_table(METRICS),
+            "",
+            "## Labels",
+            "",
+            "| label | values |",
+            "|---|---|",
+            *(f"| `{name}` | {text} |" for name, text in sorted(LABELS.items())),
+            "",
+        ]
+    )
+
+
+def _table(families: Iterable[Family]) -> list[str]:
+    rows = ["| metric | type | labels | what it says |", "|---|---|---|---|"]
+    for family in families:
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        rows.append(f"| `{family.name}` | {family.kind} | {labels} | {family.help} |")
+    return rows
+
+
+def main() -> None:
+    """Writes the page, or with `--check` fails if it differs."""
+    if "--check" in sys.argv:
+        if PAGE.read_text() != page():
+            sys.exit(f"{PAGE.name} is not what the code says; run python tools/metrics_page.py")
+        return
+    PAGE.write_text(page())
+
+
+if __name__ == "__main__":
+    main()
