@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUST_TARGETS := --workspace --exclude lastunit-python
 
 .DEFAULT_GOAL := help
-.PHONY: bench-attacks help setup run fuzz test test-rust test-python test-slow lint format proto proto-check bench bench-recovery history crash crash-disk sim sim-defects lock clean
+.PHONY: bench-attacks monitoring-check help setup run fuzz test test-rust test-python test-slow lint format proto proto-check bench bench-recovery history crash crash-disk sim sim-defects lock clean
 
 help: ## List the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -53,6 +53,10 @@ proto: setup ## Generate the Python stubs from proto/
 proto-check: setup ## Fail on drifted stubs, and on changes that break callers
 	$(BIN)/python tools/generate_stubs.py --check
 	$(BIN)/buf breaking --against proto/released.binpb.gz
+
+monitoring-check: setup ## Check alerts and dashboard with promtool, and fire them from a real server
+	@$(BIN)/python tools/promtool.py --version
+	$(BIN)/pytest tests/integration/monitoring $(ARGS)
 
 bench: setup ## Measure the server's front beside an empty gRPC call, with ghz
 	$(BIN)/python -m bench.front $(ARGS)
