@@ -35,7 +35,7 @@ def page() -> str:
             _HEAD,
             "## Ledger server",
             "",
-            "`http://127.0.0.1:7402/metrics`, setting `metrics.address`, flag `--metrics-address`.",
+            "`http://127.0.0.1:7404/metrics`, setting `metrics.address`, flag `--metrics-address`.",
             "",
             *_table(METRICS),
             "",

@@ -68,7 +68,7 @@ def serve(
     metrics_address: Annotated[
         str | None,
         typer.Option(
-            help="Prometheus /metrics, host:port, or '' for none.", show_default="127.0.0.1:7402"
+            help="Prometheus /metrics, host:port, or '' for none.", show_default="127.0.0.1:7404"
         ),
     ] = None,
     clock: Annotated[

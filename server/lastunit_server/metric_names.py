@@ -133,7 +133,16 @@ METRICS: Final = (
     ),
     Family("lastunit_journal_segments", "gauge", "Segments, prepared ones included."),
     Family("lastunit_journal_first_sequence", "gauge", "First event that can still be read."),
-    Family("lastunit_journal_disk_free_bytes", "gauge", "Free bytes of the journal's disk."),
+    Family(
+        "lastunit_journal_disk_free_bytes",
+        "gauge",
+        "Free bytes of the disk that holds the journal; absent without one (durability memory).",
+    ),
+    Family(
+        "lastunit_journal_prepared_free_bytes",
+        "gauge",
+        "Bytes that can be appended although the disk is full: allocated ahead, not used yet.",
+    ),
     Family("lastunit_journal_space_low", "gauge", "1 while only settlement may use the disk."),
     Family("lastunit_journal_removed_segments_total", "counter", "Old segments removed."),
     Family("lastunit_journal_removed_bytes_total", "counter", "Bytes of old segments removed."),

@@ -5,6 +5,7 @@ what is counted anyway. Names and words are in `metric_names`.
 """
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
@@ -96,6 +97,7 @@ class ServerCollector(Collector):
             version = metadata.version("lastunit-server")
             labels = (version, self._settings.journal.durability, self._settings.clock)
             yield _family("lastunit_info", [(labels, 1)])
+            yield from _disk(self._settings)
         yield _one("lastunit_serving", self._node.health()[0])
         phases = [((phase,), phase == numbers["phase"]) for phase in _PHASES]
         yield _family("lastunit_phase", phases)
@@ -151,6 +153,17 @@ class ServerCollector(Collector):
             "lastunit_admission_caller_admitted_total", _with_rest(admitted, all_admitted)
         )
         yield _family("lastunit_admission_caller_refused_total", _with_rest(refused, all_refused))
+
+
+def _disk(settings: Settings) -> Iterator[Metric]:
+    if settings.journal.durability == "memory":
+        return
+    try:
+        free = shutil.disk_usage(settings.data_directory).free
+    except OSError:
+        # A disk that does not even tell its size: the other metrics are needed all the more.
+        return
+    yield _one("lastunit_journal_disk_free_bytes", free)
 
 
 def _answers(numbers: Numbers) -> Iterator[Metric]:
@@ -219,7 +232,7 @@ def _journal(numbers: Numbers) -> Iterator[Metric]:
     yield _one("lastunit_journal_segments", journal["segment_count"])
     if journal["first_sequence"] is not None:
         yield _one("lastunit_journal_first_sequence", journal["first_sequence"])
-    yield _one("lastunit_journal_disk_free_bytes", numbers["journal_free_bytes"])
+    yield _one("lastunit_journal_prepared_free_bytes", numbers["journal_free_bytes"])
     yield _one("lastunit_journal_space_low", numbers["is_space_low"])
     yield _one("lastunit_journal_removed_segments_total", numbers["removed"]["segment_count"])
     yield _one("lastunit_journal_removed_bytes_total", numbers["removed"]["bytes"])

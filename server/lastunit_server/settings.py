@@ -127,7 +127,7 @@ class MetricsListener(_Section):
     """Where Prometheus scrapes `/metrics`; only this machine can, by default."""
 
     address: AddressOrOff = Field(
-        default="127.0.0.1:7402",
+        default="127.0.0.1:7404",
         description='host:port, or "" for off; unset beside data.address :0 it is a free port too',
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import urllib.request
 from typing import TYPE_CHECKING, Any
@@ -222,6 +223,17 @@ def test_a_scrape_does_not_wait_for_the_disk(server: Server) -> None:
 def test_the_reference_page_is_what_the_code_says() -> None:
     """docs/reference/metrics.md is made, not written."""
     assert metrics_page.PAGE.read_text() == metrics_page.page()
+
+
+def test_the_disk_that_is_told_is_the_journals(tmp_path: Path) -> None:
+    """Free bytes of the file system of the data directory, not of what is allocated ahead."""
+    server = start_server(tmp_path)
+    told = samples(server)["lastunit_journal_disk_free_bytes"]
+    free = shutil.disk_usage(tmp_path).free
+
+    assert server.stop() == 0
+    # Others write to this disk meanwhile.
+    assert told == pytest.approx(free, rel=0.2)
 
 
 def test_metrics_can_be_switched_off(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_defaults_need_nothing() -> None:
     assert str(settings.data_directory) == "lastunit-data"
     assert settings.data.address == "127.0.0.1:7400"
     assert settings.settlement.address == "127.0.0.1:7401"
-    assert settings.metrics_address == "127.0.0.1:7402"
+    assert settings.metrics_address == "127.0.0.1:7404"
     assert settings.journal.durability == "flushed"
 
 
@@ -64,7 +64,7 @@ def test_defaults_need_nothing() -> None:
         ({"data.address": "127.0.0.1:0"}, "127.0.0.1:0"),
         ({"data.address": "127.0.0.1:0", "metrics.address": ""}, ""),
         ({"data.address": "127.0.0.1:0", "metrics.address": "127.0.0.1:9"}, "127.0.0.1:9"),
-        ({"data.address": "127.0.0.1:9"}, "127.0.0.1:7402"),
+        ({"data.address": "127.0.0.1:9"}, "127.0.0.1:7404"),
     ],
 )
 def test_metrics_take_a_free_port_beside_a_free_port(flags: dict[str, str], address: str) -> None:
