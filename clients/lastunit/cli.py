@@ -23,6 +23,7 @@ class _Part(NamedTuple):
 
 _PARTS: Final[dict[str, _Part]] = {
     "account": _Part("lastunit.account.cli", "account", "The account service."),
+    "admission": _Part("lastunit.admission.cli", "service", "How work is let into a ledger."),
     "order": _Part("lastunit.order.cli", "order", "The order service."),
     "payment": _Part(
         "lastunit.payment.cli", "payment", "The payment service, its webhook and its sandbox."

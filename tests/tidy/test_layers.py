@@ -40,6 +40,7 @@ PYTHON_ARROWS = {
     "lastunit.reference": {"lastunit.reflection"},
     "lastunit.service": {"lastunit.errors", "lastunit.reflection", "lastunit.tls"},
     "lastunit.account": {"lastunit.errors", "lastunit.service"},
+    "lastunit.admission": {"lastunit.client", "lastunit.errors"},
     "lastunit.order": {"lastunit.errors", "lastunit.client", "lastunit.service"},
     "lastunit.payment": {"lastunit.errors", "lastunit.client", "lastunit.service"},
     "lastunit.load": {"lastunit.errors", "lastunit.client", "lastunit.service"},
@@ -60,6 +61,7 @@ PYTHON_ARROWS = {
     },
     "lastunit.cli": {
         "lastunit.account",
+        "lastunit.admission",
         "lastunit.errors",
         "lastunit.order",
         "lastunit.payment",

@@ -1,0 +1,1 @@
+"""`lastunit admission` against a real server."""

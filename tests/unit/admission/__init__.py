@@ -1,0 +1,1 @@
+"""Admission seen from a client."""
