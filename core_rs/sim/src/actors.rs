@@ -386,7 +386,7 @@ impl World {
                 self.cover.hit("events damaged before they were read");
                 return Ok(());
             }
-            // What a lying disk lost behind a snapshot is lost: the payment service looks at what is.
+            // What a lying disk lost behind a snapshot is lost: the service looks at what is.
             Err(ReadError::Journal(_)) if self.server.disk.has_lied() => {
                 self.provider.cursor = self.server.shown.max(after);
                 self.reconcile();

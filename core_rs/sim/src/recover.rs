@@ -108,7 +108,7 @@ impl Server {
                     self.disk.unflip();
                     continue;
                 }
-                // What a lying disk lost behind a snapshot can't be read again; the state is compared.
+                // What a lying disk lost behind a snapshot can't be read; the state is compared.
                 Err(_) if self.disk.has_lied() => break,
                 Err(error) => return Err(Violation::new("events", error.to_string())),
             };
