@@ -212,6 +212,51 @@ class Node:
             None if the caller may, else `(code, body)` as in `CompletionPort.drain`.
         """
 
+    def set_gate_settings(self, settings_json: str) -> None:
+        """Replaces what all gates are judged by.
+
+        Args:
+            settings_json: An object of whole numbers; a missing key has its default::
+
+                {
+                  "queue_at": 800,               1 to close_at, thousandths of what can be borne
+                  "close_at": 1000,              up to 10,000
+                  "reopen_at": 500,              below queue_at
+                  "dwell_ms": 1000,              0 to 3,600,000 of low pressure for each step back
+                  "settled_per_second_milli": 0, 0 to 1,000,000,000; 0 leaves the queue unbounded
+                  "pay_p99_ms": 0,               0 to 86,400,000
+                  "margin_ms": 0                 0 to 86,400,000
+                }
+
+        Raises:
+            ValueError: A setting is unknown or out of range; the old ones stay.
+        """
+
+    def set_gate_hand(self, sale_id: str, hand: str | None, until_ms: int | None = None) -> bool:
+        """Lays the operator's hand on a gate; what it shows is measured anew before this returns.
+
+        Args:
+            sale_id: Whose gate.
+            hand: `open`, `queueing` or `closed`; None leaves the gate to the measurements.
+            until_ms: Ledger time until which it holds; None until it is taken away.
+
+        Returns:
+            Whether there is such a sale.
+
+        Raises:
+            OSError: The node has stopped at a bug.
+        """
+
+    def gates_json(self, after_version: int) -> str | None:
+        """Shows all gates, as `core_rs/node/README.md` draws them.
+
+        Args:
+            after_version: `version` of what was shown before, 0 at first.
+
+        Returns:
+            None if nothing else is to be shown since.
+        """
+
     def read_events(self, after_sequence: int, limit: int) -> tuple[bytes, int]:
         """Reads durable events.
 

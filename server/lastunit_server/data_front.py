@@ -18,13 +18,14 @@ from lastunit_server.doorkeeper import Credentials, Doorkeeper
 from lastunit_server.errors import StartError
 from lastunit_server.faults import Refusal
 from lastunit_server.half_open import Anteroom
-from lastunit_server.methods import JOURNAL, STOCK, Listener, path, unary_methods
+from lastunit_server.methods import ADMISSION, JOURNAL, STOCK, Listener, path, unary_methods
 from lastunit_server.options import DATA_CALLS_IN_FLIGHT_MAX, listener_options
 from lastunit_server.streams import Streams
 
 if TYPE_CHECKING:
     from lastunit.tls import Rotation
     from lastunit_server._native import Node
+    from lastunit_server.gates import Gates
     from lastunit_server.settings import Settings
 
 __all__ = [
@@ -92,6 +93,7 @@ class DataFront:
         loop: The running loop; every handler runs on it.
         doorkeeper: Who calls; by default callers name themselves.
         rotation: Certificates; None speaks plain text.
+        gates: What front ends are told; None leaves WatchGate out.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class DataFront:
         *,
         doorkeeper: Doorkeeper | None = None,
         rotation: "Rotation | None" = None,
+        gates: "Gates | None" = None,
     ) -> None:
         self._doorkeeper = doorkeeper or Doorkeeper(node, Credentials())
         self._rotation = rotation
@@ -116,6 +119,7 @@ class DataFront:
             self.counts,
             self._doorkeeper,
             streams_max=settings.data.streams_max,
+            gates=gates,
         )
         self._settings = settings
         self.settlement_address = settings.settlement.address
@@ -144,6 +148,10 @@ class DataFront:
         handlers[path(JOURNAL, "ReadEvents")] = grpc.unary_stream_rpc_method_handler(
             self.streams.read_events
         )
+        if self.streams.gates is not None:
+            handlers[path(ADMISSION, "WatchGate")] = grpc.unary_stream_rpc_method_handler(
+                self.streams.watch_gate
+            )
         return handlers
 
     def _unary(self, method: str) -> Any:

@@ -69,7 +69,8 @@ _ADMIN_METHODS = (
     "ExplainReservation",
 )
 _REHEARSAL_METHODS = ("SetClock",)
-_ADMISSION_METHODS = ("GetPolicy", "GetAdmissionStats")
+_ADMISSION_METHODS = ("GetPolicy", "GetAdmissionStats", "GetGate", "ListGates")
+_GATE_METHODS = ("SetGate",)
 
 # Tools that show how the server is made and used; health is nobody's secret and not among them.
 INTROSPECTION = ("ServerReflectionInfo", "Channelz")
@@ -85,7 +86,8 @@ GROUPS: dict[str, frozenset[str]] = {
     "admin": frozenset(_ADMIN_METHODS),
     "journal": frozenset(("ReadEvents",)),
     "rehearsal": frozenset(_REHEARSAL_METHODS),
-    "admission": frozenset(_ADMISSION_METHODS),
+    "admission": frozenset(_ADMISSION_METHODS) | {"WatchGate"},
+    "gate": frozenset(_GATE_METHODS),
     "introspection": frozenset(INTROSPECTION),
 }
 _GROUPED = frozenset().union(*GROUPS.values())
@@ -130,7 +132,7 @@ def unary_methods(
     settling = {path(STOCK, name) for name in _SETTLING}
     reserving = {path(STOCK, name) for name in _RESERVING}
     control = {path(ADMIN, name) for name in _ADMIN_METHODS}
-    control |= {path(ADMISSION, name) for name in _ADMISSION_METHODS}
+    control |= {path(ADMISSION, name) for name in (*_ADMISSION_METHODS, *_GATE_METHODS)}
     if is_rehearsal:
         control |= {path(REHEARSAL, name) for name in _REHEARSAL_METHODS}
     if listener is Listener.DATA:

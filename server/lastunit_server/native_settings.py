@@ -9,7 +9,9 @@ from lastunit_server.machine_memory import default_ledger_bytes
 from lastunit_server.policy import AdmissionPolicy
 from lastunit_server.settings import Settings
 
-__all__ = ["native_settings_json"]
+__all__ = ["gate_settings_json", "native_settings_json"]
+
+_THOUSANDTHS = 1000
 
 
 def native_settings_json(settings: Settings, policy: AdmissionPolicy) -> str:
@@ -44,5 +46,28 @@ def native_settings_json(settings: Settings, policy: AdmissionPolicy) -> str:
             "batch_chunk_operations": settings.node.batch_chunk_operations,
             "watch_interval_ms": settings.node.watch_interval_ms,
             "admission": {**policy.model_dump(exclude_none=True), "costs": policy.all_costs()},
+        }
+    )
+
+
+def gate_settings_json(settings: Settings) -> str:
+    """Builds what the node judges gates by.
+
+    Args:
+        settings: Checked settings.
+
+    Returns:
+        JSON of the form that `_native.pyi` draws.
+    """
+    gate = settings.gate
+    return json.dumps(
+        {
+            "queue_at": round(gate.queue_at * _THOUSANDTHS),
+            "close_at": round(gate.close_at * _THOUSANDTHS),
+            "reopen_at": round(gate.reopen_at * _THOUSANDTHS),
+            "dwell_ms": round(gate.dwell_seconds * _THOUSANDTHS),
+            "settled_per_second_milli": round(gate.settled_per_second * _THOUSANDTHS),
+            "pay_p99_ms": round(gate.pay_p99_seconds * _THOUSANDTHS),
+            "margin_ms": round(gate.margin_seconds * _THOUSANDTHS),
         }
     )

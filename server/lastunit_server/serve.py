@@ -22,8 +22,12 @@ from lastunit_server import logs, standard
 from lastunit_server.data_front import DataFront
 from lastunit_server.errors import StartError
 from lastunit_server.exit_codes import ExitCode
+from lastunit_server.gate_book import GateBook
+from lastunit_server.gate_http import GateApp
+from lastunit_server.gates import Gates
+from lastunit_server.http_listener import HttpListener
 from lastunit_server.metrics import MetricsEndpoint, ServerCollector
-from lastunit_server.native_settings import native_settings_json
+from lastunit_server.native_settings import gate_settings_json, native_settings_json
 from lastunit_server.reloading import LoadedSecurity, Security, Stamp
 from lastunit_server.settlement_front import SettlementFront
 
@@ -45,6 +49,8 @@ GIL_SWITCH_SECONDS = 0.0005
 _HEALTH_INTERVAL_SECONDS = 0.25
 # Of the grace time, what the listeners may use; the rest is the journal's.
 _LISTENERS_SHARE = 0.7
+# Caches in front keep few connections; who comes without one is told 503 beyond it.
+_GATE_CONNECTIONS_MAX = 1024
 
 
 def run(
@@ -119,6 +125,31 @@ def open_node(settings: "Settings", policy: "AdmissionPolicy") -> "Node":
         raise StartError(str(error.args[0])) from error
 
 
+def open_gates(node: "Node", settings: "Settings") -> Gates:
+    """Lays the settings and the kept orders on the gates.
+
+    Args:
+        node: The open node.
+        settings: Checked settings.
+
+    Returns:
+        The gates, to be shown.
+
+    Raises:
+        StartError: The file of orders can't be read.
+    """
+    node.set_gate_settings(gate_settings_json(settings))
+    durability = settings.journal.durability
+    directory = None if durability == "memory" else settings.data_directory
+    try:
+        return Gates(node, GateBook(directory, is_flushed=durability == "flushed"))
+    except OSError as error:
+        raise StartError(
+            f"the operators' orders can't be read: {error}; correct the file's owner or mode, or"
+            " move it away to leave all gates to the measurements"
+        ) from error
+
+
 class _Server:
     """One run of the server, from open to closed."""
 
@@ -145,6 +176,7 @@ class _Server:
         watches = [
             asyncio.create_task(self._watch_health()),
             asyncio.create_task(self._security.watch()),
+            asyncio.create_task(self._gates.follow()),
         ]
         await self._stop_asked.wait()
         for watch in watches:
@@ -176,7 +208,12 @@ class _Server:
 
     async def _listen(self) -> None:
         settings, security = self._settings, self._security
-        door: dict[str, Any] = {"doorkeeper": security.doorkeeper, "rotation": security.rotation}
+        self._gates = open_gates(self._node, settings)
+        door: dict[str, Any] = {
+            "doorkeeper": security.doorkeeper,
+            "rotation": security.rotation,
+            "gates": self._gates,
+        }
         self._data = DataFront(self._node, settings, asyncio.get_running_loop(), **door)
         self._data_health = standard.DataHealth()
         self._data_health.add_to(self._data.server)
@@ -200,6 +237,7 @@ class _Server:
         self._data.settlement_address = self.settlement_address
 
         self._metrics = self._open_metrics()
+        self._http = self._open_http()
         self._settlement.start()
         await self._data.start()
         await self._set_health(is_serving=True)
@@ -211,6 +249,20 @@ class _Server:
         counts = {"data": self._data.counts, "settlement": self._settlement.counts}
         return MetricsEndpoint(address, ServerCollector(self._node, counts, self._settings))
 
+    def _open_http(self) -> dict[str, HttpListener]:
+        listeners = {}
+        if self._settings.gate.address:
+            app = GateApp(self._gates, is_clock_manual=self._is_rehearsal).app
+            listeners["gate"] = HttpListener(
+                app,
+                self._settings.gate.address,
+                setting="gate.address",
+                connections_max=_GATE_CONNECTIONS_MAX,
+            )
+        for listener in listeners.values():
+            listener.start()
+        return listeners
+
     def _say_ready(self) -> None:
         _is_serving, _reason, epoch, sequence, _durable_sequence = self._node.health()
         line: dict[str, Any] = {
@@ -220,6 +272,7 @@ class _Server:
             "data": self.data_address,
             "settlement": self.settlement_address,
             "metrics": self._metrics.address if self._metrics else None,
+            "gate": self._http["gate"].address if "gate" in self._http else None,
             "epoch": epoch,
             "sequence": sequence,
             "durability": self._settings.journal.durability,
@@ -261,6 +314,8 @@ class _Server:
         self._settlement_health.close()
         if self._metrics:
             await asyncio.to_thread(self._metrics.close)
+        for listener in self._http.values():
+            await asyncio.to_thread(listener.close)
         is_drained = await asyncio.to_thread(self._node.drain, int(_left(end) * 1000))
         return await self._close_node(is_drained=is_drained, end=end)
 

@@ -23,6 +23,7 @@ from lastunit_server.security_settings import (
 __all__ = [
     "Address",
     "DataListener",
+    "GateSettings",
     "JournalSettings",
     "MemorySettings",
     "MetricsListener",
@@ -132,6 +133,49 @@ class MetricsListener(_Section):
     )
 
 
+class GateSettings(_Section):
+    """What front ends are told, and where it is shown over HTTP; no port by default.
+
+    Shares are of what can be borne: calls in flight of their bound, reservations that wait to be
+    paid of as many as can be paid in time, lag of payment news of half a reservation's life.
+    """
+
+    address: AddressOrOff = Field(default="", description='host:port, or "" for off')
+    queue_at: float = Field(
+        default=0.8, ge=0.001, le=10, description="a share from which buyers wait outside"
+    )
+    close_at: float = Field(
+        default=1.0, ge=0.001, le=10, description="a share from which nobody new comes in"
+    )
+    reopen_at: float = Field(
+        default=0.5, ge=0, le=10, description="a share down from which it gets better by a step"
+    )
+    dwell_seconds: float = Field(
+        default=1.0, ge=0, le=3600, description="seconds of it for each step"
+    )
+    settled_per_second: float = Field(
+        default=0.0,
+        ge=0,
+        le=1_000_000,
+        description="reservations that can be paid in a second; 0 leaves the queue unbounded",
+    )
+    pay_p99_seconds: float = Field(
+        default=0.0, ge=0, le=86_400, description="seconds that a payment takes, 99 of 100"
+    )
+    margin_seconds: float = Field(
+        default=0.0, ge=0, le=86_400, description="seconds left over at the end of a reservation"
+    )
+
+    @model_validator(mode="after")
+    def _are_shares_in_order(self) -> Self:
+        if not self.reopen_at < self.queue_at <= self.close_at:
+            raise ValueError(
+                "the shares are out of order; set reopen_at below queue_at, and queue_at up to"
+                " close_at"
+            )
+        return self
+
+
 class JournalSettings(_Section):
     """How events reach the disk."""
 
@@ -228,6 +272,7 @@ class Settings(_Section):
     data: DataListener = DataListener()
     settlement: SettlementListener = SettlementListener()
     metrics: MetricsListener = MetricsListener()
+    gate: GateSettings = GateSettings()
     journal: JournalSettings = JournalSettings()
     memory: MemorySettings = MemorySettings()
     node: NodeTuning = NodeTuning()
@@ -272,12 +317,14 @@ class Settings(_Section):
                     f" {lack}; bind a loopback address, set [tls] and [authentication], or set"
                     " allow_insecure = true if something in front of the server protects it"
                 )
-        if self.metrics.address and not is_loopback(self.metrics.address):
-            raise ValueError(
-                f"metrics.address = {self.metrics.address!r} is reachable from other machines and"
-                " never encrypted; bind a loopback address, or set allow_insecure = true if"
-                " something in front of the server protects it"
-            )
+        plain = (("metrics", self.metrics.address), ("gate", self.gate.address))
+        for name, address in plain:
+            if address and not is_loopback(address):
+                raise ValueError(
+                    f"{name}.address = {address!r} is reachable from other machines and"
+                    " never encrypted; bind a loopback address, or set allow_insecure = true if"
+                    " something in front of the server protects it"
+                )
         return self
 
     @model_validator(mode="after")
@@ -297,6 +344,7 @@ class Settings(_Section):
     @model_validator(mode="after")
     def _are_addresses_distinct(self) -> Self:
         fixed = [self.data.address, self.settlement.address, self.metrics_address]
+        fixed.append(self.gate.address)
         fixed = [address for address in fixed if address and not address.endswith(":0")]
         if len(set(fixed)) != len(fixed):
             raise ValueError(

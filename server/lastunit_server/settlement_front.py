@@ -17,8 +17,9 @@ from lastunit_server.data_front import LINGER_SECONDS, STOP_POLL_SECONDS, Handle
 from lastunit_server.doorkeeper import Credentials, Doorkeeper
 from lastunit_server.errors import StartError
 from lastunit_server.faults import Refusal
+from lastunit_server.gate_service import GateService
 from lastunit_server.half_open import MessageFirstPool
-from lastunit_server.methods import JOURNAL, STOCK, Listener, path, unary_methods
+from lastunit_server.methods import ADMISSION, JOURNAL, STOCK, Listener, path, unary_methods
 from lastunit_server.options import CALLS_IN_FLIGHT_MAX, listener_options
 from lastunit_server.settlement_exchange import SettlementExchange
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from lastunit.tls import Rotation
     from lastunit_server._native import Node
+    from lastunit_server.call_context import Caller
+    from lastunit_server.gates import Gates
     from lastunit_server.policy import AdmissionPolicy
     from lastunit_server.settings import Settings
 
@@ -49,6 +52,7 @@ class SettlementFront:
         data_address: The data listener's `host:port`, told to callers that knock here instead.
         doorkeeper: Who calls; by default callers name themselves.
         rotation: Certificates; None speaks plain text.
+        gates: What front ends are told; None leaves their methods out.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class SettlementFront:
         *,
         doorkeeper: Doorkeeper | None = None,
         rotation: "Rotation | None" = None,
+        gates: "Gates | None" = None,
     ) -> None:
         self._doorkeeper = doorkeeper or Doorkeeper(node, Credentials())
         self._rotation = rotation
@@ -69,6 +74,7 @@ class SettlementFront:
         self._settings = settings
         self._data_address = data_address
         self._admission = AdmissionService(node, policy)
+        self._gates = GateService(gates, self._doorkeeper).methods() if gates else {}
         self.exchange = SettlementExchange(node, self.counts, self._doorkeeper)
         self._threads = MessageFirstPool(settings.settlement.thread_count)
         self.server = grpc.server(
@@ -86,9 +92,12 @@ class SettlementFront:
         }
         for method, answer in self._admission.methods().items():
             handlers[method] = grpc.unary_unary_rpc_method_handler(self._shown(method, answer))
+        for method, answer_to in self._gates.items():
+            handlers[method] = grpc.unary_unary_rpc_method_handler(self._asked(method, answer_to))
         for method in elsewhere:
             handlers[method] = grpc.unary_unary_rpc_method_handler(self._elsewhere(method))
-        for method in (path(STOCK, "WatchAvailability"), path(JOURNAL, "ReadEvents")):
+        streams = ((STOCK, "WatchAvailability"), (JOURNAL, "ReadEvents"), (ADMISSION, "WatchGate"))
+        for method in (path(*stream) for stream in streams):
             handlers[method] = grpc.unary_stream_rpc_method_handler(self._elsewhere(method))
         handlers[path(STOCK, "Exchange")] = grpc.stream_stream_rpc_method_handler(
             self.exchange.handler()
@@ -131,15 +140,19 @@ class SettlementFront:
     def _shown(self, method: str, answer: "Callable[[bytes], bytes | Refusal]") -> Any:
         name = method.rpartition("/")[2]
 
+        def answer_to(caller: "Caller", request: bytes) -> bytes | Refusal:
+            return self._doorkeeper.refusal(caller, name) or answer(request)
+
+        return self._asked(method, answer_to)
+
+    def _asked(self, method: str, answer_to: "Callable[[Caller, bytes], bytes | Refusal]") -> Any:
         def handle(request: bytes, context: Context) -> bytes:
+            shown: bytes | Refusal
             try:
                 caller = self._doorkeeper.caller(context)
-                shown: bytes | Refusal | None = caller if isinstance(caller, Refusal) else None
-                if not isinstance(caller, Refusal):
-                    shown = self._doorkeeper.refusal(caller, name) or answer(request)
+                shown = caller if isinstance(caller, Refusal) else answer_to(caller, request)
             except Exception:  # noqa: BLE001 - the outer guard: no text of ours reaches a caller
                 shown = faults.bug(method)
-            assert shown is not None
             if isinstance(shown, Refusal):
                 return self._refuse(method, context, shown)
             self.counts.add(method, 0)

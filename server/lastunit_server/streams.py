@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+from lastunit.admission.v1 import gate_pb2
 from lastunit.stock.v1 import journal_service_pb2, outcome_pb2, stock_service_pb2
 from lastunit_server import faults
 from lastunit_server.call_context import milliseconds_left
@@ -22,11 +23,14 @@ from lastunit_server.counts import CallCounts
 from lastunit_server.declared_rules import checked
 from lastunit_server.doorkeeper import Doorkeeper, Visit
 from lastunit_server.faults import Refusal, refusal_from
-from lastunit_server.methods import JOURNAL, STOCK, Listener, path
+from lastunit_server.gate_service import gate_message, unknown_sale
+from lastunit_server.gates import UnknownSaleError
+from lastunit_server.methods import ADMISSION, JOURNAL, STOCK, Listener, path
 from lastunit_server.options import EXCHANGE_MESSAGES_IN_FLIGHT_MAX
 
 if TYPE_CHECKING:
     from lastunit_server._native import CompletionPort, Node
+    from lastunit_server.gates import Gate, Gates
 
 __all__ = ["Streams"]
 
@@ -35,6 +39,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 _EXCHANGE = path(STOCK, "Exchange")
 _WATCH = path(STOCK, "WatchAvailability")
 _READ_EVENTS = path(JOURNAL, "ReadEvents")
+_WATCH_GATE = path(ADMISSION, "WatchGate")
 
 
 class _StreamEndError(Exception):
@@ -54,6 +59,7 @@ class Streams:
         counts: Where finished streams are counted.
         doorkeeper: Who calls.
         streams_max: Streams that may be open at once, 1 or more.
+        gates: What front ends are told; None if this server has none.
     """
 
     def __init__(
@@ -64,12 +70,14 @@ class Streams:
         doorkeeper: Doorkeeper,
         *,
         streams_max: int,
+        gates: "Gates | None" = None,
     ) -> None:
         self._doorkeeper = doorkeeper
         self._node = node
         self._completions = completions
         self._counts = counts
         self._streams_max = streams_max
+        self.gates = gates
         self._open_count = 0
         self._stopped = asyncio.Event()
         self._tail = _Tail(node, completions)
@@ -225,6 +233,40 @@ class Streams:
                 body = await self._or_stop(self._completions.ask(watch.next))
                 self._stay(visit, "WatchAvailability", **about)
                 yield body
+
+    async def watch_gate(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
+        """Serves AdmissionService.WatchGate: how a gate is, then what changes; the latest only."""
+        gates = self.gates
+        assert gates is not None
+        async with self._guarded(_WATCH_GATE, context) as visit:
+            asked = checked(gate_pb2.WatchGateRequest, request)
+            if isinstance(asked, Refusal):
+                raise _StreamEndError(asked)
+            about = {"sale_id": asked.sale_id}
+            self._permit(visit, "WatchGate", **about)
+            shown: Gate | None = None
+            while not self._stopped.is_set():
+                self._stay(visit, "WatchGate", **about)
+                # Before the look: what changes while a message is sent must not be missed.
+                news = gates.news()
+                try:
+                    gate = gates.one(asked.sale_id)
+                except UnknownSaleError as error:
+                    raise _StreamEndError(unknown_sale(asked.sale_id)) from error
+                if gate != shown:
+                    shown = gate
+                    response = gate_pb2.WatchGateResponse(gate=gate_message(gates, gate))
+                    yield response.SerializeToString()
+                await self._set_or_stop(news)
+            raise _StreamEndError(faults.draining())
+
+    async def _set_or_stop(self, news: asyncio.Event) -> None:
+        waits = [asyncio.ensure_future(event.wait()) for event in (news, self._stopped)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
 
 def _sale_of(request: bytes) -> str:

@@ -1,20 +1,22 @@
-"""The command `lastunit admission`: what is let in, watched from a terminal.
+"""The command `lastunit admission`: what is let in, watched and steered from a terminal.
 
-Owns the list of its words. Must not do their work. Next: `top`.
+Owns the list of its words. Must not do their work. Next: `top`, `gate_cli`.
 """
 
 from __future__ import annotations
 
 import typer
 
+from lastunit.admission import gate_cli
 from lastunit.admission.top import top
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Shows how work is let into a ledger.", no_args_is_help=True)
+app = typer.Typer(help="Shows and steers how work is let into a ledger.", no_args_is_help=True)
 app.command()(top)
+app.add_typer(gate_cli.app, name="gate")
 
 
 @app.callback()
 def _admission() -> None:
-    """Shows how work is let into a ledger."""
+    """Shows and steers how work is let into a ledger."""

@@ -70,6 +70,8 @@ impl Ledger {
             (true, false) => {
                 self.count_unpaid(slot, false);
                 self.live_count -= 1;
+                let sale = self.reservations[slot].sale;
+                self.sales[sale as usize].drained_count += 1;
             }
             (false, true) => {
                 self.count_unpaid(slot, true);

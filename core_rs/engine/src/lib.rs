@@ -85,5 +85,6 @@ pub use snapshot::SnapshotError;
 pub use state::Ledger;
 pub use view::{
     AttemptView, Audit, AvailabilityView, BrakeView, Counters, Finding, Oldest, PoolAudit,
-    PoolView, ReservationFilter, ReservationPage, ReservationView, SaleUnits, Sizes, TakenView,
+    PoolView, ReservationFilter, ReservationPage, ReservationView, SaleQueue, SaleUnits, Sizes,
+    TakenView,
 };

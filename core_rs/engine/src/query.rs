@@ -9,11 +9,12 @@ use alloc::vec::Vec;
 use crate::arena::Slot;
 use crate::ids::{Millis, Text, Units};
 use crate::limits::{PAGE_SCAN_MAX, PAGE_SIZE_MAX};
+use crate::outcome::Level;
 use crate::reply::SaleView;
 use crate::state::{Attempt, Ledger, Piece};
 use crate::view::{
     AttemptView, AvailabilityView, Counters, PoolView, ReservationFilter, ReservationPage,
-    ReservationView, SaleUnits, Sizes, TakenView,
+    ReservationView, SaleQueue, SaleUnits, Sizes, TakenView,
 };
 
 impl Ledger {
@@ -154,6 +155,22 @@ impl Ledger {
     pub fn sale(&self, sale_id: &str, now: Millis) -> Option<SaleView> {
         let sale = self.sale_at(self.find_sale(sale_id)?);
         Some(sale.view(now.max(self.time)))
+    }
+
+    /// What waits to be paid in a sale; none if there is no such. Costs no walk over reservations.
+    #[must_use]
+    pub fn sale_queue(&self, sale_id: &str) -> Option<SaleQueue> {
+        let sale = self.sale_at(self.find_sale(sale_id)?);
+        let is_gone = |rack: &Slot| self.level_of(*rack) == Level::Gone;
+        // What was never brought in was not sold.
+        let is_supplied = |rack: &Slot| self.sum_of(*rack, |_| true).supplied > 0;
+        let mut racks = sale.racks.values();
+        Some(SaleQueue {
+            held_count: sale.expiries.len() as u64,
+            paying_count: sale.settlings.len() as u64,
+            drained_count: sale.drained_count,
+            is_sold_out: racks.clone().all(is_gone) && racks.any(is_supplied),
+        })
     }
 
     /// How much the ledger keeps.

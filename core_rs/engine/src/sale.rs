@@ -230,6 +230,7 @@ impl Ledger {
             expiries: DueList::default(),
             settlings: DueList::default(),
             overdues: DueList::default(),
+            drained_count: 0,
         });
         self.sale_index.insert(sale_id.clone(), slot);
         slot

@@ -103,6 +103,9 @@ pub(crate) struct Sale {
     /// When OVERDUE reservations should have been settled.
     #[serde(skip)]
     pub(crate) overdues: DueList,
+    /// Reservations that stopped holding units since this process applies events.
+    #[serde(skip)]
+    pub(crate) drained_count: u64,
 }
 
 impl Sale {

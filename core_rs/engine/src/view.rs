@@ -256,6 +256,20 @@ pub struct BrakeView {
     pub last_lag: Option<(Millis, Millis)>,
 }
 
+/// What waits to be paid in one sale.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SaleQueue {
+    /// Reservations in HELD.
+    pub held_count: u64,
+    /// Reservations in PAYING.
+    pub paying_count: u64,
+    /// Reservations that were paid or given up since this process applies events: only the
+    /// difference of two looks means something.
+    pub drained_count: u64,
+    /// Whether each sku is GONE, and any was ever there.
+    pub is_sold_out: bool,
+}
+
 /// How much the ledger keeps, for the node's bound on memory and for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {

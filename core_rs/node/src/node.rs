@@ -9,13 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use lastunit_admission::DoorPolicy;
-use lastunit_engine::Sequence;
+use lastunit_admission::{DoorPolicy, GateState};
+use lastunit_engine::{Millis, Sequence};
 use lastunit_journal::Storage;
 
 use crate::answer::{Answer, Completion};
 use crate::clock::ClockKind;
 use crate::events::{self, ReadError};
+use crate::gates::{self, GateError};
+use crate::gates_settings::GateSettings;
 use crate::lane_lock::Urgency;
 use crate::life::Phase;
 use crate::open::{self, OpenError};
@@ -186,6 +188,7 @@ impl Node {
         threads.others.push(self.spawn("keep", keeper::run)?);
         threads.others.push(self.spawn("snapshot", snapshots::run)?);
         threads.others.push(self.spawn("watch", watch::run)?);
+        threads.others.push(self.spawn("gates", gates::run)?);
         for (name, bench) in ["data", "settle", "slow", "audit"].into_iter().zip(benches) {
             let work = move |shared: &Shared| workers::run(shared, &bench);
             threads.others.push(self.spawn(name, work)?);
@@ -304,8 +307,41 @@ impl Node {
         policy
             .check()
             .map_err(|error| SettingsError::new("admission", error.to_string()))?;
+        self.shared.gates.note_policy(&policy.limits);
         self.shared.turnstile.set_policy(policy);
         Ok(())
+    }
+
+    /// Replaces what all gates are judged by: a JSON object of the form that the README of this
+    /// crate draws.
+    ///
+    /// # Errors
+    /// A setting that is unknown or out of its range; the old ones stay.
+    pub fn set_gate_settings(&self, settings_json: &str) -> Result<(), SettingsError> {
+        let settings = GateSettings::from_json(settings_json)?;
+        self.shared.gates.set_settings(settings);
+        Ok(())
+    }
+
+    /// Sets the operator's hand on the gate of a sale, until a ledger time if one is given; none
+    /// leaves the gate to the measurements. It is shown when this returns.
+    ///
+    /// # Errors
+    /// There is no such sale, or the node is poisoned.
+    pub fn set_gate_hand(
+        &self,
+        sale_id: &str,
+        hand: Option<GateState>,
+        until: Option<Millis>,
+    ) -> Result<(), GateError> {
+        gates::set_hand(&self.shared, sale_id, hand, until)
+    }
+
+    /// What all gates show, as one JSON object drawn in the README of this crate; none if nothing
+    /// that is shown has changed since `after_version`.
+    #[must_use]
+    pub fn gates_json(&self, after_version: u64) -> Option<String> {
+        self.shared.gates.json(after_version)
     }
 
     /// Replaces the permission table as a whole; none lets everybody in. A call sees the old table
@@ -416,6 +452,7 @@ impl Node {
             worker.stop();
         }
         shared.watches.stop();
+        shared.gates.stop();
         shared.keeper_signal.stop();
         shared.snapshots.stop();
         let threads = std::mem::take(&mut *self.threads());

@@ -16,6 +16,7 @@ use crate::answer::{Answer, Completion};
 use crate::core::{Core, Order};
 use crate::faults;
 use crate::flusher::FlushSignal;
+use crate::gates::GateBoard;
 use crate::gone::Gone;
 use crate::keeper::KeeperSignal;
 use crate::lane_lock::{LaneLock, Urgency};
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) snapshots: SnapshotDesk,
     pub(crate) readers: Readers,
     pub(crate) watches: WatchBoard,
+    /// What front ends are told of each sale.
+    pub(crate) gates: GateBoard,
     pub(crate) meters: Meters,
     /// Batches of the data listener, in the order in which they came.
     pub(crate) data_worker: Worker,
@@ -85,6 +88,7 @@ impl Shared {
             snapshots: SnapshotDesk::default(),
             readers: Readers::default(),
             watches: WatchBoard::default(),
+            gates: GateBoard::new(&settings.admission.limits),
             meters: Meters::default(),
             data_worker,
             settlement_worker,

@@ -3,7 +3,7 @@
 //! Owns: which exception, and that its arguments are `(message, reason)`. Must not: invent text.
 //! Where next: `node.rs`.
 
-use lastunit_node::{CloseError, JournalError, OpenError, ReadError};
+use lastunit_node::{CloseError, GateError, JournalError, OpenError, ReadError};
 use pyo3::PyErr;
 use pyo3::exceptions::{PyException, PyOSError, PyValueError};
 
@@ -42,6 +42,10 @@ pub(crate) fn journal(error: &JournalError) -> PyErr {
 
 pub(crate) fn close(error: &CloseError) -> PyErr {
     PyOSError::new_err((error.to_string(), error.reason()))
+}
+
+pub(crate) fn gate(error: &GateError) -> PyErr {
+    PyOSError::new_err((error.to_string(), "NOT_SERVING"))
 }
 
 pub(crate) fn value(setting: &str, expected: &str) -> PyErr {

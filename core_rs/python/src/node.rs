@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lastunit_node::{
-    Answer, AnswerPort, CallInput, Completion, Listener, NodeSettings, Permissions, Subject,
+    Answer, AnswerPort, CallInput, Completion, GateError, GateState, Listener, NodeSettings,
+    Permissions, Subject,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -136,6 +137,37 @@ impl Node {
         };
         let answer = self.node.permission_refusal(caller, method, subject)?;
         Some(to_python(py, &answer))
+    }
+
+    fn set_gate_settings(&self, settings_json: &str) -> PyResult<()> {
+        let set = self.node.set_gate_settings(settings_json);
+        set.map_err(|error| errors::value("settings_json", &error.to_string()))
+    }
+
+    #[pyo3(signature = (sale_id, hand, until_ms = None))]
+    fn set_gate_hand(
+        &self,
+        py: Python<'_>,
+        sale_id: &str,
+        hand: Option<&str>,
+        until_ms: Option<i64>,
+    ) -> PyResult<bool> {
+        let hand = match hand {
+            None => None,
+            Some("open") => Some(GateState::Open),
+            Some("queueing") => Some(GateState::Queueing),
+            Some("closed") => Some(GateState::Closed),
+            Some(_) => return Err(errors::value("hand", "must be open, queueing or closed")),
+        };
+        match py.detach(|| self.node.set_gate_hand(sale_id, hand, until_ms)) {
+            Ok(()) => Ok(true),
+            Err(GateError::UnknownSale { .. }) => Ok(false),
+            Err(error) => Err(errors::gate(&error)),
+        }
+    }
+
+    fn gates_json(&self, py: Python<'_>, after_version: u64) -> Option<String> {
+        py.detach(|| self.node.gates_json(after_version))
     }
 
     fn read_events<'py>(

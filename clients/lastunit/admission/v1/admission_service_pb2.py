@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from lastunit.admission.v1 import gate_pb2 as lastunit_dot_admission_dot_v1_dot_gate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-lastunit/admission/v1/admission_service.proto\x12\x15lastunit.admission.v1\x1a\x1b\x62uf/validate/validate.proto\"0\n\x06\x42ucket\x12\x17\n\x0frate_per_second\x18\x01 \x01(\x01\x12\r\n\x05\x62urst\x18\x02 \x01(\x01\"\x83\x01\n\nLanePolicy\x12)\n\x04lane\x18\x01 \x01(\x0e\x32\x1b.lastunit.admission.v1.Lane\x12-\n\x06\x62ucket\x18\x02 \x01(\x0b\x32\x1d.lastunit.admission.v1.Bucket\x12\x1b\n\x13\x63\x61lls_in_flight_max\x18\x03 \x01(\x03\"M\n\x0c\x43\x61llerPolicy\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\x12-\n\x06\x62ucket\x18\x02 \x01(\x0b\x32\x1d.lastunit.admission.v1.Bucket\",\n\nMethodCost\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x01(\x01\"\xab\x01\n\x0f\x41\x64missionCounts\x12)\n\x04lane\x18\x01 \x01(\x0e\x32\x1b.lastunit.admission.v1.Lane\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\t\x12\x15\n\roffered_count\x18\x03 \x01(\x03\x12\x16\n\x0e\x61\x64mitted_count\x18\x04 \x01(\x03\x12\x15\n\rrefused_count\x18\x05 \x01(\x03\x12\x17\n\x0fin_flight_count\x18\x06 \x01(\x03\"\x12\n\x10GetPolicyRequest\"\xbe\x01\n\x11GetPolicyResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x30\n\x05lanes\x18\x02 \x03(\x0b\x32!.lastunit.admission.v1.LanePolicy\x12\x34\n\x07\x63\x61llers\x18\x03 \x03(\x0b\x32#.lastunit.admission.v1.CallerPolicy\x12\x30\n\x05\x63osts\x18\x04 \x03(\x0b\x32!.lastunit.admission.v1.MethodCost\"m\n\x18GetAdmissionStatsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\x12\x32\n\npage_token\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{0,64}$\"\xa4\x01\n\x19GetAdmissionStatsResponse\x12\x35\n\x05lanes\x18\x01 \x03(\x0b\x32&.lastunit.admission.v1.AdmissionCounts\x12\x37\n\x07\x63\x61llers\x18\x02 \x03(\x0b\x32&.lastunit.admission.v1.AdmissionCounts\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t*h\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x13\n\x0fLANE_SETTLEMENT\x10\x01\x12\x14\n\x10LANE_RESERVATION\x10\x02\x12\r\n\tLANE_READ\x10\x03\x12\x10\n\x0cLANE_CONTROL\x10\x04\x32\xea\x01\n\x10\x41\x64missionService\x12^\n\tGetPolicy\x12\'.lastunit.admission.v1.GetPolicyRequest\x1a(.lastunit.admission.v1.GetPolicyResponse\x12v\n\x11GetAdmissionStats\x12/.lastunit.admission.v1.GetAdmissionStatsRequest\x1a\x30.lastunit.admission.v1.GetAdmissionStatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-lastunit/admission/v1/admission_service.proto\x12\x15lastunit.admission.v1\x1a\x1b\x62uf/validate/validate.proto\x1a lastunit/admission/v1/gate.proto\"0\n\x06\x42ucket\x12\x17\n\x0frate_per_second\x18\x01 \x01(\x01\x12\r\n\x05\x62urst\x18\x02 \x01(\x01\"\x83\x01\n\nLanePolicy\x12)\n\x04lane\x18\x01 \x01(\x0e\x32\x1b.lastunit.admission.v1.Lane\x12-\n\x06\x62ucket\x18\x02 \x01(\x0b\x32\x1d.lastunit.admission.v1.Bucket\x12\x1b\n\x13\x63\x61lls_in_flight_max\x18\x03 \x01(\x03\"M\n\x0c\x43\x61llerPolicy\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\x12-\n\x06\x62ucket\x18\x02 \x01(\x0b\x32\x1d.lastunit.admission.v1.Bucket\",\n\nMethodCost\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x01(\x01\"\xab\x01\n\x0f\x41\x64missionCounts\x12)\n\x04lane\x18\x01 \x01(\x0e\x32\x1b.lastunit.admission.v1.Lane\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\t\x12\x15\n\roffered_count\x18\x03 \x01(\x03\x12\x16\n\x0e\x61\x64mitted_count\x18\x04 \x01(\x03\x12\x15\n\rrefused_count\x18\x05 \x01(\x03\x12\x17\n\x0fin_flight_count\x18\x06 \x01(\x03\"\x12\n\x10GetPolicyRequest\"\xbe\x01\n\x11GetPolicyResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x30\n\x05lanes\x18\x02 \x03(\x0b\x32!.lastunit.admission.v1.LanePolicy\x12\x34\n\x07\x63\x61llers\x18\x03 \x03(\x0b\x32#.lastunit.admission.v1.CallerPolicy\x12\x30\n\x05\x63osts\x18\x04 \x03(\x0b\x32!.lastunit.admission.v1.MethodCost\"m\n\x18GetAdmissionStatsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\x12\x32\n\npage_token\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{0,64}$\"\xa4\x01\n\x19GetAdmissionStatsResponse\x12\x35\n\x05lanes\x18\x01 \x03(\x0b\x32&.lastunit.admission.v1.AdmissionCounts\x12\x37\n\x07\x63\x61llers\x18\x02 \x03(\x0b\x32&.lastunit.admission.v1.AdmissionCounts\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t*h\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x13\n\x0fLANE_SETTLEMENT\x10\x01\x12\x14\n\x10LANE_RESERVATION\x10\x02\x12\r\n\tLANE_READ\x10\x03\x12\x10\n\x0cLANE_CONTROL\x10\x04\x32\xe0\x04\n\x10\x41\x64missionService\x12^\n\tGetPolicy\x12\'.lastunit.admission.v1.GetPolicyRequest\x1a(.lastunit.admission.v1.GetPolicyResponse\x12v\n\x11GetAdmissionStats\x12/.lastunit.admission.v1.GetAdmissionStatsRequest\x1a\x30.lastunit.admission.v1.GetAdmissionStatsResponse\x12X\n\x07GetGate\x12%.lastunit.admission.v1.GetGateRequest\x1a&.lastunit.admission.v1.GetGateResponse\x12^\n\tListGates\x12\'.lastunit.admission.v1.ListGatesRequest\x1a(.lastunit.admission.v1.ListGatesResponse\x12`\n\tWatchGate\x12\'.lastunit.admission.v1.WatchGateRequest\x1a(.lastunit.admission.v1.WatchGateResponse0\x01\x12X\n\x07SetGate\x12%.lastunit.admission.v1.SetGateRequest\x1a&.lastunit.admission.v1.SetGateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,26 +37,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETADMISSIONSTATSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\001'
   _globals['_GETADMISSIONSTATSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_GETADMISSIONSTATSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\033r\0312\027^[A-Za-z0-9._:-]{0,64}$'
-  _globals['_LANE']._serialized_start=1075
-  _globals['_LANE']._serialized_end=1179
-  _globals['_BUCKET']._serialized_start=101
-  _globals['_BUCKET']._serialized_end=149
-  _globals['_LANEPOLICY']._serialized_start=152
-  _globals['_LANEPOLICY']._serialized_end=283
-  _globals['_CALLERPOLICY']._serialized_start=285
-  _globals['_CALLERPOLICY']._serialized_end=362
-  _globals['_METHODCOST']._serialized_start=364
-  _globals['_METHODCOST']._serialized_end=408
-  _globals['_ADMISSIONCOUNTS']._serialized_start=411
-  _globals['_ADMISSIONCOUNTS']._serialized_end=582
-  _globals['_GETPOLICYREQUEST']._serialized_start=584
-  _globals['_GETPOLICYREQUEST']._serialized_end=602
-  _globals['_GETPOLICYRESPONSE']._serialized_start=605
-  _globals['_GETPOLICYRESPONSE']._serialized_end=795
-  _globals['_GETADMISSIONSTATSREQUEST']._serialized_start=797
-  _globals['_GETADMISSIONSTATSREQUEST']._serialized_end=906
-  _globals['_GETADMISSIONSTATSRESPONSE']._serialized_start=909
-  _globals['_GETADMISSIONSTATSRESPONSE']._serialized_end=1073
-  _globals['_ADMISSIONSERVICE']._serialized_start=1182
-  _globals['_ADMISSIONSERVICE']._serialized_end=1416
+  _globals['_LANE']._serialized_start=1109
+  _globals['_LANE']._serialized_end=1213
+  _globals['_BUCKET']._serialized_start=135
+  _globals['_BUCKET']._serialized_end=183
+  _globals['_LANEPOLICY']._serialized_start=186
+  _globals['_LANEPOLICY']._serialized_end=317
+  _globals['_CALLERPOLICY']._serialized_start=319
+  _globals['_CALLERPOLICY']._serialized_end=396
+  _globals['_METHODCOST']._serialized_start=398
+  _globals['_METHODCOST']._serialized_end=442
+  _globals['_ADMISSIONCOUNTS']._serialized_start=445
+  _globals['_ADMISSIONCOUNTS']._serialized_end=616
+  _globals['_GETPOLICYREQUEST']._serialized_start=618
+  _globals['_GETPOLICYREQUEST']._serialized_end=636
+  _globals['_GETPOLICYRESPONSE']._serialized_start=639
+  _globals['_GETPOLICYRESPONSE']._serialized_end=829
+  _globals['_GETADMISSIONSTATSREQUEST']._serialized_start=831
+  _globals['_GETADMISSIONSTATSREQUEST']._serialized_end=940
+  _globals['_GETADMISSIONSTATSRESPONSE']._serialized_start=943
+  _globals['_GETADMISSIONSTATSRESPONSE']._serialized_end=1107
+  _globals['_ADMISSIONSERVICE']._serialized_start=1216
+  _globals['_ADMISSIONSERVICE']._serialized_end=1824
 # @@protoc_insertion_point(module_scope)

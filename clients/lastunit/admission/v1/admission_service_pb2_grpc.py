@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from lastunit.admission.v1 import admission_service_pb2 as lastunit_dot_admission_dot_v1_dot_admission__service__pb2
+from lastunit.admission.v1 import gate_pb2 as lastunit_dot_admission_dot_v1_dot_gate__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -26,8 +27,8 @@ if _version_not_supported:
 
 
 class AdmissionServiceStub:
-    """Shows how work is let in. Changes nothing; served on the settlement listener, where it does not
-    wait behind the work it reports on.
+    """Shows how work is let in, and tells front ends whether to send buyers on. Served on the
+    settlement listener, where it does not wait behind the work it reports on.
     """
 
     def __init__(self, channel):
@@ -46,11 +47,31 @@ class AdmissionServiceStub:
                 request_serializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.GetAdmissionStatsRequest.SerializeToString,
                 response_deserializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.GetAdmissionStatsResponse.FromString,
                 _registered_method=True)
+        self.GetGate = channel.unary_unary(
+                '/lastunit.admission.v1.AdmissionService/GetGate',
+                request_serializer=lastunit_dot_admission_dot_v1_dot_gate__pb2.GetGateRequest.SerializeToString,
+                response_deserializer=lastunit_dot_admission_dot_v1_dot_gate__pb2.GetGateResponse.FromString,
+                _registered_method=True)
+        self.ListGates = channel.unary_unary(
+                '/lastunit.admission.v1.AdmissionService/ListGates',
+                request_serializer=lastunit_dot_admission_dot_v1_dot_gate__pb2.ListGatesRequest.SerializeToString,
+                response_deserializer=lastunit_dot_admission_dot_v1_dot_gate__pb2.ListGatesResponse.FromString,
+                _registered_method=True)
+        self.WatchGate = channel.unary_stream(
+                '/lastunit.admission.v1.AdmissionService/WatchGate',
+                request_serializer=lastunit_dot_admission_dot_v1_dot_gate__pb2.WatchGateRequest.SerializeToString,
+                response_deserializer=lastunit_dot_admission_dot_v1_dot_gate__pb2.WatchGateResponse.FromString,
+                _registered_method=True)
+        self.SetGate = channel.unary_unary(
+                '/lastunit.admission.v1.AdmissionService/SetGate',
+                request_serializer=lastunit_dot_admission_dot_v1_dot_gate__pb2.SetGateRequest.SerializeToString,
+                response_deserializer=lastunit_dot_admission_dot_v1_dot_gate__pb2.SetGateResponse.FromString,
+                _registered_method=True)
 
 
 class AdmissionServiceServicer:
-    """Shows how work is let in. Changes nothing; served on the settlement listener, where it does not
-    wait behind the work it reports on.
+    """Shows how work is let in, and tells front ends whether to send buyers on. Served on the
+    settlement listener, where it does not wait behind the work it reports on.
     """
 
     def GetPolicy(self, request, context):
@@ -63,6 +84,36 @@ class AdmissionServiceServicer:
     def GetAdmissionStats(self, request, context):
         """Counts what was offered, admitted and refused since the process started. Changes nothing,
         always answers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetGate(self, request, context):
+        """Shows the gate of one sale. Changes nothing; NOT_FOUND without such a sale.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListGates(self, request, context):
+        """Shows the gates of all sales that are not archived, up to 1,000. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchGate(self, request, context):
+        """Tells how a gate is and whenever that changes. The one method that is served on the data
+        listener: front ends keep their streams there. NOT_FOUND without such a sale.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetGate(self, request, context):
+        """Lays the operator's hand on a gate, or takes it away; kept through a restart. Sent twice it
+        does the same twice. ABORTED if `expected_revision` is not the last one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -81,6 +132,26 @@ def add_AdmissionServiceServicer_to_server(servicer, server):
                     request_deserializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.GetAdmissionStatsRequest.FromString,
                     response_serializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.GetAdmissionStatsResponse.SerializeToString,
             ),
+            'GetGate': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetGate,
+                    request_deserializer=lastunit_dot_admission_dot_v1_dot_gate__pb2.GetGateRequest.FromString,
+                    response_serializer=lastunit_dot_admission_dot_v1_dot_gate__pb2.GetGateResponse.SerializeToString,
+            ),
+            'ListGates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGates,
+                    request_deserializer=lastunit_dot_admission_dot_v1_dot_gate__pb2.ListGatesRequest.FromString,
+                    response_serializer=lastunit_dot_admission_dot_v1_dot_gate__pb2.ListGatesResponse.SerializeToString,
+            ),
+            'WatchGate': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchGate,
+                    request_deserializer=lastunit_dot_admission_dot_v1_dot_gate__pb2.WatchGateRequest.FromString,
+                    response_serializer=lastunit_dot_admission_dot_v1_dot_gate__pb2.WatchGateResponse.SerializeToString,
+            ),
+            'SetGate': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetGate,
+                    request_deserializer=lastunit_dot_admission_dot_v1_dot_gate__pb2.SetGateRequest.FromString,
+                    response_serializer=lastunit_dot_admission_dot_v1_dot_gate__pb2.SetGateResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'lastunit.admission.v1.AdmissionService', rpc_method_handlers)
@@ -90,8 +161,8 @@ def add_AdmissionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdmissionService:
-    """Shows how work is let in. Changes nothing; served on the settlement listener, where it does not
-    wait behind the work it reports on.
+    """Shows how work is let in, and tells front ends whether to send buyers on. Served on the
+    settlement listener, where it does not wait behind the work it reports on.
     """
 
     @staticmethod
@@ -138,6 +209,114 @@ class AdmissionService:
             '/lastunit.admission.v1.AdmissionService/GetAdmissionStats',
             lastunit_dot_admission_dot_v1_dot_admission__service__pb2.GetAdmissionStatsRequest.SerializeToString,
             lastunit_dot_admission_dot_v1_dot_admission__service__pb2.GetAdmissionStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetGate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.admission.v1.AdmissionService/GetGate',
+            lastunit_dot_admission_dot_v1_dot_gate__pb2.GetGateRequest.SerializeToString,
+            lastunit_dot_admission_dot_v1_dot_gate__pb2.GetGateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.admission.v1.AdmissionService/ListGates',
+            lastunit_dot_admission_dot_v1_dot_gate__pb2.ListGatesRequest.SerializeToString,
+            lastunit_dot_admission_dot_v1_dot_gate__pb2.ListGatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchGate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lastunit.admission.v1.AdmissionService/WatchGate',
+            lastunit_dot_admission_dot_v1_dot_gate__pb2.WatchGateRequest.SerializeToString,
+            lastunit_dot_admission_dot_v1_dot_gate__pb2.WatchGateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetGate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.admission.v1.AdmissionService/SetGate',
+            lastunit_dot_admission_dot_v1_dot_gate__pb2.SetGateRequest.SerializeToString,
+            lastunit_dot_admission_dot_v1_dot_gate__pb2.SetGateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ How work is let into the ledger."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from lastunit.admission.v1 import admission_service_pb2 as _admission_service_pb2
+from lastunit.admission.v1 import gate_pb2 as _gate_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -27,8 +28,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdmissionServiceStub:
-    """Shows how work is let in. Changes nothing; served on the settlement listener, where it does not
-    wait behind the work it reports on.
+    """Shows how work is let in, and tells front ends whether to send buyers on. Served on the
+    settlement listener, where it does not wait behind the work it reports on.
     """
 
     @_typing.overload
@@ -41,11 +42,23 @@ class AdmissionServiceStub:
     """Counts what was offered, admitted and refused since the process started. Changes nothing,
     always answers.
     """
+    GetGate: _grpc.UnaryUnaryMultiCallable[_gate_pb2.GetGateRequest, _gate_pb2.GetGateResponse]
+    """Shows the gate of one sale. Changes nothing; NOT_FOUND without such a sale."""
+    ListGates: _grpc.UnaryUnaryMultiCallable[_gate_pb2.ListGatesRequest, _gate_pb2.ListGatesResponse]
+    """Shows the gates of all sales that are not archived, up to 1,000. Changes nothing."""
+    WatchGate: _grpc.UnaryStreamMultiCallable[_gate_pb2.WatchGateRequest, _gate_pb2.WatchGateResponse]
+    """Tells how a gate is and whenever that changes. The one method that is served on the data
+    listener: front ends keep their streams there. NOT_FOUND without such a sale.
+    """
+    SetGate: _grpc.UnaryUnaryMultiCallable[_gate_pb2.SetGateRequest, _gate_pb2.SetGateResponse]
+    """Lays the operator's hand on a gate, or takes it away; kept through a restart. Sent twice it
+    does the same twice. ABORTED if `expected_revision` is not the last one.
+    """
 
 @_typing.type_check_only
 class AdmissionServiceAsyncStub(AdmissionServiceStub):
-    """Shows how work is let in. Changes nothing; served on the settlement listener, where it does not
-    wait behind the work it reports on.
+    """Shows how work is let in, and tells front ends whether to send buyers on. Served on the
+    settlement listener, where it does not wait behind the work it reports on.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -55,10 +68,22 @@ class AdmissionServiceAsyncStub(AdmissionServiceStub):
     """Counts what was offered, admitted and refused since the process started. Changes nothing,
     always answers.
     """
+    GetGate: _aio.UnaryUnaryMultiCallable[_gate_pb2.GetGateRequest, _gate_pb2.GetGateResponse]  # type: ignore[assignment]
+    """Shows the gate of one sale. Changes nothing; NOT_FOUND without such a sale."""
+    ListGates: _aio.UnaryUnaryMultiCallable[_gate_pb2.ListGatesRequest, _gate_pb2.ListGatesResponse]  # type: ignore[assignment]
+    """Shows the gates of all sales that are not archived, up to 1,000. Changes nothing."""
+    WatchGate: _aio.UnaryStreamMultiCallable[_gate_pb2.WatchGateRequest, _gate_pb2.WatchGateResponse]  # type: ignore[assignment]
+    """Tells how a gate is and whenever that changes. The one method that is served on the data
+    listener: front ends keep their streams there. NOT_FOUND without such a sale.
+    """
+    SetGate: _aio.UnaryUnaryMultiCallable[_gate_pb2.SetGateRequest, _gate_pb2.SetGateResponse]  # type: ignore[assignment]
+    """Lays the operator's hand on a gate, or takes it away; kept through a restart. Sent twice it
+    does the same twice. ABORTED if `expected_revision` is not the last one.
+    """
 
 class AdmissionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows how work is let in. Changes nothing; served on the settlement listener, where it does not
-    wait behind the work it reports on.
+    """Shows how work is let in, and tells front ends whether to send buyers on. Served on the
+    settlement listener, where it does not wait behind the work it reports on.
     """
 
     @_abc_1.abstractmethod
@@ -77,6 +102,42 @@ class AdmissionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admission_service_pb2.GetAdmissionStatsResponse, _abc.Awaitable[_admission_service_pb2.GetAdmissionStatsResponse]]:
         """Counts what was offered, admitted and refused since the process started. Changes nothing,
         always answers.
+        """
+
+    @_abc_1.abstractmethod
+    def GetGate(
+        self,
+        request: _gate_pb2.GetGateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gate_pb2.GetGateResponse, _abc.Awaitable[_gate_pb2.GetGateResponse]]:
+        """Shows the gate of one sale. Changes nothing; NOT_FOUND without such a sale."""
+
+    @_abc_1.abstractmethod
+    def ListGates(
+        self,
+        request: _gate_pb2.ListGatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gate_pb2.ListGatesResponse, _abc.Awaitable[_gate_pb2.ListGatesResponse]]:
+        """Shows the gates of all sales that are not archived, up to 1,000. Changes nothing."""
+
+    @_abc_1.abstractmethod
+    def WatchGate(
+        self,
+        request: _gate_pb2.WatchGateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_gate_pb2.WatchGateResponse], _abc.AsyncIterator[_gate_pb2.WatchGateResponse]]:
+        """Tells how a gate is and whenever that changes. The one method that is served on the data
+        listener: front ends keep their streams there. NOT_FOUND without such a sale.
+        """
+
+    @_abc_1.abstractmethod
+    def SetGate(
+        self,
+        request: _gate_pb2.SetGateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gate_pb2.SetGateResponse, _abc.Awaitable[_gate_pb2.SetGateResponse]]:
+        """Lays the operator's hand on a gate, or takes it away; kept through a restart. Sent twice it
+        does the same twice. ABORTED if `expected_revision` is not the last one.
         """
 
 def add_AdmissionServiceServicer_to_server(servicer: AdmissionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
