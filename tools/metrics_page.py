@@ -10,14 +10,21 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lastunit.service import metrics as service_metrics
 from lastunit_server.metric_names import LABELS, METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from lastunit.service.metrics import Family as ServiceFamily
     from lastunit_server.metric_names import Family
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "metrics.md"
+
+_MORE = {
+    "service": "`order`, `payment` or `account`.",
+    "database": "`order`, `payment`, `inbox` or `account`.",
+}
 
 _HEAD = """# Metrics
 
@@ -39,17 +46,24 @@ def page() -> str:
             "",
             *_table(METRICS),
             "",
+            "## Order, payment and account service",
+            "",
+            "`LASTUNIT_SERVICE_METRICS_ADDRESS`, by default a free port of loopback that the ready",
+            "line tells as `metrics`; empty for none.",
+            "",
+            *_table(service_metrics.METRICS),
+            "",
             "## Labels",
             "",
             "| label | values |",
             "|---|---|",
-            *(f"| `{name}` | {text} |" for name, text in sorted(LABELS.items())),
+            *(f"| `{name}` | {text} |" for name, text in sorted((LABELS | _MORE).items())),
             "",
         ]
     )
 
 
-def _table(families: Iterable[Family]) -> list[str]:
+def _table(families: Iterable[Family | ServiceFamily]) -> list[str]:
     rows = ["| metric | type | labels | what it says |", "|---|---|---|---|"]
     for family in families:
         labels = ", ".join(f"`{label}`" for label in family.labels)

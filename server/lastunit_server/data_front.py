@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import grpc
 import grpc.aio
 
+from lastunit import tracing
 from lastunit_server import faults
 from lastunit_server.call_context import milliseconds_left
 from lastunit_server.completions import Completions
@@ -134,7 +135,9 @@ class DataFront:
         served, elsewhere = unary_methods(Listener.DATA, is_rehearsal=is_rehearsal)
         handlers: dict[str, Handler] = {
             # Served as a stream of requests, so that waiting for the one message is ours to end.
-            method: grpc.stream_unary_rpc_method_handler(self._unary(method))
+            method: grpc.stream_unary_rpc_method_handler(
+                tracing.traced_async(method, self._unary(method), lastunit_listener="data")
+            )
             for method in served
         }
         for method in elsewhere:

@@ -18,6 +18,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from lastunit import tracing
 from lastunit_server import logs, standard
 from lastunit_server.data_front import DataFront
 from lastunit_server.errors import StartError
@@ -79,6 +80,10 @@ def run(
         StartError: The node or a listener could not be opened.
     """
     sys.setswitchinterval(GIL_SWITCH_SECONDS)
+    try:
+        tracing.start("lastunit-ledger", endpoint=settings.tracing.endpoint)
+    except tracing.TracingError as error:
+        raise StartError(str(error)) from error
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         server = _Server(settings, policy)
 
@@ -316,6 +321,7 @@ class _Server:
             await asyncio.to_thread(self._metrics.close)
         for listener in self._http.values():
             await asyncio.to_thread(listener.close)
+        await asyncio.to_thread(tracing.stop)
         is_drained = await asyncio.to_thread(self._node.drain, int(_left(end) * 1000))
         return await self._close_node(is_drained=is_drained, end=end)
 

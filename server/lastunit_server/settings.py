@@ -30,6 +30,7 @@ __all__ = [
     "NodeTuning",
     "Settings",
     "SettlementListener",
+    "TracingSettings",
     "host_and_port",
     "is_loopback",
 ]
@@ -176,6 +177,12 @@ class GateSettings(_Section):
         return self
 
 
+class TracingSettings(_Section):
+    """Where spans of calls go; the OTEL_… variables of the environment hold as well."""
+
+    endpoint: str = Field(default="", description="OTLP over gRPC, such as http://127.0.0.1:4317")
+
+
 class JournalSettings(_Section):
     """How events reach the disk."""
 
@@ -273,6 +280,7 @@ class Settings(_Section):
     settlement: SettlementListener = SettlementListener()
     metrics: MetricsListener = MetricsListener()
     gate: GateSettings = GateSettings()
+    tracing: TracingSettings = TracingSettings()
     journal: JournalSettings = JournalSettings()
     memory: MemorySettings = MemorySettings()
     node: NodeTuning = NodeTuning()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 
+from lastunit import tracing
 from lastunit_server import faults
 from lastunit_server.admission_service import AdmissionService
 from lastunit_server.call_context import milliseconds_left
@@ -88,7 +89,10 @@ class SettlementFront:
         is_rehearsal = self._settings.clock == "manual"
         served, elsewhere = unary_methods(Listener.SETTLEMENT, is_rehearsal=is_rehearsal)
         handlers: dict[str, Handler] = {
-            method: grpc.unary_unary_rpc_method_handler(self._unary(method)) for method in served
+            method: grpc.unary_unary_rpc_method_handler(
+                tracing.traced(method, self._unary(method), lastunit_listener="settlement")
+            )
+            for method in served
         }
         for method, answer in self._admission.methods().items():
             handlers[method] = grpc.unary_unary_rpc_method_handler(self._shown(method, answer))

@@ -36,9 +36,15 @@ PYTHON_ARROWS = {
     "lastunit.errors": set[str](),
     "lastunit.reflection": set[str](),
     "lastunit.tls": set[str](),
-    "lastunit.client": {"lastunit.errors"},
+    "lastunit.tracing": set[str](),
+    "lastunit.client": {"lastunit.errors", "lastunit.tracing"},
     "lastunit.reference": {"lastunit.reflection"},
-    "lastunit.service": {"lastunit.errors", "lastunit.reflection", "lastunit.tls"},
+    "lastunit.service": {
+        "lastunit.errors",
+        "lastunit.reflection",
+        "lastunit.tls",
+        "lastunit.tracing",
+    },
     "lastunit.account": {"lastunit.errors", "lastunit.service"},
     "lastunit.admission": {"lastunit.client", "lastunit.errors"},
     "lastunit.order": {"lastunit.errors", "lastunit.client", "lastunit.service"},
@@ -74,6 +80,7 @@ PYTHON_ARROWS = {
         "lastunit.errors",
         "lastunit.reflection",
         "lastunit.tls",
+        "lastunit.tracing",
     },
 }
 STUBS = re.compile(r"lastunit\.[a-z]+\.v1(\.|$)")

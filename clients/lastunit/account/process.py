@@ -74,5 +74,6 @@ async def serve(*, listen: str, data_directory: Path, key_file: Path | None, is_
     key = load_or_create_key(key_file or data_directory / _KEY)
     with open_database(data_directory / _DATABASE) as database:
         server = ServiceServer("account", service_names=[SERVICE_NAME], listen=listen)
+        server.metrics.watch("account", database)
         add_account_service(server, open_core(database, key=key))
         await run_service(server, is_json=is_json)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
+from lastunit import tracing
 from lastunit.client._cancellation import CancellationGuard
 from lastunit.client._retry import backoff_seconds
 from lastunit.client._status import Failure, failure_from_call
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Sequence
 
     from lastunit.client._seen import Seen
 
@@ -77,6 +79,19 @@ class UnaryCaller:
         Raises:
             LastunitError: As the failure says; UnavailableError if the last try was that.
         """
+        if not tracing.is_on():
+            return await self._call(path, request, response_type, deadline_seconds, ())
+        with tracing.client_span(path) as traced:
+            return await self._call(path, request, response_type, deadline_seconds, traced)
+
+    async def _call(
+        self,
+        path: str,
+        request: Any,
+        response_type: Any,
+        deadline_seconds: float,
+        traced: Sequence[tuple[str, str | bytes]],
+    ) -> Any:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + check_deadline(deadline_seconds)
         method = self._method(path, response_type)
@@ -87,7 +102,7 @@ class UnaryCaller:
                 response = await method(
                     request,
                     timeout=deadline - loop.time(),
-                    metadata=self._seen.metadata() if self._seen else None,
+                    metadata=(*(self._seen.metadata() if self._seen else ()), *traced),
                 )
             except grpc.aio.AioRpcError as error:
                 guard.check()

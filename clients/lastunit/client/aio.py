@@ -19,6 +19,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, overload
 
+from lastunit import tracing
 from lastunit.client import _requests
 from lastunit.client._admin import AdminClient
 from lastunit.client._connection import open_channel
@@ -548,7 +549,8 @@ class StockClient:
         """
         seconds = self._deadline(deadline_seconds)
         route = _ROUTES[type(request)]
-        if self._is_batching:
+        # A message of many has no place for the context of one: what is followed goes alone.
+        if self._is_batching and not tracing.is_followed():
             exchange = self._settlement if route.is_settlement else self._data
             operation = pb.Operation(**{route.kind: request})
             part = pb.ExchangeRequest(operations=(operation,)).SerializeToString()

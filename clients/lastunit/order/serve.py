@@ -136,6 +136,7 @@ async def serve_orders(
         database.close()
 
     server = ServiceServer("order", service_names=(SERVICE_NAME,), listen=process.listen)
+    server.metrics.watch("order", database)
     order_service_pb2_grpc.add_OrderServiceServicer_to_server(OrderServicer(core), server.grpc)
     background.start(
         take_in_batches(

@@ -120,6 +120,8 @@ async def serve_payments(process: PaymentProcess, settings: PaymentSettings) -> 
         inbox.close()
 
     server = ServiceServer("payment", service_names=(SERVICE_NAME,), listen=process.listen)
+    server.metrics.watch("payment", database)
+    server.metrics.watch("inbox", inbox)
     payment_service_pb2_grpc.add_PaymentServiceServicer_to_server(
         PaymentServicer(core), server.grpc
     )

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 import protovalidate
 
+from lastunit import tracing
 from lastunit.errors import LastunitError, Violation
 from lastunit.service.faults import FaultError, fault_from_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from lastunit.service.metrics import ServiceMetrics
     from lastunit.service.security import ServiceSecurity
 
     # Generic only in its stubs, not when it runs.
@@ -36,9 +38,13 @@ class Door(grpc.aio.ServerInterceptor):
     Args:
         service_names: Full names of the services it guards; others pass untouched.
         security: Whose calls are taken.
+        metrics: Where they are counted.
     """
 
-    def __init__(self, service_names: frozenset[str], security: ServiceSecurity) -> None:
+    def __init__(
+        self, service_names: frozenset[str], security: ServiceSecurity, metrics: ServiceMetrics
+    ) -> None:
+        self._metrics = metrics
         self._security = security
         self._service_names = service_names
         # One wrapped handler for each method that exists, so it is bounded by the contract.
@@ -57,22 +63,25 @@ class Door(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or method.split("/")[1] not in self._service_names:
             return handler
-        guarded = _guard(method, handler, self._security)
+        guarded = _guard(method, handler, self._security, self._metrics)
         self._handlers[method] = guarded
         return guarded
 
 
-def _guard(method: str, handler: Any, security: ServiceSecurity) -> _Handler:
+def _guard(
+    method: str, handler: Any, security: ServiceSecurity, metrics: ServiceMetrics
+) -> _Handler:
     if handler.request_streaming:
         raise NotImplementedError(f"{method} streams requests, which nobody would validate")
     if handler.response_streaming:
         return grpc.unary_stream_rpc_method_handler(
-            _guard_stream(method, handler.unary_stream, security),
+            metrics.counted_stream(method, _guard_stream(method, handler.unary_stream, security)),
             handler.request_deserializer,
             handler.response_serializer,
         )
+    guarded = _guard_unary(method, handler.unary_unary, security)
     return grpc.unary_unary_rpc_method_handler(
-        _guard_unary(method, handler.unary_unary, security),
+        tracing.traced_async(method, metrics.counted(method, guarded)),
         handler.request_deserializer,
         handler.response_serializer,
     )

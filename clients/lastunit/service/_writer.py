@@ -18,6 +18,7 @@ import inspect
 import sqlite3
 import threading
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
@@ -43,6 +44,9 @@ UNITS_QUEUED_MAX: Final = 65_536
 # Bounds how long a reply waits for its group, and how much one failed commit takes with it.
 UNITS_PER_TRANSACTION_MAX: Final = 512
 
+
+# Upper bounds in seconds of how long transactions take; the last span is open.
+COMMIT_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 # How long a loop's thread runs units before it serves its other callers.
 _LOOP_SLICE_SECONDS: Final = 0.01
@@ -148,6 +152,11 @@ class Writer:
         self._changed = threading.Condition()
         self._queues: tuple[deque[_Unit], ...] = tuple(deque() for _ in Lane)
         self._is_closed = False
+        # Written by the thread that commits only; whoever reads them may be one commit behind.
+        self.unit_count = 0
+        self.failure_count = 0
+        self.commit_spans = [0] * (len(COMMIT_BOUNDS) + 1)
+        self.commit_seconds = 0.0
         self._connection: sa.Connection | None = None
         self._thread: threading.Thread | None = None
         if is_threaded:
@@ -253,6 +262,7 @@ class Writer:
         """Runs the units in one transaction and leaves each with its value or its error."""
         if not units:
             return
+        begun = time.monotonic()
         try:
             connection = self._connection or self._engine.connect()
             self._connection = connection
@@ -264,6 +274,13 @@ class Writer:
             self._abandon_connection()
             for unit in units:
                 unit.error = unit.error or error
+            self.failure_count += 1
+        self._count(len(units), time.monotonic() - begun)
+
+    def _count(self, unit_count: int, seconds: float) -> None:
+        self.unit_count += unit_count
+        self.commit_spans[bisect_left(COMMIT_BOUNDS, seconds)] += 1
+        self.commit_seconds += seconds
 
     def _run_all(self, units: list[_Unit], connection: sa.Connection) -> None:
         """Runs the units where they came from, if that is one event loop.

@@ -18,8 +18,14 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from lastunit import tracing
 from lastunit.reflection import ReflectionPool
 from lastunit.service._door import Door
+from lastunit.service.metrics import (
+    MetricsListener,
+    ServiceMetrics,
+    address_from_environment,
+)
 from lastunit.service.security import ServiceSecurity
 from lastunit.tls import TlsFileError
 
@@ -77,6 +83,7 @@ class ServiceServer:
     Attributes:
         grpc: The server to add servicers to.
         address: `host:port` as bound; empty until started.
+        metrics: Counts its calls; `watch` a database there to have it shown.
     """
 
     def __init__(
@@ -88,14 +95,17 @@ class ServiceServer:
         concurrent_calls_max: int = CONCURRENT_CALLS_MAX,
         security: ServiceSecurity | None = None,
     ) -> None:
+        # Before the door is made: it asks once whether calls are traced.
+        tracing.start(f"lastunit-{name}")
         self._security = security or ServiceSecurity.from_environment()
+        self.metrics = ServiceMetrics(name)
         self._renewal: asyncio.Task[None] | None = None
         self.name = name
         self.address = ""
         self._listen = listen
         self._service_names = tuple(service_names)
         self.grpc = grpc.aio.server(
-            interceptors=(Door(frozenset(service_names), self._security),),
+            interceptors=(Door(frozenset(service_names), self._security, self.metrics),),
             options=_CHANNEL_OPTIONS,
             maximum_concurrent_rpcs=concurrent_calls_max,
         )
@@ -144,6 +154,7 @@ class ServiceServer:
             self._renewal.cancel()
         await self._health.enter_graceful_shutdown()
         await self.grpc.stop(grace_seconds)
+        await asyncio.to_thread(tracing.stop)
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service_name in ("", *self._service_names):
@@ -160,7 +171,8 @@ async def run_service(
     """Serves until SIGTERM or SIGINT, then drains.
 
     When it can be called it prints one line to standard output:
-    `{"event": "ready", "service": …, "address": …}`.
+    `{"event": "ready", "service": …, "address": …, "metrics": …}`. Metrics are served at
+    LASTUNIT_SERVICE_METRICS_ADDRESS, by default on a free port of loopback.
 
     Args:
         server: The server with its servicers added.
@@ -170,27 +182,36 @@ async def run_service(
     """
     sys.setswitchinterval(GIL_SWITCH_SECONDS)
     stopping = asyncio.Event()
+    listener: MetricsListener | None = None
     loop = asyncio.get_running_loop()
     signals = (signal.SIGTERM, signal.SIGINT)
     for each in signals:
         loop.add_signal_handler(each, stopping.set)
     try:
+        metrics_address = address_from_environment()
+        if metrics_address:
+            listener = MetricsListener(metrics_address, server.metrics)
         address = await server.start()
-        _print_ready(server.name, address, is_json=is_json)
+        shown = listener.address if listener is not None else None
+        _print_ready(server.name, address, metrics=shown, is_json=is_json)
         await stopping.wait()
         _log.info("draining", extra={"grace_seconds": grace_seconds})
     finally:
         await server.stop(grace_seconds)
+        if listener is not None:
+            await asyncio.to_thread(listener.close)
         if on_drained is not None:
             await on_drained()
         for each in signals:
             loop.remove_signal_handler(each)
 
 
-def _print_ready(name: str, address: str, *, is_json: bool) -> None:
+def _print_ready(name: str, address: str, *, metrics: str | None, is_json: bool) -> None:
     line = f"{name} serves on {address}"
     if is_json:
-        line = json.dumps({"event": "ready", "service": name, "address": address})
+        line = json.dumps(
+            {"event": "ready", "service": name, "address": address, "metrics": metrics}
+        )
     # Whoever started us may have stopped listening; that is no reason to die.
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.write(line + "\n")

@@ -1,0 +1,1 @@
+"""Spans across the processes of a sale."""
