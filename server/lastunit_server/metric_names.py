@@ -36,7 +36,9 @@ LABELS: Final[dict[str, str]] = {
     "clock": "`system` or `manual`.",
     "outcome": "Name of an outcome of the contract, for example `OK` or `SOLD_OUT`.",
     "reason": "Why, in the words of the faults, or of admission: `in_flight`, `lane_rate`, …",
-    "sale": "A sale; the 20 with the most units moving, the others together as `(other)`.",
+    "sale": "A sale; the 20 with the most units moving, the others together as `(other)`; of gates"
+    " the 20 under most pressure.",
+    "state": "`open`, `queueing` or `closed`.",
     "place": "`available`, `buffer`, `held`, `paying`, `overdue`, `sold` or `quarantine`.",
     "by": "`operator` or `lag`.",
     "lane": "`control`, `settlement`, `reservation` or `read`.",
@@ -176,6 +178,37 @@ METRICS: Final = (
         "lastunit_housekeeping_failures_total",
         "counter",
         "Segments or snapshots that could not be written or removed; tried again.",
+    ),
+    # The gates.
+    Family(
+        "lastunit_gate_state",
+        "gauge",
+        "1 for the state that a sale's gate is in, else 0; absent without a sale.",
+        ("sale", "state"),
+    ),
+    Family(
+        "lastunit_gate_pressure_ratio",
+        "gauge",
+        "What a gate is judged by, as a share of what can be borne; absent without a sale.",
+        ("sale",),
+    ),
+    Family(
+        "lastunit_gate_queued_reservations",
+        "gauge",
+        "Reservations that wait to be paid, as a gate counts them; absent without a sale.",
+        ("sale",),
+    ),
+    Family(
+        "lastunit_gate_queued_reservations_max",
+        "gauge",
+        "As many as can be paid in time; 0 for no bound; absent without a sale.",
+        ("sale",),
+    ),
+    Family(
+        "lastunit_gate_by_hand",
+        "gauge",
+        "1 while an operator's order holds a gate where it is; absent without a sale.",
+        ("sale",),
     ),
     # Admission.
     Family(

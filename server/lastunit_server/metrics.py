@@ -37,6 +37,7 @@ OTHER: Final = "(other)"
 
 _CODE_NAMES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 _PHASES: Final = ("Serving", "Draining", "Closed", "JournalFailed", "Poisoned")
+_GATES: Final = ("open", "queueing", "closed")
 _NEVER: Final = "refused_never_count"
 # Whoever comes first, our own services keep their names.
 _ALWAYS_NAMED: Final = ("order-service", "payment-service")
@@ -72,6 +73,7 @@ class ServerCollector(Collector):
             yield from _ledger(numbers["ledger"])
         yield from _journal(numbers)
         yield from _snapshots(numbers)
+        yield from _gates(json.loads(self._node.gates_json(0) or '{"gates": []}')["gates"])
         yield from self._admission(numbers["admission"])
 
     def _calls(self) -> Iterator[Metric]:
@@ -217,6 +219,25 @@ def _units(sales: Mapping[str, Mapping[str, int]]) -> list[Row]:
     if rest:
         rows += [((OTHER, place), sum(row[place] for row in rest)) for place in rest[0]]
     return rows
+
+
+def _gates(gates: Sequence[Numbers]) -> Iterator[Metric]:
+    ranked = sorted(gates, key=lambda gate: (-gate["pressure"], gate["sale_id"]))
+    shown = ranked[:LABEL_VALUES_MAX]
+    if not shown:
+        return
+    states = [
+        ((gate["sale_id"], state), gate["state"] == state) for gate in shown for state in _GATES
+    ]
+    yield _family("lastunit_gate_state", states)
+    for name, key in (
+        ("lastunit_gate_pressure_ratio", "pressure"),
+        ("lastunit_gate_queued_reservations", "queue_count"),
+        ("lastunit_gate_queued_reservations_max", "queue_count_max"),
+    ):
+        yield _family(name, [((gate["sale_id"],), gate[key]) for gate in shown])
+    hands = [((gate["sale_id"],), gate["hand"] is not None) for gate in shown]
+    yield _family("lastunit_gate_by_hand", hands)
 
 
 def _journal(numbers: Numbers) -> Iterator[Metric]:

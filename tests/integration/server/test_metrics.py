@@ -104,6 +104,22 @@ def test_a_sale_is_told_as_it_went(server: Server, ledger: Ledger) -> None:
     assert samples(server)["lastunit_oldest_overdue_age_seconds"] == 0
 
 
+def test_a_gate_tells_its_one_state(server: Server, ledger: Ledger) -> None:
+    """Exactly one of the three states is 1 for a sale that is on, and no hand lies on it."""
+    sale = ledger.put_sale(units=5)
+    end = time.monotonic() + 30
+    while f"lastunit_gate_by_hand{{sale={sale}}}" not in (told := samples(server)):
+        assert time.monotonic() < end, "the gates are looked at ten times a second"
+
+    states = [
+        told[f"lastunit_gate_state{{sale={sale},state={state}}}"]
+        for state in ("open", "queueing", "closed")
+    ]
+    assert sum(states) == 1
+    assert told[f"lastunit_gate_by_hand{{sale={sale}}}"] == 0
+    assert told[f"lastunit_gate_pressure_ratio{{sale={sale}}}"] >= 0
+
+
 def test_calls_are_counted_and_timed_by_listener_and_method(server: Server, ledger: Ledger) -> None:
     """Ten calls more are ten more in the count, in the histogram's count and its last bucket."""
     sale = ledger.put_sale(units=100, unpaid_reservations_per_person_max=0)
