@@ -45,7 +45,11 @@ Settings of a node (the JSON text that `Node` takes; an unknown key is an error)
         },
         "callers_max": 10000,           1 to 1,000,000 callers with a bucket; the rest share one
         "costs": {"Reserve": 1.0, "GetReservation": 0.05, "per_line": 0.2}
-      }
+      },                                holds while there is no document
+      "policy": {                       the admission policy as a document; takes its place
+        "document": "version = 1",      TOML, docs/reference/admission-policy.md
+        "origin": "file"                file: put as a revision where it is new; built_in: holds
+      }                                 until one is put
     }
 
 Everything but `data_directory` has a default. A bucket never refuses settlement or control: what
@@ -65,8 +69,8 @@ class NodeOpenError(Exception):
     """The node cannot be opened; the text says what happened and what to do.
 
     `args` is `(message, reason)`; reason is a stable name: SETTINGS_INVALID, DIRECTORY_IN_USE,
-    JOURNAL_CORRUPT, JOURNAL_FAILED, AUDIT_FAILED, SYSTEM_LIMIT; from `DirectoryView` also
-    EVENTS_REMOVED and SEQUENCE_NOT_REACHED.
+    JOURNAL_CORRUPT, JOURNAL_FAILED, POLICY_DAMAGED, AUDIT_FAILED, SYSTEM_LIMIT; from
+    `DirectoryView` also EVENTS_REMOVED and SEQUENCE_NOT_REACHED.
     """
 
 class EventsRemovedError(ValueError):
@@ -257,6 +261,67 @@ class Node:
             None if nothing else is to be shown since.
         """
 
+    def put_policy(
+        self,
+        document: str,
+        actor: str,
+        reason: str,
+        caller: str,
+        origin: str,
+        expected_revision: int | None = None,
+        effect_time_ms: int | None = None,
+        is_dry_run: bool = False,
+        roll_back_to: int | None = None,
+    ) -> tuple[int, bytes]:
+        """Puts an admission policy as a new revision; blocks until it is on the disk.
+
+        Args:
+            document: The TOML text; not looked at with `roll_back_to`.
+            actor: Who wants it, 1 to 64 bytes of `[A-Za-z0-9._:-]`.
+            reason: Why, 1 to 256 bytes.
+            caller: Who calls.
+            origin: `file` or `service`.
+            expected_revision: The last revision that the caller knows; None takes any.
+            effect_time_ms: Ledger time at which it takes effect; None is now.
+            is_dry_run: Whether to change nothing.
+            roll_back_to: The revision whose document is put again.
+
+        Returns:
+            `(0, JSON)` with `revision`, `in_force`, `effect_time_ms` and `changes` (rows of `key`,
+            `before`, `after`), or a code and a serialized `google.rpc.Status`: POLICY_INVALID,
+            REVISION_MISMATCH, UNKNOWN_REVISION, INVALID_FIELD, POLICY_NOT_KEPT.
+        """
+
+    def policy_json(self) -> str:
+        """Returns `in_force`, `next` (revisions), `last_revision`, `settings` and `shadow`."""
+
+    def revisions_json(self, before: int, limit: int) -> str:
+        """Returns `revisions` before a number, newest first, with `oldest` and `in_force`.
+
+        Args:
+            before: The revision after the first one wanted; 0 begins with the newest.
+            limit: 1 to 1,000.
+        """
+
+    def set_shadow_policy(
+        self, document: str | None, actor: str, reason: str
+    ) -> tuple[int, bytes] | None:
+        """Puts a policy on trial beside the one in force; None ends the trial.
+
+        Returns:
+            None, or a code and a serialized `google.rpc.Status`.
+        """
+
+    def report_pressure(
+        self, generation: int, persisted_count: int, oldest_wait_ms: int
+    ) -> tuple[int, int] | tuple[int, bytes]:
+        """Takes what the order service has persisted.
+
+        Returns:
+            The window's limit and what is outstanding, or a code and a serialized
+            `google.rpc.Status`: NO_WINDOW, REPORT_REFUSED.
+        """
+
     def read_events(self, after_sequence: int, limit: int) -> tuple[bytes, int]:
         """Reads durable events.
 
@@ -314,6 +379,17 @@ class Node:
         Raises:
             OSError: The journal failed; what was acknowledged before is on disk.
         """
+
+def check_policy(document: str) -> str:
+    """Reads an admission policy document.
+
+    Returns:
+        JSON: `settings` by name (None if it is wrong) and `problems`, rows of `line`, `column`,
+        `key` and `message`.
+    """
+
+def default_policy() -> str:
+    """Returns the policy document that holds until another one is put."""
 
 def audit_directory(path: str) -> str:
     """Rebuilds the ledger of a directory and checks every invariant.

@@ -1,25 +1,32 @@
-"""AdmissionService: shows the policy in force and what it let in.
+"""AdmissionService: shows and changes how work is let in.
 
-Owns the two answers' form; must not decide admission nor count it: the policy is the one that the
-node was opened with, and the counts are the node's.
+Owns the form of requests and answers; must not decide admission, read a policy document, or count:
+the node does all three. Served by threads of the settlement listener, so that a call may wait until
+its revision is on the disk.
 """
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from lastunit.admission.v1 import admission_service_pb2 as messages
+from lastunit_server import faults
 from lastunit_server.declared_rules import checked
 from lastunit_server.faults import Refusal
 from lastunit_server.methods import ADMISSION, path
-from lastunit_server.policy import Bucket, Lane, UnlimitedLane
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from google.protobuf.message import Message
 
     from lastunit_server._native import Node
-    from lastunit_server.policy import AdmissionPolicy
 
-__all__ = ["AdmissionService"]
+__all__ = ["AdmissionService", "Answer"]
+
+# What a method gives for a request and the name of the caller.
+Answer: TypeAlias = "Callable[[bytes, str], bytes | Refusal]"
 
 # In the order in which they are served.
 _LANES = {
@@ -36,8 +43,13 @@ _REFUSALS = (
     "refused_sku_rate_count",
     "refused_window_count",
 )
-# The policy is read at the start only, so there has been one since.
-_POLICY_VERSION = 1
+_ORIGINS = {
+    "built_in": messages.POLICY_ORIGIN_BUILT_IN,
+    "file": messages.POLICY_ORIGIN_FILE,
+    "service": messages.POLICY_ORIGIN_SERVICE,
+}
+_RATE = ".rate_per_second"
+_BURST = ".burst"
 
 
 class AdmissionService:
@@ -45,43 +57,59 @@ class AdmissionService:
 
     Args:
         node: The open node.
-        policy: The policy that the node was opened with.
     """
 
-    def __init__(self, node: "Node", policy: "AdmissionPolicy") -> None:
+    def __init__(self, node: "Node") -> None:
         self._node = node
-        self._policy = policy
 
-    def methods(self) -> "dict[str, Callable[[bytes], bytes | Refusal]]":
+    def methods(self) -> "dict[str, Answer]":
         """Returns each method by its gRPC path."""
-        return {
-            path(ADMISSION, "GetPolicy"): self.get_policy,
-            path(ADMISSION, "GetAdmissionStats"): self.get_admission_stats,
+        answers: dict[str, Answer] = {
+            "GetPolicy": self.get_policy,
+            "GetAdmissionStats": self.get_admission_stats,
+            "PutPolicy": self.put_policy,
+            "ListRevisions": self.list_revisions,
+            "RollBack": self.roll_back,
+            "SetShadowPolicy": self.set_shadow_policy,
+            "ReportPressure": self.report_pressure,
         }
+        return {path(ADMISSION, name): answer for name, answer in answers.items()}
 
-    def get_policy(self, request: bytes) -> bytes | Refusal:
+    def get_policy(self, request: bytes, _caller: str) -> bytes | Refusal:
         """Answers GetPolicy."""
         asked = checked(messages.GetPolicyRequest, request)
         if isinstance(asked, Refusal):
             return asked
+        held = json.loads(self._node.policy_json())
+        rows: dict[str, str] = held["settings"]
         response = messages.GetPolicyResponse(
-            version=_POLICY_VERSION,
+            version=held["in_force"]["revision"] if held["in_force"] else 0,
             lanes=[
-                _lane_message(lane, getattr(self._policy.lanes, name))
+                messages.LanePolicy(
+                    lane=lane,
+                    bucket=_bucket(rows, f"lanes.{name}"),
+                    calls_in_flight_max=int(rows[f"lanes.{name}.calls_in_flight_max"]),
+                )
                 for name, lane in _LANES.items()
             ],
             callers=[
-                messages.CallerPolicy(caller=name, bucket=_bucket_message(bucket))
-                for name, bucket in sorted(self._policy.callers.items())
+                messages.CallerPolicy(caller=name, bucket=_bucket(rows, f"callers.{name}"))
+                for name in _callers(rows)
             ],
             costs=[
-                messages.MethodCost(method=name, tokens=tokens)
-                for name, tokens in self._policy.all_costs().items()
+                messages.MethodCost(method=key.removeprefix("costs."), tokens=float(value))
+                for key, value in rows.items()
+                if key.startswith("costs.")
             ],
+            revision=_revision(held["in_force"]) if held["in_force"] else None,
+            last_revision=held["last_revision"],
+            next_revision=_revision(held["next"]) if held["next"] else None,
+            settings=[messages.PolicySetting(key=key, value=rows[key]) for key in sorted(rows)],
+            shadow=_shadow(held["shadow"]),
         )
-        return bytes(response.SerializeToString())
+        return _packed(response)
 
-    def get_admission_stats(self, request: bytes) -> bytes | Refusal:
+    def get_admission_stats(self, request: bytes, _caller: str) -> bytes | Refusal:
         """Answers GetAdmissionStats; callers come in pages, in the order of their names."""
         asked = checked(messages.GetAdmissionStatsRequest, request)
         if isinstance(asked, Refusal):
@@ -89,6 +117,7 @@ class AdmissionService:
         counted = json.loads(self._node.metrics_json())["admission"]
         names = sorted(name for name in counted["callers"] if name > asked.page_token)
         page = names[: asked.page_size]
+        window, shadow = counted["window"], counted["shadow"]
         response = messages.GetAdmissionStatsResponse(
             lanes=[
                 _lane_counts(lane, counted["lanes"][name])
@@ -97,24 +126,161 @@ class AdmissionService:
             ],
             callers=[_caller_counts(name, counted["callers"][name]) for name in page],
             next_page_token=page[-1] if len(names) > len(page) else "",
+            hopeless_count=counted["hopeless_count"],
+            shadow=messages.ShadowCounts(**shadow) if shadow else None,
+            window=_window(window["limit"], window["outstanding"]) if window else None,
         )
-        return bytes(response.SerializeToString())
+        return _packed(response)
+
+    def put_policy(self, request: bytes, caller: str) -> bytes | Refusal:
+        """Answers PutPolicy."""
+        asked = checked(messages.PutPolicyRequest, request)
+        if isinstance(asked, Refusal):
+            return asked
+        effect_ms = asked.effect_time.ToMilliseconds() if asked.HasField("effect_time") else None
+        put = self._put(
+            asked, caller, document=asked.document, effect_ms=effect_ms, is_dry_run=asked.is_dry_run
+        )
+        if isinstance(put, Refusal):
+            return put
+        response = messages.PutPolicyResponse(
+            revision=put["revision"],
+            in_force_revision=put["in_force"],
+            effect_time=_time(put["effect_time_ms"]),
+            changes=_changes(put),
+        )
+        return _packed(response)
+
+    def roll_back(self, request: bytes, caller: str) -> bytes | Refusal:
+        """Answers RollBack."""
+        asked = checked(messages.RollBackRequest, request)
+        if isinstance(asked, Refusal):
+            return asked
+        put = self._put(asked, caller, roll_back_to=asked.revision)
+        if isinstance(put, Refusal):
+            return put
+        response = messages.RollBackResponse(
+            revision=put["revision"], in_force_revision=put["in_force"], changes=_changes(put)
+        )
+        return _packed(response)
+
+    def _put(
+        self,
+        asked: messages.PutPolicyRequest | messages.RollBackRequest,
+        caller: str,
+        *,
+        document: str = "",
+        effect_ms: int | None = None,
+        is_dry_run: bool = False,
+        roll_back_to: int | None = None,
+    ) -> dict[str, Any] | Refusal:
+        has_expected = asked.HasField("expected_revision")
+        code, body = self._node.put_policy(
+            document,
+            asked.actor,
+            asked.reason,
+            caller,
+            "service",
+            expected_revision=asked.expected_revision if has_expected else None,
+            effect_time_ms=effect_ms,
+            is_dry_run=is_dry_run,
+            roll_back_to=roll_back_to,
+        )
+        if code != 0:
+            return faults.refusal_from(code, body)
+        put: dict[str, Any] = json.loads(body)
+        return put
+
+    def list_revisions(self, request: bytes, _caller: str) -> bytes | Refusal:
+        """Answers ListRevisions."""
+        asked = checked(messages.ListRevisionsRequest, request)
+        if isinstance(asked, Refusal):
+            return asked
+        page = json.loads(self._node.revisions_json(asked.before_revision, asked.page_size))
+        response = messages.ListRevisionsResponse(
+            revisions=[_revision(row) for row in page["revisions"]],
+            oldest_revision=page["oldest"],
+            in_force_revision=page["in_force"],
+        )
+        return _packed(response)
+
+    def set_shadow_policy(self, request: bytes, _caller: str) -> bytes | Refusal:
+        """Answers SetShadowPolicy."""
+        asked = checked(messages.SetShadowPolicyRequest, request)
+        if isinstance(asked, Refusal):
+            return asked
+        refused = self._node.set_shadow_policy(asked.document or None, asked.actor, asked.reason)
+        if refused is not None:
+            return faults.refusal_from(*refused)
+        return _packed(messages.SetShadowPolicyResponse())
+
+    def report_pressure(self, request: bytes, _caller: str) -> bytes | Refusal:
+        """Answers ReportPressure."""
+        asked = checked(messages.ReportPressureRequest, request)
+        if isinstance(asked, Refusal):
+            return asked
+        first, second = self._node.report_pressure(
+            asked.generation, asked.persisted_count, asked.oldest_wait.ToMilliseconds()
+        )
+        if isinstance(second, bytes):
+            return faults.refusal_from(first, second)
+        return _packed(messages.ReportPressureResponse(window=_window(first, second)))
 
 
-def _bucket_message(bucket: Bucket | Lane) -> messages.Bucket | None:
-    if bucket.rate_per_second is None or bucket.burst is None:
+def _packed(response: "Message") -> bytes:
+    return bytes(response.SerializeToString())
+
+
+def _bucket(rows: dict[str, str], name: str) -> messages.Bucket | None:
+    rate, burst = rows.get(name + _RATE), rows.get(name + _BURST)
+    if rate is None or burst is None:
         return None
-    return messages.Bucket(rate_per_second=bucket.rate_per_second, burst=bucket.burst)
+    return messages.Bucket(rate_per_second=float(rate), burst=float(burst))
 
 
-def _lane_message(
-    lane: "messages.Lane.ValueType", policy: Lane | UnlimitedLane
-) -> messages.LanePolicy:
-    return messages.LanePolicy(
-        lane=lane,
-        bucket=_bucket_message(policy) if isinstance(policy, Lane) else None,
-        calls_in_flight_max=policy.calls_in_flight_max,
+def _callers(rows: dict[str, str]) -> "Iterator[str]":
+    for key in sorted(rows):
+        if key.startswith("callers.") and key.endswith(_RATE):
+            yield key.removeprefix("callers.").removesuffix(_RATE)
+
+
+def _time(milliseconds: int) -> Timestamp:
+    time = Timestamp()
+    time.FromMilliseconds(milliseconds)
+    return time
+
+
+def _revision(row: dict[str, Any]) -> messages.PolicyRevision:
+    return messages.PolicyRevision(
+        revision=row["revision"],
+        document=row["document"],
+        actor=row["actor"],
+        caller=row["caller"],
+        reason=row["reason"],
+        origin=_ORIGINS[row["origin"]],
+        put_time=_time(row["put_time_ms"]),
+        effect_time=_time(row["effect_time_ms"]),
+        sequence=row["sequence"],
     )
+
+
+def _shadow(row: dict[str, Any] | None) -> messages.ShadowPolicy | None:
+    if row is None:
+        return None
+    return messages.ShadowPolicy(
+        document=row["document"],
+        actor=row["actor"],
+        reason=row["reason"],
+        start_time=_time(row["start_time_ms"]),
+    )
+
+
+def _changes(put: dict[str, Any]) -> list[messages.PolicyChange]:
+    return [messages.PolicyChange(**row) for row in put["changes"]]
+
+
+def _window(limit: int, outstanding: int) -> messages.CreditWindow:
+    return messages.CreditWindow(credits=limit, outstanding_count=outstanding)
 
 
 def _lane_counts(

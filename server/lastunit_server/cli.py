@@ -41,6 +41,10 @@ AdmissionOption = Annotated[
     Path | None,
     typer.Option(help="A TOML file of the admission policy; setting admission_file."),
 ]
+PolicyOption = Annotated[
+    Path | None,
+    typer.Option("--policy", help="The same as --admission-file.", metavar="FILE"),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -81,6 +85,7 @@ def serve(
         str | None, typer.Option(help="flushed, written or memory.", show_default="flushed")
     ] = None,
     admission_file: AdmissionOption = None,
+    policy: PolicyOption = None,
     grace_seconds: Annotated[
         str | None, typer.Option(help="How long a stop may take.", show_default="20")
     ] = None,
@@ -104,7 +109,7 @@ def serve(
         "clock": clock,
         "manual_start_ms": manual_start_ms,
         "journal.durability": durability,
-        "admission_file": admission_file,
+        "admission_file": policy or admission_file,
         "grace_seconds": grace_seconds,
         "log_level": log_level,
         "allow_insecure": True if allow_insecure else None,
@@ -115,8 +120,9 @@ def serve(
 def _serve(config: Path | None, flags: dict[str, Any], pairs: list[str]) -> NoReturn:
     from lastunit_server import logs
     from lastunit_server.loading import load_policy, load_settings
-    from lastunit_server.reloading import load_security, stamp
+    from lastunit_server.reloading import load_security
     from lastunit_server.serve import run
+    from lastunit_server.stamps import stamp
 
     texts = _as_flags(flags, pairs)
 
@@ -173,7 +179,7 @@ def check_config(
         _fail(error, ExitCode.USAGE)
     facts = {
         "settings": checked.model_dump(mode="json"),
-        "admission": {**policy.model_dump(mode="json"), "costs": policy.all_costs()},
+        "admission": policy.settings,
     }
     if as_json:
         _print_json({"holds": True, "problems": [], **facts})

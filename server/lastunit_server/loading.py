@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from lastunit_server.errors import Problem, SettingsError
-from lastunit_server.policy import AdmissionPolicy
+from lastunit_server.policy import PolicyDocument, built_in_policy, checked_policy
 from lastunit_server.settings import Settings
+from lastunit_server.stamps import stamp
 from lastunit_server.tokens import TokenFile, Tokens
 from lastunit_server.toml_lines import line_of
 from lastunit_server.validation import problems_from
@@ -63,22 +64,23 @@ def load_settings(
     return _validated(Settings, merged, sources=sources, text=text)
 
 
-def load_policy(policy_file: Path | None) -> AdmissionPolicy:
+def load_policy(policy_file: Path | None) -> PolicyDocument:
     """Reads and checks an admission policy.
 
     Args:
-        policy_file: A TOML file of schema version 1, or None for the defaults.
+        policy_file: A TOML file of schema version 1, or None for the policy that is built in.
 
     Returns:
-        The policy with every default filled in.
+        The document, which the node's own reader has passed.
 
     Raises:
-        SettingsError: With every problem that was found.
+        SettingsError: With every problem that was found, each with its line.
     """
     if policy_file is None:
-        return AdmissionPolicy(version=1)
-    text, values = _read_toml(policy_file)
-    return _validated(AdmissionPolicy, values, sources={str(policy_file): values}, text=text)
+        return built_in_policy()
+    # Before it is read: what is written from now on is a change.
+    seen = stamp(policy_file)
+    return checked_policy(_read_text(policy_file), policy_file, seen)
 
 
 def load_tokens(tokens_file: Path | None) -> Tokens | None:
@@ -177,6 +179,15 @@ def _put(values: Values, parts: list[str], text: str, *, source: str, key: str) 
 
 def _read_toml(file: Path) -> tuple[str, Values]:
     """Returns a file's text and what it says."""
+    text = _read_text(file)
+    try:
+        return text, tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        problem = Problem(str(file), "(whole file)", f"is not TOML: {error}", "correct that line")
+        raise SettingsError([problem]) from error
+
+
+def _read_text(file: Path) -> str:
     try:
         if file.stat().st_size > _FILE_BYTES_MAX:
             problem = Problem(
@@ -186,12 +197,11 @@ def _read_toml(file: Path) -> tuple[str, Values]:
                 "point to a TOML file of settings",
             )
             raise SettingsError([problem])
-        text = file.read_text(encoding="utf-8")
-        return text, tomllib.loads(text)
+        return file.read_text(encoding="utf-8")
     except OSError as error:
         advice = "check the path and its permissions"
         message = f"can't be read: {error.strerror}"
         raise SettingsError([Problem(str(file), "(whole file)", message, advice)]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        problem = Problem(str(file), "(whole file)", f"is not TOML: {error}", "correct that line")
+    except UnicodeDecodeError as error:
+        problem = Problem(str(file), "(whole file)", f"is not UTF-8: {error}", "correct that byte")
         raise SettingsError([problem]) from error

@@ -69,7 +69,9 @@ _ADMIN_METHODS = (
     "ExplainReservation",
 )
 _REHEARSAL_METHODS = ("SetClock",)
-_ADMISSION_METHODS = ("GetPolicy", "GetAdmissionStats", "GetGate", "ListGates")
+_ADMISSION_METHODS = ("GetPolicy", "GetAdmissionStats", "ListRevisions", "GetGate", "ListGates")
+_POLICY_METHODS = ("PutPolicy", "RollBack", "SetShadowPolicy")
+_PRESSURE_METHODS = ("ReportPressure",)
 _GATE_METHODS = ("SetGate",)
 
 # Tools that show how the server is made and used; health is nobody's secret and not among them.
@@ -87,6 +89,8 @@ GROUPS: dict[str, frozenset[str]] = {
     "journal": frozenset(("ReadEvents",)),
     "rehearsal": frozenset(_REHEARSAL_METHODS),
     "admission": frozenset(_ADMISSION_METHODS) | {"WatchGate"},
+    "policy": frozenset(_POLICY_METHODS),
+    "pressure": frozenset(_PRESSURE_METHODS),
     "gate": frozenset(_GATE_METHODS),
     "introspection": frozenset(INTROSPECTION),
 }
@@ -132,7 +136,8 @@ def unary_methods(
     settling = {path(STOCK, name) for name in _SETTLING}
     reserving = {path(STOCK, name) for name in _RESERVING}
     control = {path(ADMIN, name) for name in _ADMIN_METHODS}
-    control |= {path(ADMISSION, name) for name in (*_ADMISSION_METHODS, *_GATE_METHODS)}
+    admission = (*_ADMISSION_METHODS, *_POLICY_METHODS, *_PRESSURE_METHODS, *_GATE_METHODS)
+    control |= {path(ADMISSION, name) for name in admission}
     if is_rehearsal:
         control |= {path(REHEARSAL, name) for name in _REHEARSAL_METHODS}
     if listener is Listener.DATA:

@@ -6,7 +6,7 @@ Owns the translation; must not check a range (`settings` and `policy` did).
 import json
 
 from lastunit_server.machine_memory import default_ledger_bytes
-from lastunit_server.policy import AdmissionPolicy
+from lastunit_server.policy import PolicyDocument
 from lastunit_server.settings import Settings
 
 __all__ = ["gate_settings_json", "native_settings_json"]
@@ -14,7 +14,7 @@ __all__ = ["gate_settings_json", "native_settings_json"]
 _THOUSANDTHS = 1000
 
 
-def native_settings_json(settings: Settings, policy: AdmissionPolicy) -> str:
+def native_settings_json(settings: Settings, policy: PolicyDocument) -> str:
     """Builds the node's settings.
 
     Args:
@@ -45,7 +45,7 @@ def native_settings_json(settings: Settings, policy: AdmissionPolicy) -> str:
             "timer_interval_ms": settings.node.timer_interval_ms,
             "batch_chunk_operations": settings.node.batch_chunk_operations,
             "watch_interval_ms": settings.node.watch_interval_ms,
-            "admission": {**policy.model_dump(exclude_none=True), "costs": policy.all_costs()},
+            "policy": {"document": policy.document, "origin": policy.origin},
         }
     )
 

@@ -18,13 +18,14 @@ from lastunit_server import logs
 from lastunit_server.doorkeeper import Credentials, Doorkeeper, permission_table
 from lastunit_server.errors import Problem, SettingsError
 from lastunit_server.loading import load_tokens
+from lastunit_server.stamps import Stamp, stamp
 
 if TYPE_CHECKING:
     from lastunit_server._native import Node
     from lastunit_server.security_settings import TlsSettings
     from lastunit_server.settings import Settings
 
-__all__ = ["LoadedSecurity", "Security", "load_security", "stamp"]
+__all__ = ["LoadedSecurity", "Security", "load_security"]
 
 # How soon a changed file is noticed. A look is a few stat calls.
 _LOOK_SECONDS = 1.0
@@ -33,9 +34,6 @@ _DAY_SECONDS = 86_400.0
 _RELOADED = {"tls", "authentication", "permissions"}
 # Others on the machine have no business with a private key.
 _OTHERS = 0o077
-
-# What tells that a file was replaced or written: a link that points elsewhere counts too.
-Stamp = tuple[int, int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,15 +224,6 @@ def _files(settings: "Settings") -> Iterator[Path]:
         tls.client_authorities_file,
     )
     yield from (file for file in named if file is not None)
-
-
-def stamp(file: Path) -> Stamp:
-    """Returns what tells one content of a file from the next; None if it is not there."""
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _warn_of_open_key(settings: "Settings") -> None:

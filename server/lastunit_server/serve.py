@@ -29,7 +29,8 @@ from lastunit_server.gates import Gates
 from lastunit_server.http_listener import HttpListener
 from lastunit_server.metrics import MetricsEndpoint, ServerCollector
 from lastunit_server.native_settings import gate_settings_json, native_settings_json
-from lastunit_server.reloading import LoadedSecurity, Security, Stamp
+from lastunit_server.policy_watch import PolicyWatch
+from lastunit_server.reloading import LoadedSecurity, Security
 from lastunit_server.settlement_front import SettlementFront
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lastunit_server._native import Node
-    from lastunit_server.policy import AdmissionPolicy
+    from lastunit_server.policy import PolicyDocument
     from lastunit_server.settings import Settings
+    from lastunit_server.stamps import Stamp
 
 __all__ = ["run"]
 
@@ -56,7 +58,7 @@ _GATE_CONNECTIONS_MAX = 1024
 
 def run(
     settings: "Settings",
-    policy: "AdmissionPolicy",
+    policy: "PolicyDocument",
     security: LoadedSecurity,
     *,
     read_settings: "Callable[[], Settings]",
@@ -109,7 +111,7 @@ def _loop_factory() -> Any:
     return uvloop.new_event_loop
 
 
-def open_node(settings: "Settings", policy: "AdmissionPolicy") -> "Node":
+def open_node(settings: "Settings", policy: "PolicyDocument") -> "Node":
     """Opens the node.
 
     Args:
@@ -158,7 +160,7 @@ def open_gates(node: "Node", settings: "Settings") -> Gates:
 class _Server:
     """One run of the server, from open to closed."""
 
-    def __init__(self, settings: "Settings", policy: "AdmissionPolicy") -> None:
+    def __init__(self, settings: "Settings", policy: "PolicyDocument") -> None:
         self._settings = settings
         self._policy = policy
         self._is_rehearsal = settings.clock == "manual"
@@ -182,6 +184,7 @@ class _Server:
             asyncio.create_task(self._watch_health()),
             asyncio.create_task(self._security.watch()),
             asyncio.create_task(self._gates.follow()),
+            *self._policy_watches(),
         ]
         await self._stop_asked.wait()
         for watch in watches:
@@ -189,6 +192,13 @@ class _Server:
         code = await self._stop()
         self._ignore_signals()
         return code
+
+    def _policy_watches(self) -> "list[asyncio.Task[None]]":
+        file = self._settings.admission_file
+        if file is None:
+            return []
+        watch = PolicyWatch(self._node, file, self._policy.stamp)
+        return [asyncio.create_task(watch.watch())]
 
     def _take_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -227,9 +237,7 @@ class _Server:
         )
         self.data_address = self._data.bind()
 
-        self._settlement = SettlementFront(
-            self._node, settings, self._policy, self.data_address, **door
-        )
+        self._settlement = SettlementFront(self._node, settings, self.data_address, **door)
         self._settlement_health = standard.SettlementHealth(is_rehearsal=self._is_rehearsal)
         self._settlement_health.add_to(self._settlement.server)
         standard.add_to_settlement_server(

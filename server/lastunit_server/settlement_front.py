@@ -11,7 +11,7 @@ import grpc
 
 from lastunit import tracing
 from lastunit_server import faults
-from lastunit_server.admission_service import AdmissionService
+from lastunit_server.admission_service import AdmissionService, Answer
 from lastunit_server.call_context import milliseconds_left
 from lastunit_server.counts import CallCounts
 from lastunit_server.data_front import LINGER_SECONDS, STOP_POLL_SECONDS, Handlers, add_port
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from lastunit_server._native import Node
     from lastunit_server.call_context import Caller
     from lastunit_server.gates import Gates
-    from lastunit_server.policy import AdmissionPolicy
     from lastunit_server.settings import Settings
 
 __all__ = ["SettlementFront"]
@@ -49,7 +48,6 @@ class SettlementFront:
     Args:
         node: The open node.
         settings: Checked settings.
-        policy: The admission policy that the node was opened with.
         data_address: The data listener's `host:port`, told to callers that knock here instead.
         doorkeeper: Who calls; by default callers name themselves.
         rotation: Certificates; None speaks plain text.
@@ -60,7 +58,6 @@ class SettlementFront:
         self,
         node: "Node",
         settings: "Settings",
-        policy: "AdmissionPolicy",
         data_address: str,
         *,
         doorkeeper: Doorkeeper | None = None,
@@ -74,7 +71,7 @@ class SettlementFront:
         self._node = node
         self._settings = settings
         self._data_address = data_address
-        self._admission = AdmissionService(node, policy)
+        self._admission = AdmissionService(node)
         self._gates = GateService(gates, self._doorkeeper).methods() if gates else {}
         self.exchange = SettlementExchange(node, self.counts, self._doorkeeper)
         self._threads = MessageFirstPool(settings.settlement.thread_count)
@@ -141,11 +138,11 @@ class SettlementFront:
 
         return handle
 
-    def _shown(self, method: str, answer: "Callable[[bytes], bytes | Refusal]") -> Any:
+    def _shown(self, method: str, answer: Answer) -> Any:
         name = method.rpartition("/")[2]
 
         def answer_to(caller: "Caller", request: bytes) -> bytes | Refusal:
-            return self._doorkeeper.refusal(caller, name) or answer(request)
+            return self._doorkeeper.refusal(caller, name) or answer(request, caller.name)
 
         return self._asked(method, answer_to)
 

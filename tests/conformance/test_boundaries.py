@@ -34,6 +34,14 @@ METHODS = {
 # A token at its longest breaks no declared rule, but only the server makes good ones; a sequence
 # at its largest lies past every journal's end.
 NOT_GOOD_AT_THEIR_LIMIT = {"page_token", "after_sequence"}
+# What is said once every field was taken: no longest text is a policy, and no revision has the
+# largest number.
+FIELDS_WERE_TAKEN = {
+    "POLICY_INVALID",
+    "REVISION_MISMATCH",
+    "UNKNOWN_REVISION",
+    "NO_WINDOW",
+}
 OPERATION_FIELDS: list[Any] = list(
     stock_service_pb2.Operation.DESCRIPTOR.oneofs_by_name["request"].fields
 )
@@ -92,7 +100,9 @@ def test_a_field_at_its_limit_is_taken(ledger: Ledger, path: str) -> None:
                 is_stream=METHODS[path].server_streaming,
             )
         except grpc.RpcError as error:
-            pytest.fail(f"{case.path} = {case.note}: {refused(error)}")
+            told = refused(error)
+            if told.reason not in FIELDS_WERE_TAKEN:
+                pytest.fail(f"{case.path} = {case.note}: {told}")
 
 
 def test_a_batch_refuses_each_invalid_operation_by_itself(ledger: Ledger) -> None:

@@ -24,7 +24,8 @@ RUST_ARROWS = {
     "admission": set[str](),
     "journal": set[str](),
     "wire": {"engine"},
-    "node": {"admission", "engine", "journal", "wire"},
+    "policy": {"admission"},
+    "node": {"admission", "engine", "journal", "policy", "wire"},
     "python": {"journal", "node", "wire"},
     # The simulator: never shipped, nobody depends on it.
     "sim": {"engine", "journal", "node", "wire"},

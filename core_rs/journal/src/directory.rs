@@ -73,7 +73,7 @@ impl Directory {
                 self.snapshots.insert(sequence, file.bytes);
             } else if file.name.ends_with(names::TEMPORARY) {
                 self.temporaries.push(file.name);
-            } else {
+            } else if !file.name.starts_with(names::NEIGHBOUR) {
                 self.strangers.push(file.name);
             }
         }

@@ -10,6 +10,10 @@ pub(crate) const TEMPORARY: &str = ".temporary";
 /// out.
 pub(crate) const OWNER: &str = "owner.lock";
 
+/// What the node keeps beside the journal, revisions of its admission policy: not ours, and no
+/// stranger either.
+pub(crate) const NEIGHBOUR: &str = "policy-";
+
 const SEGMENT: (&str, &str) = ("segment-", ".journal");
 const SNAPSHOT: (&str, &str) = ("snapshot-", ".state");
 

@@ -3,10 +3,10 @@
 //! Owns: every reason that the node gives. Must not: know gRPC beyond the code, or find out what is
 //! wrong. Where next: `serve.rs`.
 
-use lastunit_admission::{Nanos, Refusal};
+use lastunit_admission::{Nanos, Refusal, ReportError};
 use lastunit_engine::{Millis, Sequence};
 use lastunit_journal::JournalError;
-use lastunit_wire::{Code, Fault};
+use lastunit_wire::{Code, Fault, Violation};
 
 use crate::life::Phase;
 use crate::permissions::{Lack, Subject};
@@ -252,4 +252,70 @@ pub(crate) fn refused(refusal: &Refusal) -> Fault {
 /// Rounded up: a caller that comes back then finds its tokens.
 fn millis_up(nanos: Nanos) -> Millis {
     Millis::try_from(nanos.div_ceil(1_000_000)).unwrap_or(Millis::MAX)
+}
+
+/// A document that is no policy: every mistake with its line.
+pub(crate) fn policy_invalid(problems: &[lastunit_policy::Problem]) -> Fault {
+    let first = problems.first();
+    let told = first.map(ToString::to_string).unwrap_or_default();
+    let more = match problems.len() {
+        0 | 1 => String::new(),
+        count => format!(" (and {} more)", count - 1),
+    };
+    let message = format!("{told}{more}; correct the document, the policy in force stays");
+    let mut fault = Fault::new(Code::InvalidArgument, "POLICY_INVALID", message)
+        .fact("line", first.map_or(0, |it| it.line))
+        .fact("key", first.map_or("", |it| &it.key));
+    fault.violations = problems
+        .iter()
+        .map(|problem| Violation {
+            field: "document".to_owned(),
+            rule: "policy.document",
+            description: problem.to_string(),
+        })
+        .collect();
+    fault
+}
+
+pub(crate) fn policy_field(field: &str, expected: &str) -> Fault {
+    let message = format!("field {field} must be {expected}; correct the request");
+    Fault::new(Code::InvalidArgument, "INVALID_FIELD", message).fact("field", field)
+}
+
+pub(crate) fn revision_mismatch(expected: u64, last: u64) -> Fault {
+    let message = format!(
+        "the last revision is {last}, not {expected}: somebody changed the policy meanwhile; look \
+         at it (GetPolicy, ListRevisions) and put yours on top of it"
+    );
+    Fault::new(Code::FailedPrecondition, "REVISION_MISMATCH", message)
+        .fact("expected_revision", expected)
+        .fact("last_revision", last)
+}
+
+pub(crate) fn unknown_revision(revision: u64) -> Fault {
+    let message = format!("there is no revision {revision}; ListRevisions names those there are");
+    Fault::new(Code::FailedPrecondition, "UNKNOWN_REVISION", message).fact("revision", revision)
+}
+
+/// The disk did not take a revision. It may be there after a restart, if the rename went through.
+pub(crate) fn policy_not_kept(error: &std::io::Error) -> Fault {
+    let message = format!(
+        "the revision could not be kept ({error}), the policy in force stays; look after the disk, \
+         then put it again"
+    );
+    Fault::new(Code::Unavailable, "POLICY_NOT_KEPT", message).with_retry_after(JOURNAL_RETRY)
+}
+
+pub(crate) fn report_refused(error: ReportError) -> Fault {
+    let why = match error {
+        ReportError::OldGeneration => "it is of a start before the one that was heard last",
+        _ => "its counter is lower than before",
+    };
+    let message = format!("the report was not taken: {why}; count up, from a new generation");
+    Fault::new(Code::FailedPrecondition, "REPORT_REFUSED", message)
+}
+
+pub(crate) fn no_window() -> Fault {
+    let message = "the policy in force has no credit window; put one with a [window] section";
+    Fault::new(Code::FailedPrecondition, "NO_WINDOW", message)
 }

@@ -3,7 +3,7 @@
 //! Owns: the names. Must not: count. Where next: `meters.rs`, and the server, which turns them into
 //! metrics.
 
-use lastunit_admission::{CallerStats, Stats, TOKEN, WindowStats};
+use lastunit_admission::{CallerStats, ShadowCounts, Stats, TOKEN, WindowStats};
 use serde_json::{Map, Value, json};
 
 use crate::shared::Shared;
@@ -36,10 +36,7 @@ pub(crate) fn json(shared: &Shared) -> String {
     all.insert("is_space_low".into(), json!(journal.is_space_low()));
     let snapshot = shared.keeper_signal.snapshot_sequence();
     all.insert("snapshot_sequence".into(), json!(snapshot));
-    all.insert(
-        "admission".into(),
-        admission(&shared.turnstile.stats(CALLER_COUNT_MAX)),
-    );
+    all.insert("admission".into(), admission(shared));
     all.insert("ledger".into(), ledger(shared));
     Value::Object(all).to_string()
 }
@@ -112,7 +109,22 @@ fn ledger(shared: &Shared) -> Value {
     })
 }
 
-fn admission(stats: &Stats) -> Value {
+fn admission(shared: &Shared) -> Value {
+    let stats = shared.turnstile.stats(CALLER_COUNT_MAX);
+    let shadow = shared.turnstile.shadow_counts();
+    admission_json(&stats, &json!(shadow.map(shadow_json)))
+}
+
+fn shadow_json(counts: ShadowCounts) -> Value {
+    json!({
+        "both_admitted_count": counts.both_admitted,
+        "only_live_admitted_count": counts.only_live_admitted,
+        "only_shadow_admitted_count": counts.only_shadow_admitted,
+        "both_refused_count": counts.both_refused,
+    })
+}
+
+fn admission_json(stats: &Stats, shadow: &Value) -> Value {
     let mut lanes = Map::new();
     for (lane, stats) in &stats.lanes {
         let lane_json = json!({
@@ -145,6 +157,7 @@ fn admission(stats: &Stats) -> Value {
         "hopeless_count": stats.hopeless_count,
         "hopeless_in_flight": stats.hopeless_in_flight,
         "window": stats.window.map(window),
+        "shadow": shadow,
         "overflow": caller(&stats.overflow),
         "forgotten": caller(&stats.forgotten),
     })

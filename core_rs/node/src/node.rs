@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use lastunit_admission::{DoorPolicy, GateState};
+use lastunit_admission::{GateState, Report, WindowStats};
 use lastunit_engine::{Millis, Sequence};
 use lastunit_journal::Storage;
+use lastunit_wire::Fault;
 
 use crate::answer::{Answer, Completion};
 use crate::clock::ClockKind;
@@ -23,6 +24,7 @@ use crate::life::Phase;
 use crate::open::{self, OpenError};
 use crate::permissions::{Permissions, Subject, Verdict};
 use crate::permit::Permit;
+use crate::policies::PolicyPut;
 use crate::settings::{DurabilityKind, NodeSettings, SettingsError};
 use crate::shared::{Benches, Shared};
 use crate::storage::{DiskStorage, MemoryStorage};
@@ -165,7 +167,7 @@ impl Node {
         disk: Option<Arc<DiskStorage>>,
     ) -> Result<Arc<Self>, OpenError> {
         let opened = open::open(&settings, storage, None)?;
-        let (shared, benches) = Shared::new(settings, opened.core, opened.journal);
+        let (shared, benches) = Shared::new(settings, opened.core, opened.journal, opened.policies);
         shared.keeper_signal.note_snapshot(opened.snapshot_sequence);
         shared.meters.note_snapshot_time(opened.snapshot_time);
         shared.readers.take_over(&opened.readers);
@@ -299,17 +301,69 @@ impl Node {
         }
     }
 
-    /// Replaces the admission policy; balances stay.
+    /// Puts a policy, or tries what it would change; gives JSON, drawn in the README of this crate.
+    /// Blocks until the revision is on the disk.
     ///
     /// # Errors
-    /// A setting out of range; the old policy stays.
-    pub fn set_policy(&self, policy: DoorPolicy) -> Result<(), SettingsError> {
-        policy
-            .check()
-            .map_err(|error| SettingsError::new("admission", error.to_string()))?;
-        self.shared.gates.note_policy(&policy.limits);
-        self.shared.turnstile.set_policy(policy);
-        Ok(())
+    /// The answer to give instead; the policy in force stays.
+    pub fn put_policy(&self, put: &PolicyPut<'_>) -> Result<String, Answer> {
+        self.shown(self.shared.policies.put(&self.shared, put))
+    }
+
+    /// Puts the document of an older revision again; that of `put` is not looked at.
+    ///
+    /// # Errors
+    /// As [`Node::put_policy`], and a revision that is not there.
+    pub fn roll_back_policy(&self, revision: u64, put: &PolicyPut<'_>) -> Result<String, Answer> {
+        let policies = &self.shared.policies;
+        self.shown(policies.roll_back(&self.shared, revision, put))
+    }
+
+    /// The policy in force with every setting, as JSON.
+    #[must_use]
+    pub fn policy_json(&self) -> String {
+        self.shared.policies.json().to_string()
+    }
+
+    /// Revisions before a number, newest first, as JSON; 0 begins with the newest.
+    #[must_use]
+    pub fn revisions_json(&self, before: u64, limit: usize) -> String {
+        self.shared.policies.page(before, limit).to_string()
+    }
+
+    /// Puts a policy on trial beside the live one: it counts and changes no answer. None ends the
+    /// trial. It does not survive a restart.
+    ///
+    /// # Errors
+    /// The answer to give instead; the trial before it goes on.
+    pub fn set_shadow_policy(
+        &self,
+        document: Option<&str>,
+        actor: &str,
+        reason: &str,
+    ) -> Result<(), Answer> {
+        let shared = &self.shared;
+        let set = shared.policies.set_shadow(shared, document, actor, reason);
+        set.map_err(|fault| serve::refuse(shared, &fault))
+    }
+
+    /// Takes what the order service says of how far it is; gives where the credit window stands.
+    ///
+    /// # Errors
+    /// The answer to give instead: there is no window, or the report goes back.
+    pub fn report_pressure(&self, report: &Report) -> Result<WindowStats, Answer> {
+        let shared = &self.shared;
+        let fault = match shared.turnstile.report(report) {
+            Some(Ok(stats)) => return Ok(stats),
+            Some(Err(error)) => faults::report_refused(error),
+            None => faults::no_window(),
+        };
+        Err(serve::refuse(shared, &fault))
+    }
+
+    fn shown(&self, made: Result<serde_json::Value, Fault>) -> Result<String, Answer> {
+        made.map(|value| value.to_string())
+            .map_err(|fault| serve::refuse(&self.shared, &fault))
     }
 
     /// Replaces what all gates are judged by: a JSON object of the form that the README of this

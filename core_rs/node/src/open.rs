@@ -15,6 +15,7 @@ use crate::clock::{ClockKind, LedgerClock, system_now};
 use crate::core::Core;
 use crate::epochs::Epochs;
 use crate::failpoints::{self, Failpoint};
+use crate::policies::Policies;
 use crate::readers::Readers;
 use crate::settings::{NodeSettings, SettingsError};
 use crate::snapshots::split_snapshot;
@@ -59,6 +60,17 @@ pub enum OpenError {
         /// The last event.
         last_sequence: i64,
     },
+    /// A kept revision of the admission policy cannot be used.
+    #[error(
+        "the policy's {file} cannot be read ({problem}): restore it from a copy, or move it away; \
+         the revision is lost then, the ledger does not need it"
+    )]
+    Policy {
+        /// Which file.
+        file: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// The system refused a thread.
     #[error("cannot start a thread: {0}; free memory or raise the limit of processes")]
     Thread(std::io::Error),
@@ -78,6 +90,7 @@ impl OpenError {
             Self::Journal(JournalError::Removed { .. }) => "EVENTS_REMOVED",
             Self::NotReached { .. } => "SEQUENCE_NOT_REACHED",
             Self::Journal(_) => "JOURNAL_FAILED",
+            Self::Policy { .. } => "POLICY_DAMAGED",
             Self::Audit { .. } => "AUDIT_FAILED",
             Self::Thread(_) => "SYSTEM_LIMIT",
         }
@@ -105,6 +118,7 @@ pub(crate) struct Opened {
     pub(crate) core: Core,
     pub(crate) journal: Arc<Journal>,
     pub(crate) readers: Readers,
+    pub(crate) policies: Policies,
     pub(crate) snapshot_sequence: i64,
     pub(crate) snapshot_time: Millis,
     pub(crate) replayed_events: u64,
@@ -126,7 +140,7 @@ pub(crate) fn open(
         time_ms: options_time,
         journal_id,
     };
-    let (journal, recovered) = Journal::open(storage, options)?;
+    let (journal, recovered) = Journal::open(Arc::clone(&storage), options)?;
     let journal = Arc::new(journal);
     let rebuilt = rebuild(recovered)?;
     check(&rebuilt.ledger)?;
@@ -147,7 +161,11 @@ pub(crate) fn open(
     if let Some(batch) = batch {
         journal.write_and_sync(batch)?;
     }
+    let (text, now) = (settings.policy.as_ref(), core.clock.now());
+    let sequence = core.ledger.sequence();
+    let policies = Policies::open(storage, &settings.admission, text, now, sequence)?;
     Ok(Opened {
+        policies,
         core,
         journal,
         readers: rebuilt.readers,

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use lastunit_admission::{
-    Answer, Ask, Call, Chance, Door, DoorPolicy, Lane, Nanos, Operation, Stats,
+    Answer, Ask, Call, Chance, Door, DoorPolicy, Lane, Nanos, Operation, Report, ReportError,
+    Shadow, ShadowCounts, Stats, WindowStats,
 };
 use lastunit_engine::{Action, Command, Reserve};
 use lastunit_wire::Request;
@@ -83,12 +84,37 @@ pub(crate) fn reserve_of_command(command: &Command) -> Option<&Reserve> {
     }
 }
 
+/// The live policy, and one on trial beside it.
+struct Booth {
+    door: Door,
+    shadow: Option<Shadow>,
+    /// Drawn at random, so that nobody can choose names that collide; it shows in no answer.
+    seed: u64,
+}
+
+impl Booth {
+    fn decide(&mut self, ask: &Ask<'_>, now: Nanos) -> Answer {
+        let answer = self.door.decide(ask, now);
+        if let Some(shadow) = &mut self.shadow {
+            shadow.observe(ask, &answer, now);
+        }
+        answer
+    }
+
+    fn finish(&mut self, lane: Lane, count: u32) {
+        self.door.finish(lane, count);
+        if let Some(shadow) = &mut self.shadow {
+            shadow.finish(lane, count);
+        }
+    }
+}
+
 /// Admission with its clock.
 ///
 /// One lock of its own, held for one decision (about 100 ns) and never together with the node's
 /// lock: calls that are refused must not touch what calls that are let in wait for.
 pub(crate) struct Turnstile {
-    door: Mutex<Door>,
+    booth: Mutex<Booth>,
     start: Instant,
     /// Calls not answered yet, of every kind, so that a drain knows when it is done.
     open_count: AtomicU64,
@@ -96,10 +122,13 @@ pub(crate) struct Turnstile {
 
 impl Turnstile {
     pub(crate) fn new(policy: DoorPolicy) -> Arc<Self> {
-        // Drawn at random, so that nobody can choose names that collide; it shows in no answer.
         let seed = RandomState::new().hash_one(0);
         Arc::new(Self {
-            door: Mutex::new(Door::new(policy, seed, 0)),
+            booth: Mutex::new(Booth {
+                door: Door::new(policy, seed, 0),
+                shadow: None,
+                seed,
+            }),
             start: instant_now(),
             open_count: AtomicU64::new(0),
         })
@@ -119,9 +148,9 @@ impl Turnstile {
     /// Decides a row of calls in their order, under one lock hold.
     pub(crate) fn admit(&self, permit: &mut Permit, questions: &[Question<'_>]) -> Vec<Answer> {
         let now = self.now();
-        let mut door = self.door();
+        let mut booth = self.booth();
         let decide = |question: &Question<'_>| {
-            let answer = door.decide(&question.ask(question.chance), now);
+            let answer = booth.decide(&question.ask(question.chance), now);
             permit.note(question, &answer);
             answer
         };
@@ -132,10 +161,10 @@ impl Turnstile {
     /// pays like everybody. Never gives [`Answer::Hopeless`].
     pub(crate) fn admit_after_all(&self, permit: &mut Permit, question: &Question<'_>) -> Answer {
         let now = self.now();
-        let mut door = self.door();
-        door.finish_hopeless(1);
+        let mut booth = self.booth();
+        booth.door.finish_hopeless(1);
         permit.hopeless_count -= 1;
-        let answer = door.decide(&question.ask(Chance::Possible), now);
+        let answer = booth.decide(&question.ask(Chance::Possible), now);
         permit.note(question, &answer);
         answer
     }
@@ -147,12 +176,38 @@ impl Turnstile {
 
     pub(crate) fn set_policy(&self, policy: DoorPolicy) {
         let now = self.now();
-        self.door().set_policy(policy, now);
+        self.booth().door.set_policy(policy, now);
+    }
+
+    /// Puts a policy on trial from now on, or ends the trial.
+    pub(crate) fn set_shadow(&self, policy: Option<DoorPolicy>) {
+        let now = self.now();
+        let mut booth = self.booth();
+        let seed = booth.seed;
+        booth.shadow = policy.map(|policy| Shadow::new(policy, seed, now));
+    }
+
+    /// What the policy on trial counted; None without one.
+    pub(crate) fn shadow_counts(&self) -> Option<ShadowCounts> {
+        self.booth().shadow.as_ref().map(Shadow::counts)
+    }
+
+    /// Takes a report of the order service; None without a window.
+    pub(crate) fn report(&self, report: &Report) -> Option<Result<WindowStats, ReportError>> {
+        let now = self.now();
+        let mut booth = self.booth();
+        booth.door.window()?;
+        if let Some(shadow) = &mut booth.shadow {
+            shadow.report(report, now);
+        }
+        let taken = booth.door.report(report, now);
+        let stats = booth.door.window()?;
+        Some(taken.map(|()| stats))
     }
 
     pub(crate) fn stats(&self, caller_limit: usize) -> Stats {
         let now = self.now();
-        self.door().stats(caller_limit, now)
+        self.booth().door.stats(caller_limit, now)
     }
 
     fn now(&self) -> Nanos {
@@ -161,8 +216,8 @@ impl Turnstile {
     }
 
     /// The door changes its counters last, so a panic leaves it usable; it only limits.
-    fn door(&self) -> MutexGuard<'_, Door> {
-        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    fn booth(&self) -> MutexGuard<'_, Booth> {
+        self.booth.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -213,12 +268,12 @@ impl Drop for Permit {
             return;
         };
         if self.hopeless_count > 0 || self.counts.iter().any(|count| *count > 0) {
-            let mut door = turnstile.door();
+            let mut booth = turnstile.booth();
             for (lane, count) in Lane::ALL.into_iter().zip(self.counts) {
-                door.finish(lane, count);
+                booth.finish(lane, count);
             }
-            door.finish_hopeless(self.hopeless_count);
-            door.give_back(self.credit_count);
+            booth.door.finish_hopeless(self.hopeless_count);
+            booth.door.give_back(self.credit_count);
         }
         turnstile.open_count.fetch_sub(1, Ordering::SeqCst);
     }

@@ -13,6 +13,7 @@ use lastunit_journal::limits::{
 use serde::Deserialize;
 
 use crate::clock::ClockKind;
+use crate::revisions::PolicyOrigin;
 use crate::settings_admission::AdmissionSettings;
 
 /// Smallest segment an operator may set: a thousand ordinary records.
@@ -36,6 +37,16 @@ pub enum DurabilityKind {
     Written,
     /// Nothing has it but this process: for rehearsals and tests.
     Memory,
+}
+
+/// A policy that a node is opened with.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyText {
+    /// The TOML text.
+    pub document: String,
+    /// A file is put as a revision where it is new; what the program brings along holds until then.
+    pub origin: PolicyOrigin,
 }
 
 /// Settings of a node, in range.
@@ -74,8 +85,10 @@ pub struct NodeSettings {
     pub batch_chunk_operations: usize,
     /// How long changes are gathered for a watch, 1 to 10,000 ms.
     pub watch_interval_ms: u64,
-    /// Who may come in.
+    /// Who may come in while no document says so.
     pub admission: DoorPolicy,
+    /// The policy as a document.
+    pub policy: Option<PolicyText>,
 }
 
 /// Settings that cannot be used: which one, and what was expected.
@@ -121,6 +134,7 @@ struct Text {
     watch_interval_ms: u64,
     #[serde(default)]
     admission: AdmissionSettings,
+    policy: Option<PolicyText>,
 }
 
 #[derive(Deserialize, Default)]
@@ -215,6 +229,7 @@ impl NodeSettings {
             batch_chunk_operations: 64,
             watch_interval_ms: watch_interval_default(),
             admission: DoorPolicy::default(),
+            policy: None,
         }
     }
 
@@ -288,6 +303,7 @@ impl NodeSettings {
             )?,
             watch_interval_ms: within("watch_interval_ms", text.watch_interval_ms, 1, 10_000)?,
             admission: text.admission.into_policy()?,
+            policy: text.policy,
         })
     }
 }

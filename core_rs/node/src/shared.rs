@@ -24,6 +24,7 @@ use crate::life::{Life, Phase};
 use crate::meters::Meters;
 use crate::permissions::Permissions;
 use crate::permit::{Permit, Turnstile};
+use crate::policies::Policies;
 use crate::readers::Readers;
 use crate::settings::{DurabilityKind, NodeSettings};
 use crate::snapshots::SnapshotDesk;
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) journal: Arc<Journal>,
     pub(crate) waiters: Waiters,
     pub(crate) turnstile: Arc<Turnstile>,
+    pub(crate) policies: Policies,
     /// What is sold out for good, as far as somebody asked.
     pub(crate) gone: Gone,
     /// Who may call what; none lets everybody in. Replaced as a whole, read once a call.
@@ -69,6 +71,7 @@ impl Shared {
         settings: NodeSettings,
         core: Core,
         journal: Arc<Journal>,
+        policies: Policies,
     ) -> (Arc<Self>, Benches) {
         let durable = journal.durable_sequence();
         let (data_worker, data) = Worker::new();
@@ -79,7 +82,7 @@ impl Shared {
             core: LaneLock::new(core),
             journal,
             waiters: Waiters::new(durable),
-            turnstile: Turnstile::new(settings.admission.clone()),
+            turnstile: Turnstile::new(policies.in_force()),
             gone: Gone::default(),
             permissions: RwLock::default(),
             life: Life::new(),
@@ -88,7 +91,8 @@ impl Shared {
             snapshots: SnapshotDesk::default(),
             readers: Readers::default(),
             watches: WatchBoard::default(),
-            gates: GateBoard::new(&settings.admission.limits),
+            gates: GateBoard::new(&policies.in_force().limits),
+            policies,
             meters: Meters::default(),
             data_worker,
             settlement_worker,

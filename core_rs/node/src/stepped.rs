@@ -114,7 +114,7 @@ impl SteppedNode {
         journal_id: u128,
     ) -> Result<Self, OpenError> {
         let opened = open::open(&settings, storage, Some(journal_id))?;
-        let (shared, benches) = Shared::new(settings, opened.core, opened.journal);
+        let (shared, benches) = Shared::new(settings, opened.core, opened.journal, opened.policies);
         shared.keeper_signal.note_snapshot(opened.snapshot_sequence);
         shared.readers.take_over(&opened.readers);
         Ok(Self {

@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use lastunit_journal::{FileEntry, FileStorage, JournalError, Storage};
 
 use crate::failpoints::{self, Failpoint};
+use crate::revisions::POLICY_PREFIX;
 use crate::settings::{DurabilityKind, NodeSettings};
 
 /// How the journal's snapshots are called (`FORMAT.md` of the journal); the rest are segments.
@@ -61,7 +62,10 @@ impl Storage for DiskStorage {
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
-        failpoints::visit(Failpoint::AfterWriteBeforeSync);
+        // The points are those of the journal; its neighbours have none.
+        if !name.starts_with(POLICY_PREFIX) {
+            failpoints::visit(Failpoint::AfterWriteBeforeSync);
+        }
         self.with(|files| {
             if self.is_flushed {
                 files.sync(name)
@@ -72,11 +76,11 @@ impl Storage for DiskStorage {
     }
 
     fn rename(&self, source: &str, target: &str) -> io::Result<()> {
-        failpoints::visit(if target.starts_with(SNAPSHOT_PREFIX) {
-            Failpoint::BeforeSnapshotRename
-        } else {
-            Failpoint::BeforeSegmentRename
-        });
+        if target.starts_with(SNAPSHOT_PREFIX) {
+            failpoints::visit(Failpoint::BeforeSnapshotRename);
+        } else if !target.starts_with(POLICY_PREFIX) {
+            failpoints::visit(Failpoint::BeforeSegmentRename);
+        }
         self.with(|files| files.rename(source, target))
     }
 

@@ -23,6 +23,7 @@ pub(crate) fn run(shared: &Shared, is_stopping: &AtomicBool) {
         // A fault here is the journal's: it has told everybody by itself, or there is room again
         // when the next interval ends.
         let _ = run_due(shared);
+        let _ = apply_policy(shared);
         thread::park_timeout(interval);
     }
 }
@@ -50,6 +51,15 @@ pub(crate) fn run_due(shared: &Shared) -> Result<(), Fault> {
             return Ok(());
         }
     }
+}
+
+/// Lets a policy whose time has come take effect.
+fn apply_policy(shared: &Shared) -> Result<(), Fault> {
+    if shared.policies.next_effect() < Millis::MAX {
+        let now = shared.lock(Urgency::Background)?.clock.now();
+        shared.policies.apply_due(now, shared);
+    }
+    Ok(())
 }
 
 /// What moving a manual clock left behind.
@@ -94,6 +104,7 @@ pub(crate) fn set_clock(shared: &Shared, target: Millis) -> Result<Moved, Fault>
         drop(core);
         shared.note_timers(appended);
         if let Some(order) = order {
+            shared.policies.apply_due(target, shared);
             return Ok(Moved {
                 sequence: last,
                 order,

@@ -20,8 +20,8 @@ mod _native {
     use crate::node::Node;
     #[pymodule_export]
     use crate::offline::{
-        DirectoryEvents, DirectoryView, audit_directory, read_directory_events, repair_directory,
-        verify_directory,
+        DirectoryEvents, DirectoryView, audit_directory, check_policy, default_policy,
+        read_directory_events, repair_directory, verify_directory,
     };
     #[pymodule_export]
     use crate::port::CompletionPort;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use lastunit_node::{
     Answer, AnswerPort, CallInput, Completion, GateError, GateState, Listener, NodeSettings,
-    Permissions, Subject,
+    Permissions, PolicyOrigin, PolicyPut, Report, Subject,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -170,6 +170,83 @@ impl Node {
         py.detach(|| self.node.gates_json(after_version))
     }
 
+    #[pyo3(signature = (
+        document, actor, reason, caller, origin, expected_revision = None, effect_time_ms = None,
+        is_dry_run = false, roll_back_to = None
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "all of one revision")]
+    fn put_policy<'py>(
+        &self,
+        py: Python<'py>,
+        document: &str,
+        actor: &str,
+        reason: &str,
+        caller: &str,
+        origin: &str,
+        expected_revision: Option<u64>,
+        effect_time_ms: Option<i64>,
+        is_dry_run: bool,
+        roll_back_to: Option<u64>,
+    ) -> PyResult<PyAnswer<'py>> {
+        let put = PolicyPut {
+            document,
+            expected_revision,
+            actor,
+            caller,
+            reason,
+            origin: parse_origin(origin)?,
+            effect_time: effect_time_ms,
+            is_dry_run,
+        };
+        let made = py.detach(|| match roll_back_to {
+            Some(revision) => self.node.roll_back_policy(revision, &put),
+            None => self.node.put_policy(&put),
+        });
+        Ok(match made {
+            Ok(text) => (0, PyBytes::new(py, text.as_bytes())),
+            Err(answer) => to_python(py, &answer),
+        })
+    }
+
+    fn policy_json(&self, py: Python<'_>) -> String {
+        py.detach(|| self.node.policy_json())
+    }
+
+    fn revisions_json(&self, py: Python<'_>, before: u64, limit: usize) -> String {
+        py.detach(|| self.node.revisions_json(before, limit))
+    }
+
+    fn set_shadow_policy<'py>(
+        &self,
+        py: Python<'py>,
+        document: Option<&str>,
+        actor: &str,
+        reason: &str,
+    ) -> Option<PyAnswer<'py>> {
+        let set = py.detach(|| self.node.set_shadow_policy(document, actor, reason));
+        set.err().map(|answer| to_python(py, &answer))
+    }
+
+    fn report_pressure<'py>(
+        &self,
+        py: Python<'py>,
+        generation: u64,
+        persisted_count: u64,
+        oldest_wait_ms: u64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let report = Report {
+            generation,
+            persisted_count,
+            oldest_wait: oldest_wait_ms.saturating_mul(1_000_000),
+        };
+        match py.detach(|| self.node.report_pressure(&report)) {
+            Ok(stats) => Ok((stats.limit, stats.outstanding)
+                .into_pyobject(py)?
+                .into_any()),
+            Err(answer) => Ok(to_python(py, &answer).into_pyobject(py)?.into_any()),
+        }
+    }
+
     fn read_events<'py>(
         &self,
         py: Python<'py>,
@@ -225,6 +302,14 @@ pub(crate) fn to_python<'py>(py: Python<'py>, answer: &Answer) -> PyAnswer<'py> 
 fn deadline(left_ms: Option<i64>) -> Option<Instant> {
     let left = u64::try_from(left_ms?).unwrap_or(0);
     Instant::now().checked_add(Duration::from_millis(left))
+}
+
+fn parse_origin(origin: &str) -> PyResult<PolicyOrigin> {
+    match origin {
+        "file" => Ok(PolicyOrigin::File),
+        "service" => Ok(PolicyOrigin::Service),
+        _ => Err(errors::value("origin", "must be file or service")),
+    }
 }
 
 fn parse_listener(listener: &str) -> PyResult<Listener> {

@@ -12,6 +12,18 @@ use pyo3::types::PyBytes;
 use crate::errors;
 use crate::node::{PyAnswer, to_python};
 
+/// Reads a policy document; gives JSON with every setting, or with every problem.
+#[pyfunction]
+pub(crate) fn check_policy(py: Python<'_>, document: &str) -> String {
+    py.detach(|| lastunit_node::check_policy(document))
+}
+
+/// The policy document that holds until another one is put.
+#[pyfunction]
+pub(crate) fn default_policy() -> &'static str {
+    lastunit_node::default_policy()
+}
+
 /// Recovers the journal of a directory without writing and checks every invariant.
 #[pyfunction]
 #[expect(

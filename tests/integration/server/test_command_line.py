@@ -152,10 +152,10 @@ def test_check_config_prints_what_would_hold(tmp_path: Path) -> None:
 
     facts = json.loads(fine.stdout)
     assert facts["holds"] is True
-    assert facts["admission"]["lanes"]["reservation"]["rate_per_second"] == 9
+    assert facts["admission"]["lanes.reservation.rate_per_second"] == "9"
     assert facts["settings"]["data"]["address"] == "127.0.0.1:7400"
-    assert "admission.lanes.reservation.burst = 3" in text.stdout
+    assert 'admission.lanes.reservation.burst = "3"' in text.stdout
     assert wrong.exit_code == 2
     problems = json.loads(wrong.stdout)["problems"]
-    assert {problem["key"] for problem in problems} == {"cost", "lanes.reservation"}
+    assert {problem["key"] for problem in problems} == {"cost", "lanes.reservation.burst"}
     assert {problem["source"] for problem in problems} == {f"{policy}:2", f"{policy}:4"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from lastunit_server.data_front import DataFront
-from lastunit_server.loading import load_policy, load_settings
+from lastunit_server.loading import load_settings
 from lastunit_server.settlement_front import SettlementFront
 
 from .fake_node import FakeNode
@@ -57,7 +57,7 @@ def data_address(data_front: DataFront) -> str:
 @pytest.fixture
 def settlement_front(node: FakeNode, settings: Settings) -> Iterator[SettlementFront]:
     """A running settlement front over the node."""
-    front = SettlementFront(cast("Node", node), settings, load_policy(None), "data.example:1")
+    front = SettlementFront(cast("Node", node), settings, "data.example:1")
     front.bind()
     front.start()
     yield front

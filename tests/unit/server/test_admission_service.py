@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from lastunit.admission.v1 import admission_service_pb2 as messages
+from lastunit_server._native import check_policy
 from lastunit_server.admission_service import AdmissionService
 from lastunit_server.faults import Refusal
-from lastunit_server.policy import AdmissionPolicy
 
 if TYPE_CHECKING:
     from lastunit_server._native import Node
@@ -34,26 +34,35 @@ class CountingNode:
         """Returns counts of three lanes and three callers."""
         callers = {name: {"admitted_count": 5, "refused_count": 6} for name in ("b", "a", "c")}
         lanes = dict.fromkeys(("settlement", "reservation", "read", "control"), LANE)
-        return json.dumps({"admission": {"lanes": lanes, "callers": callers}})
+        shadow = {
+            "both_admitted_count": 1,
+            "only_live_admitted_count": 2,
+            "only_shadow_admitted_count": 3,
+            "both_refused_count": 4,
+        }
+        window = {"limit": 8, "outstanding": 5}
+        more = {"hopeless_count": 9, "shadow": shadow, "window": window}
+        return json.dumps({"admission": {"lanes": lanes, "callers": callers} | more})
+
+    def policy_json(self) -> str:
+        """Returns a policy with a bucket for one caller, as the node's own reader reads it."""
+        text = "version = 1\n[callers.shop]\nrate_per_second = 7\nburst = 3\n[costs]\nReserve = 2\n"
+        settings = json.loads(check_policy(text))["settings"]
+        held = {"in_force": None, "last_revision": 0, "next": None, "shadow": None}
+        return json.dumps(held | {"settings": settings})
 
 
 @pytest.fixture
 def service() -> AdmissionService:
     """The service over counts and a policy with a bucket for one caller."""
-    policy: dict[str, Any] = {
-        "version": 1,
-        "callers": {"shop": {"rate_per_second": 7, "burst": 3}},
-        "costs": {"Reserve": 2},
-    }
-    node = cast("Node", CountingNode())
-    return AdmissionService(node, AdmissionPolicy.model_validate(policy))
+    return AdmissionService(cast("Node", CountingNode()))
 
 
 def test_the_policy_is_shown_as_it_is(service: AdmissionService) -> None:
     """Lanes in the order of service, each caller's bucket, each price."""
-    shown = messages.GetPolicyResponse.FromString(cast("bytes", service.get_policy(b"")))
+    shown = messages.GetPolicyResponse.FromString(cast("bytes", service.get_policy(b"", "tester")))
 
-    assert shown.version == 1
+    assert shown.version == 0
     assert [lane.lane for lane in shown.lanes] == [
         messages.LANE_CONTROL,
         messages.LANE_SETTLEMENT,
@@ -70,11 +79,11 @@ def test_offered_is_admitted_and_refused(service: AdmissionService) -> None:
     """Each lane's sum holds, and callers come page by page in the order of their names."""
     request = messages.GetAdmissionStatsRequest(page_size=2)
     first = messages.GetAdmissionStatsResponse.FromString(
-        cast("bytes", service.get_admission_stats(request.SerializeToString()))
+        cast("bytes", service.get_admission_stats(request.SerializeToString(), "tester"))
     )
     request.page_token = first.next_page_token
     second = messages.GetAdmissionStatsResponse.FromString(
-        cast("bytes", service.get_admission_stats(request.SerializeToString()))
+        cast("bytes", service.get_admission_stats(request.SerializeToString(), "tester"))
     )
 
     for lane in first.lanes:
@@ -83,6 +92,9 @@ def test_offered_is_admitted_and_refused(service: AdmissionService) -> None:
     assert [row.caller for row in first.callers] == ["a", "b"]
     assert [row.caller for row in second.callers] == ["c"]
     assert second.next_page_token == ""
+    assert first.hopeless_count == 9
+    assert first.shadow.only_live_admitted_count == 2
+    assert (first.window.credits, first.window.outstanding_count) == (8, 5)
 
 
 @pytest.mark.parametrize("page_size", [0, 1001])
@@ -90,7 +102,7 @@ def test_a_page_size_past_its_limits_is_refused(service: AdmissionService, page_
     """The rule in the proto is enforced, and its field named."""
     request = messages.GetAdmissionStatsRequest(page_size=page_size)
 
-    refusal = service.get_admission_stats(request.SerializeToString())
+    refusal = service.get_admission_stats(request.SerializeToString(), "tester")
 
     assert isinstance(refusal, Refusal)
     assert "page_size" in refusal.message
@@ -98,4 +110,4 @@ def test_a_page_size_past_its_limits_is_refused(service: AdmissionService, page_
 
 def test_bytes_that_are_no_message_are_refused(service: AdmissionService) -> None:
     """What can't be decoded is INVALID_ARGUMENT, not a bug."""
-    assert isinstance(service.get_policy(b"\xff\xff"), Refusal)
+    assert isinstance(service.get_policy(b"\xff\xff", "tester"), Refusal)

@@ -1,4 +1,4 @@
-"""The admission policy file: its form, ranges and what is said when it is wrong."""
+"""The admission policy file: read by the node's own reader, told with file and line when wrong."""
 
 from __future__ import annotations
 
@@ -22,73 +22,56 @@ def write(directory: Path, text: str) -> Path:
     return file
 
 
-def test_a_whole_policy_reaches_the_node(tmp_path: Path) -> None:
-    """Lanes, callers and costs of the file stand in the node's settings; the rest has defaults."""
-    file = write(
-        tmp_path,
-        "version = 1\n[lanes.reservation]\nrate_per_second = 100\nburst = 10\n"
-        "calls_in_flight_max = 7\n[callers.default]\nrate_per_second = 5\nburst = 2\n"
-        '[callers."order-service"]\nrate_per_second = 50\nburst = 20\n'
-        "[costs]\nReserve = 2.5\nper_line = 0.5\n",
-    )
+def test_a_policy_file_reaches_the_node_as_it_is(tmp_path: Path) -> None:
+    """The node gets the text and where it comes from; settings have their defaults filled in."""
+    text = "version = 1\n[lanes.reservation]\nrate_per_second = 100\nburst = 10\n"
+    policy = load_policy(write(tmp_path, text))
 
-    text = native_settings_json(load_settings(environment={}), load_policy(file))
+    held = json.loads(native_settings_json(load_settings(environment={}), policy))["policy"]
 
-    admission = json.loads(text)["admission"]
-    assert admission["version"] == 1
-    assert admission["lanes"]["reservation"] == {
-        "rate_per_second": 100,
-        "burst": 10,
-        "calls_in_flight_max": 7,
-    }
-    assert admission["lanes"]["settlement"] == {"calls_in_flight_max": 16384}
-    assert admission["callers"]["default"] == {"rate_per_second": 5, "burst": 2}
-    assert admission["callers"]["order-service"] == {"rate_per_second": 50, "burst": 20}
-    assert admission["costs"]["Reserve"] == 2.5
-    assert admission["costs"]["per_line"] == 0.5
-    assert admission["costs"]["GetReservation"] == 0.05
-    assert admission["costs"]["SettlePayment"] == 0
+    assert held == {"document": text, "origin": "file"}
+    assert policy.settings["lanes.reservation.rate_per_second"] == "100"
+    assert policy.settings["costs.GetReservation"] == "0.05"
+    assert policy.stamp is not None
 
 
-def test_a_lane_without_a_rate_has_no_bucket(tmp_path: Path) -> None:
-    """Naming a lane and leaving the rate out switches its bucket off."""
-    file = write(tmp_path, "version = 1\n[lanes.read]\ncalls_in_flight_max = 5\n")
+def test_without_a_file_the_built_in_policy_holds() -> None:
+    """It has a bucket for reservations, and is marked as nobody's wish."""
+    policy = load_policy(None)
 
-    text = native_settings_json(load_settings(environment={}), load_policy(file))
-
-    assert json.loads(text)["admission"]["lanes"]["read"] == {"calls_in_flight_max": 5}
+    assert policy.origin == "built_in"
+    assert policy.settings["lanes.reservation.rate_per_second"] == "50000"
+    assert "lanes.settlement.rate_per_second" not in policy.settings
 
 
 @pytest.mark.parametrize(
-    ("text", "key", "words"),
+    ("text", "line", "key", "words"),
     [
-        ("", "version", "is missing"),
-        ("version = 2", "version", "1"),
-        ("version = 1\n[lanes.settlement]\nrate_per_second = 1", "lanes.settlement", "known key"),
-        ("version = 1\n[lanes.fast]\n", "lanes.fast", "known key"),
-        ("version = 1\n[lanes.read]\nrate_per_second = 5", "lanes.read", "belong together"),
-        (
-            "version = 1\n[lanes.read]\nrate_per_second = 1000\nburst = 9",
-            "lanes.read",
-            "less than 10 ms",
-        ),
-        ("version = 1\n[lanes.read]\ncalls_in_flight_max = 0", "lanes.read", "1 to 1000000"),
-        ("version = 1\n[callers.default]\nburst = 1", "callers.default.rate", "is missing"),
-        ('version = 1\n[callers."a b"]\nburst = 1\nrate_per_second = 1', "callers.a b", "a b"),
-        ("version = 1\n[costs]\nReserv = 1", "costs", "names no method: Reserv"),
-        ("version = 1\n[costs]\nReserve = -1", "costs.Reserve", "-1"),
+        ("", 1, "version", "is missing"),
+        ("version = 1\n[lanes", 2, "(whole file)", "not TOML"),
+        ("version = 1\n[lanes.settlement]\nrate_per_second = 1", 3, "lanes", "known key"),
+        ("version = 1\n[costs]\nReserv = 1", 3, "costs.Reserv", "names no method"),
     ],
 )
-def test_a_wrong_policy_names_file_key_and_reason(
-    tmp_path: Path, text: str, key: str, words: str
+def test_a_wrong_policy_names_file_line_key_and_reason(
+    tmp_path: Path, text: str, line: int, key: str, words: str
 ) -> None:
-    """Each kind of mistake is told with the file, the key and what is wrong."""
+    """Each kind of mistake is told with the file, the line, the key and what is wrong."""
     file = write(tmp_path, text)
 
     with pytest.raises(SettingsError) as caught:
         load_policy(file)
 
-    sources = {problem.source.partition(":")[0] for problem in caught.value.problems}
-    assert sources == {str(file)}
-    assert any(problem.key.startswith(key) for problem in caught.value.problems)
-    assert words in str(caught.value)
+    (problem,) = caught.value.problems
+    assert problem.source == f"{file}:{line}"
+    assert problem.key.startswith(key)
+    assert words in problem.message
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """Bytes that are not UTF-8 are told as such."""
+    file = tmp_path / "admission.toml"
+    file.write_bytes(b"version = 1 # \xff")
+
+    with pytest.raises(SettingsError, match="UTF-8"):
+        load_policy(file)

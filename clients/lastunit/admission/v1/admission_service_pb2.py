@@ -23,10 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from lastunit.admission.v1 import gate_pb2 as lastunit_dot_admission_dot_v1_dot_gate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-lastunit/admission/v1/admission_service.proto\x12\x15lastunit.admission.v1\x1a\x1b\x62uf/validate/validate.proto\x1a lastunit/admission/v1/gate.proto\"0\n\x06\x42ucket\x12\x17\n\x0frate_per_second\x18\x01 \x01(\x01\x12\r\n\x05\x62urst\x18\x02 \x01(\x01\"\x83\x01\n\nLanePolicy\x12)\n\x04lane\x18\x01 \x01(\x0e\x32\x1b.lastunit.admission.v1.Lane\x12-\n\x06\x62ucket\x18\x02 \x01(\x0b\x32\x1d.lastunit.admission.v1.Bucket\x12\x1b\n\x13\x63\x61lls_in_flight_max\x18\x03 \x01(\x03\"M\n\x0c\x43\x61llerPolicy\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\x12-\n\x06\x62ucket\x18\x02 \x01(\x0b\x32\x1d.lastunit.admission.v1.Bucket\",\n\nMethodCost\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x01(\x01\"\xab\x01\n\x0f\x41\x64missionCounts\x12)\n\x04lane\x18\x01 \x01(\x0e\x32\x1b.lastunit.admission.v1.Lane\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\t\x12\x15\n\roffered_count\x18\x03 \x01(\x03\x12\x16\n\x0e\x61\x64mitted_count\x18\x04 \x01(\x03\x12\x15\n\rrefused_count\x18\x05 \x01(\x03\x12\x17\n\x0fin_flight_count\x18\x06 \x01(\x03\"\x12\n\x10GetPolicyRequest\"\xbe\x01\n\x11GetPolicyResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x30\n\x05lanes\x18\x02 \x03(\x0b\x32!.lastunit.admission.v1.LanePolicy\x12\x34\n\x07\x63\x61llers\x18\x03 \x03(\x0b\x32#.lastunit.admission.v1.CallerPolicy\x12\x30\n\x05\x63osts\x18\x04 \x03(\x0b\x32!.lastunit.admission.v1.MethodCost\"m\n\x18GetAdmissionStatsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\x12\x32\n\npage_token\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{0,64}$\"\xa4\x01\n\x19GetAdmissionStatsResponse\x12\x35\n\x05lanes\x18\x01 \x03(\x0b\x32&.lastunit.admission.v1.AdmissionCounts\x12\x37\n\x07\x63\x61llers\x18\x02 \x03(\x0b\x32&.lastunit.admission.v1.AdmissionCounts\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t*h\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x13\n\x0fLANE_SETTLEMENT\x10\x01\x12\x14\n\x10LANE_RESERVATION\x10\x02\x12\r\n\tLANE_READ\x10\x03\x12\x10\n\x0cLANE_CONTROL\x10\x04\x32\xe0\x04\n\x10\x41\x64missionService\x12^\n\tGetPolicy\x12\'.lastunit.admission.v1.GetPolicyRequest\x1a(.lastunit.admission.v1.GetPolicyResponse\x12v\n\x11GetAdmissionStats\x12/.lastunit.admission.v1.GetAdmissionStatsRequest\x1a\x30.lastunit.admission.v1.GetAdmissionStatsResponse\x12X\n\x07GetGate\x12%.lastunit.admission.v1.GetGateRequest\x1a&.lastunit.admission.v1.GetGateResponse\x12^\n\tListGates\x12\'.lastunit.admission.v1.ListGatesRequest\x1a(.lastunit.admission.v1.ListGatesResponse\x12`\n\tWatchGate\x12\'.lastunit.admission.v1.WatchGateRequest\x1a(.lastunit.admission.v1.WatchGateResponse0\x01\x12X\n\x07SetGate\x12%.lastunit.admission.v1.SetGateRequest\x1a&.lastunit.admission.v1.SetGateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-lastunit/admission/v1/admission_service.proto\x12\x15lastunit.admission.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lastunit/admission/v1/gate.proto\"0\n\x06\x42ucket\x12\x17\n\x0frate_per_second\x18\x01 \x01(\x01\x12\r\n\x05\x62urst\x18\x02 \x01(\x01\"\x83\x01\n\nLanePolicy\x12)\n\x04lane\x18\x01 \x01(\x0e\x32\x1b.lastunit.admission.v1.Lane\x12-\n\x06\x62ucket\x18\x02 \x01(\x0b\x32\x1d.lastunit.admission.v1.Bucket\x12\x1b\n\x13\x63\x61lls_in_flight_max\x18\x03 \x01(\x03\"M\n\x0c\x43\x61llerPolicy\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\x12-\n\x06\x62ucket\x18\x02 \x01(\x0b\x32\x1d.lastunit.admission.v1.Bucket\",\n\nMethodCost\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x01(\x01\"\xab\x01\n\x0f\x41\x64missionCounts\x12)\n\x04lane\x18\x01 \x01(\x0e\x32\x1b.lastunit.admission.v1.Lane\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\t\x12\x15\n\roffered_count\x18\x03 \x01(\x03\x12\x16\n\x0e\x61\x64mitted_count\x18\x04 \x01(\x03\x12\x15\n\rrefused_count\x18\x05 \x01(\x03\x12\x17\n\x0fin_flight_count\x18\x06 \x01(\x03\"\x12\n\x10GetPolicyRequest\"\xb9\x03\n\x11GetPolicyResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x30\n\x05lanes\x18\x02 \x03(\x0b\x32!.lastunit.admission.v1.LanePolicy\x12\x34\n\x07\x63\x61llers\x18\x03 \x03(\x0b\x32#.lastunit.admission.v1.CallerPolicy\x12\x30\n\x05\x63osts\x18\x04 \x03(\x0b\x32!.lastunit.admission.v1.MethodCost\x12\x37\n\x08revision\x18\x05 \x01(\x0b\x32%.lastunit.admission.v1.PolicyRevision\x12\x15\n\rlast_revision\x18\x06 \x01(\x03\x12<\n\rnext_revision\x18\x07 \x01(\x0b\x32%.lastunit.admission.v1.PolicyRevision\x12\x36\n\x08settings\x18\x08 \x03(\x0b\x32$.lastunit.admission.v1.PolicySetting\x12\x33\n\x06shadow\x18\t \x01(\x0b\x32#.lastunit.admission.v1.ShadowPolicy\"m\n\x18GetAdmissionStatsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\x12\x32\n\npage_token\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{0,64}$\"\xa6\x02\n\x19GetAdmissionStatsResponse\x12\x35\n\x05lanes\x18\x01 \x03(\x0b\x32&.lastunit.admission.v1.AdmissionCounts\x12\x37\n\x07\x63\x61llers\x18\x02 \x03(\x0b\x32&.lastunit.admission.v1.AdmissionCounts\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\x12\x16\n\x0ehopeless_count\x18\x04 \x01(\x03\x12\x33\n\x06shadow\x18\x05 \x01(\x0b\x32#.lastunit.admission.v1.ShadowCounts\x12\x33\n\x06window\x18\x06 \x01(\x0b\x32#.lastunit.admission.v1.CreditWindow\"\x89\x02\n\x0ePolicyRevision\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x33\n\x06origin\x18\x06 \x01(\x0e\x32#.lastunit.admission.v1.PolicyOrigin\x12,\n\x08put_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65\x66\x66\x65\x63t_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sequence\x18\t \x01(\x03\"+\n\rPolicySetting\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"Y\n\x0cPolicyChange\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x13\n\x06\x62\x65\x66ore\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05\x61\x66ter\x18\x03 \x01(\tH\x01\x88\x01\x01\x42\t\n\x07_beforeB\x08\n\x06_after\"o\n\x0cShadowPolicy\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8d\x01\n\x0cShadowCounts\x12\x1b\n\x13\x62oth_admitted_count\x18\x01 \x01(\x03\x12 \n\x18only_live_admitted_count\x18\x02 \x01(\x03\x12\"\n\x1aonly_shadow_admitted_count\x18\x03 \x01(\x03\x12\x1a\n\x12\x62oth_refused_count\x18\x04 \x01(\x03\":\n\x0c\x43reditWindow\x12\x0f\n\x07\x63redits\x18\x01 \x01(\x03\x12\x19\n\x11outstanding_count\x18\x02 \x01(\x03\"\x93\x02\n\x10PutPolicyRequest\x12\x1d\n\x08\x64ocument\x18\x01 \x01(\tB\x0b\xbaH\x08r\x06 \x01(\x80\x80\x04\x12\'\n\x11\x65xpected_revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00\x88\x01\x01\x12-\n\x05\x61\x63tor\x18\x03 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\x12\x1a\n\x06reason\x18\x04 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12\x12\n\nis_dry_run\x18\x05 \x01(\x08\x12\x42\n\x0b\x65\x66\x66\x65\x63t_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x11\xbaH\x0e\xb2\x01\x0b\"\x07\x08\xff\x82\xd1\xff\xaf\x07\x32\x00\x42\x14\n\x12_expected_revision\"\xa7\x01\n\x11PutPolicyResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x19\n\x11in_force_revision\x18\x02 \x01(\x03\x12/\n\x0b\x65\x66\x66\x65\x63t_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x07\x63hanges\x18\x04 \x03(\x0b\x32#.lastunit.admission.v1.PolicyChange\"V\n\x14ListRevisionsRequest\x12\x1c\n\tpage_size\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01\x12 \n\x0f\x62\x65\x66ore_revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x85\x01\n\x15ListRevisionsResponse\x12\x38\n\trevisions\x18\x01 \x03(\x0b\x32%.lastunit.admission.v1.PolicyRevision\x12\x17\n\x0foldest_revision\x18\x02 \x01(\x03\x12\x19\n\x11in_force_revision\x18\x03 \x01(\x03\"\xb6\x01\n\x0fRollBackRequest\x12\x19\n\x08revision\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\'\n\x11\x65xpected_revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00\x88\x01\x01\x12-\n\x05\x61\x63tor\x18\x03 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\x12\x1a\n\x06reason\x18\x04 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x42\x14\n\x12_expected_revision\"u\n\x10RollBackResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x19\n\x11in_force_revision\x18\x02 \x01(\x03\x12\x34\n\x07\x63hanges\x18\x03 \x03(\x0b\x32#.lastunit.admission.v1.PolicyChange\"\x80\x01\n\x16SetShadowPolicyRequest\x12\x1b\n\x08\x64ocument\x18\x01 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12-\n\x05\x61\x63tor\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\x12\x1a\n\x06reason\x18\x03 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\"\x19\n\x17SetShadowPolicyResponse\"\x95\x01\n\x15ReportPressureRequest\x12\x1b\n\ngeneration\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12 \n\x0fpersisted_count\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12=\n\x0boldest_wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\r\xbaH\n\xaa\x01\x07\"\x03\x08\x90\x1c\x32\x00\"M\n\x16ReportPressureResponse\x12\x33\n\x06window\x18\x01 \x01(\x0b\x32#.lastunit.admission.v1.CreditWindow*|\n\x0cPolicyOrigin\x12\x1d\n\x19POLICY_ORIGIN_UNSPECIFIED\x10\x00\x12\x1a\n\x16POLICY_ORIGIN_BUILT_IN\x10\x01\x12\x16\n\x12POLICY_ORIGIN_FILE\x10\x02\x12\x19\n\x15POLICY_ORIGIN_SERVICE\x10\x03*h\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x13\n\x0fLANE_SETTLEMENT\x10\x01\x12\x14\n\x10LANE_RESERVATION\x10\x02\x12\r\n\tLANE_READ\x10\x03\x12\x10\n\x0cLANE_CONTROL\x10\x04\x32\xea\x08\n\x10\x41\x64missionService\x12^\n\tGetPolicy\x12\'.lastunit.admission.v1.GetPolicyRequest\x1a(.lastunit.admission.v1.GetPolicyResponse\x12v\n\x11GetAdmissionStats\x12/.lastunit.admission.v1.GetAdmissionStatsRequest\x1a\x30.lastunit.admission.v1.GetAdmissionStatsResponse\x12X\n\x07GetGate\x12%.lastunit.admission.v1.GetGateRequest\x1a&.lastunit.admission.v1.GetGateResponse\x12^\n\tListGates\x12\'.lastunit.admission.v1.ListGatesRequest\x1a(.lastunit.admission.v1.ListGatesResponse\x12`\n\tWatchGate\x12\'.lastunit.admission.v1.WatchGateRequest\x1a(.lastunit.admission.v1.WatchGateResponse0\x01\x12X\n\x07SetGate\x12%.lastunit.admission.v1.SetGateRequest\x1a&.lastunit.admission.v1.SetGateResponse\x12^\n\tPutPolicy\x12\'.lastunit.admission.v1.PutPolicyRequest\x1a(.lastunit.admission.v1.PutPolicyResponse\x12j\n\rListRevisions\x12+.lastunit.admission.v1.ListRevisionsRequest\x1a,.lastunit.admission.v1.ListRevisionsResponse\x12[\n\x08RollBack\x12&.lastunit.admission.v1.RollBackRequest\x1a\'.lastunit.admission.v1.RollBackResponse\x12p\n\x0fSetShadowPolicy\x12-.lastunit.admission.v1.SetShadowPolicyRequest\x1a..lastunit.admission.v1.SetShadowPolicyResponse\x12m\n\x0eReportPressure\x12,.lastunit.admission.v1.ReportPressureRequest\x1a-.lastunit.admission.v1.ReportPressureResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,26 +39,94 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETADMISSIONSTATSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\001'
   _globals['_GETADMISSIONSTATSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_GETADMISSIONSTATSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\033r\0312\027^[A-Za-z0-9._:-]{0,64}$'
-  _globals['_LANE']._serialized_start=1109
-  _globals['_LANE']._serialized_end=1213
-  _globals['_BUCKET']._serialized_start=135
-  _globals['_BUCKET']._serialized_end=183
-  _globals['_LANEPOLICY']._serialized_start=186
-  _globals['_LANEPOLICY']._serialized_end=317
-  _globals['_CALLERPOLICY']._serialized_start=319
-  _globals['_CALLERPOLICY']._serialized_end=396
-  _globals['_METHODCOST']._serialized_start=398
-  _globals['_METHODCOST']._serialized_end=442
-  _globals['_ADMISSIONCOUNTS']._serialized_start=445
-  _globals['_ADMISSIONCOUNTS']._serialized_end=616
-  _globals['_GETPOLICYREQUEST']._serialized_start=618
-  _globals['_GETPOLICYREQUEST']._serialized_end=636
-  _globals['_GETPOLICYRESPONSE']._serialized_start=639
-  _globals['_GETPOLICYRESPONSE']._serialized_end=829
-  _globals['_GETADMISSIONSTATSREQUEST']._serialized_start=831
-  _globals['_GETADMISSIONSTATSREQUEST']._serialized_end=940
-  _globals['_GETADMISSIONSTATSRESPONSE']._serialized_start=943
-  _globals['_GETADMISSIONSTATSRESPONSE']._serialized_end=1107
-  _globals['_ADMISSIONSERVICE']._serialized_start=1216
-  _globals['_ADMISSIONSERVICE']._serialized_end=1824
+  _globals['_PUTPOLICYREQUEST'].fields_by_name['document']._loaded_options = None
+  _globals['_PUTPOLICYREQUEST'].fields_by_name['document']._serialized_options = b'\272H\010r\006 \001(\200\200\004'
+  _globals['_PUTPOLICYREQUEST'].fields_by_name['expected_revision']._loaded_options = None
+  _globals['_PUTPOLICYREQUEST'].fields_by_name['expected_revision']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_PUTPOLICYREQUEST'].fields_by_name['actor']._loaded_options = None
+  _globals['_PUTPOLICYREQUEST'].fields_by_name['actor']._serialized_options = b'\272H\033r\0312\027^[A-Za-z0-9._:-]{1,64}$'
+  _globals['_PUTPOLICYREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_PUTPOLICYREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\007r\005 \001(\200\002'
+  _globals['_PUTPOLICYREQUEST'].fields_by_name['effect_time']._loaded_options = None
+  _globals['_PUTPOLICYREQUEST'].fields_by_name['effect_time']._serialized_options = b'\272H\016\262\001\013\"\007\010\377\202\321\377\257\0072\000'
+  _globals['_LISTREVISIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTREVISIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\006\032\004\030d(\001'
+  _globals['_LISTREVISIONSREQUEST'].fields_by_name['before_revision']._loaded_options = None
+  _globals['_LISTREVISIONSREQUEST'].fields_by_name['before_revision']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_ROLLBACKREQUEST'].fields_by_name['revision']._loaded_options = None
+  _globals['_ROLLBACKREQUEST'].fields_by_name['revision']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_ROLLBACKREQUEST'].fields_by_name['expected_revision']._loaded_options = None
+  _globals['_ROLLBACKREQUEST'].fields_by_name['expected_revision']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_ROLLBACKREQUEST'].fields_by_name['actor']._loaded_options = None
+  _globals['_ROLLBACKREQUEST'].fields_by_name['actor']._serialized_options = b'\272H\033r\0312\027^[A-Za-z0-9._:-]{1,64}$'
+  _globals['_ROLLBACKREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_ROLLBACKREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\007r\005 \001(\200\002'
+  _globals['_SETSHADOWPOLICYREQUEST'].fields_by_name['document']._loaded_options = None
+  _globals['_SETSHADOWPOLICYREQUEST'].fields_by_name['document']._serialized_options = b'\272H\006r\004(\200\200\004'
+  _globals['_SETSHADOWPOLICYREQUEST'].fields_by_name['actor']._loaded_options = None
+  _globals['_SETSHADOWPOLICYREQUEST'].fields_by_name['actor']._serialized_options = b'\272H\033r\0312\027^[A-Za-z0-9._:-]{1,64}$'
+  _globals['_SETSHADOWPOLICYREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_SETSHADOWPOLICYREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\007r\005 \001(\200\002'
+  _globals['_REPORTPRESSUREREQUEST'].fields_by_name['generation']._loaded_options = None
+  _globals['_REPORTPRESSUREREQUEST'].fields_by_name['generation']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_REPORTPRESSUREREQUEST'].fields_by_name['persisted_count']._loaded_options = None
+  _globals['_REPORTPRESSUREREQUEST'].fields_by_name['persisted_count']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_REPORTPRESSUREREQUEST'].fields_by_name['oldest_wait']._loaded_options = None
+  _globals['_REPORTPRESSUREREQUEST'].fields_by_name['oldest_wait']._serialized_options = b'\272H\n\252\001\007\"\003\010\220\0342\000'
+  _globals['_POLICYORIGIN']._serialized_start=3641
+  _globals['_POLICYORIGIN']._serialized_end=3765
+  _globals['_LANE']._serialized_start=3767
+  _globals['_LANE']._serialized_end=3871
+  _globals['_BUCKET']._serialized_start=200
+  _globals['_BUCKET']._serialized_end=248
+  _globals['_LANEPOLICY']._serialized_start=251
+  _globals['_LANEPOLICY']._serialized_end=382
+  _globals['_CALLERPOLICY']._serialized_start=384
+  _globals['_CALLERPOLICY']._serialized_end=461
+  _globals['_METHODCOST']._serialized_start=463
+  _globals['_METHODCOST']._serialized_end=507
+  _globals['_ADMISSIONCOUNTS']._serialized_start=510
+  _globals['_ADMISSIONCOUNTS']._serialized_end=681
+  _globals['_GETPOLICYREQUEST']._serialized_start=683
+  _globals['_GETPOLICYREQUEST']._serialized_end=701
+  _globals['_GETPOLICYRESPONSE']._serialized_start=704
+  _globals['_GETPOLICYRESPONSE']._serialized_end=1145
+  _globals['_GETADMISSIONSTATSREQUEST']._serialized_start=1147
+  _globals['_GETADMISSIONSTATSREQUEST']._serialized_end=1256
+  _globals['_GETADMISSIONSTATSRESPONSE']._serialized_start=1259
+  _globals['_GETADMISSIONSTATSRESPONSE']._serialized_end=1553
+  _globals['_POLICYREVISION']._serialized_start=1556
+  _globals['_POLICYREVISION']._serialized_end=1821
+  _globals['_POLICYSETTING']._serialized_start=1823
+  _globals['_POLICYSETTING']._serialized_end=1866
+  _globals['_POLICYCHANGE']._serialized_start=1868
+  _globals['_POLICYCHANGE']._serialized_end=1957
+  _globals['_SHADOWPOLICY']._serialized_start=1959
+  _globals['_SHADOWPOLICY']._serialized_end=2070
+  _globals['_SHADOWCOUNTS']._serialized_start=2073
+  _globals['_SHADOWCOUNTS']._serialized_end=2214
+  _globals['_CREDITWINDOW']._serialized_start=2216
+  _globals['_CREDITWINDOW']._serialized_end=2274
+  _globals['_PUTPOLICYREQUEST']._serialized_start=2277
+  _globals['_PUTPOLICYREQUEST']._serialized_end=2552
+  _globals['_PUTPOLICYRESPONSE']._serialized_start=2555
+  _globals['_PUTPOLICYRESPONSE']._serialized_end=2722
+  _globals['_LISTREVISIONSREQUEST']._serialized_start=2724
+  _globals['_LISTREVISIONSREQUEST']._serialized_end=2810
+  _globals['_LISTREVISIONSRESPONSE']._serialized_start=2813
+  _globals['_LISTREVISIONSRESPONSE']._serialized_end=2946
+  _globals['_ROLLBACKREQUEST']._serialized_start=2949
+  _globals['_ROLLBACKREQUEST']._serialized_end=3131
+  _globals['_ROLLBACKRESPONSE']._serialized_start=3133
+  _globals['_ROLLBACKRESPONSE']._serialized_end=3250
+  _globals['_SETSHADOWPOLICYREQUEST']._serialized_start=3253
+  _globals['_SETSHADOWPOLICYREQUEST']._serialized_end=3381
+  _globals['_SETSHADOWPOLICYRESPONSE']._serialized_start=3383
+  _globals['_SETSHADOWPOLICYRESPONSE']._serialized_end=3408
+  _globals['_REPORTPRESSUREREQUEST']._serialized_start=3411
+  _globals['_REPORTPRESSUREREQUEST']._serialized_end=3560
+  _globals['_REPORTPRESSURERESPONSE']._serialized_start=3562
+  _globals['_REPORTPRESSURERESPONSE']._serialized_end=3639
+  _globals['_ADMISSIONSERVICE']._serialized_start=3874
+  _globals['_ADMISSIONSERVICE']._serialized_end=5004
 # @@protoc_insertion_point(module_scope)

@@ -5,7 +5,9 @@ How work is let into the ledger."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
@@ -18,6 +20,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _PolicyOrigin:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PolicyOriginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PolicyOrigin.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POLICY_ORIGIN_UNSPECIFIED: _PolicyOrigin.ValueType  # 0
+    """Is never given."""
+    POLICY_ORIGIN_BUILT_IN: _PolicyOrigin.ValueType  # 1
+    """The program brings it along."""
+    POLICY_ORIGIN_FILE: _PolicyOrigin.ValueType  # 2
+    """The file that the server was started with."""
+    POLICY_ORIGIN_SERVICE: _PolicyOrigin.ValueType  # 3
+    """A call."""
+
+class PolicyOrigin(_PolicyOrigin, metaclass=_PolicyOriginEnumTypeWrapper):
+    """Says where a policy came from."""
+
+POLICY_ORIGIN_UNSPECIFIED: PolicyOrigin.ValueType  # 0
+"""Is never given."""
+POLICY_ORIGIN_BUILT_IN: PolicyOrigin.ValueType  # 1
+"""The program brings it along."""
+POLICY_ORIGIN_FILE: PolicyOrigin.ValueType  # 2
+"""The file that the server was started with."""
+POLICY_ORIGIN_SERVICE: PolicyOrigin.ValueType  # 3
+"""A call."""
+Global___PolicyOrigin: _TypeAlias = PolicyOrigin  # noqa: Y015
 
 class _Lane:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -234,8 +264,15 @@ class GetPolicyResponse(_message.Message):
     LANES_FIELD_NUMBER: _builtins.int
     CALLERS_FIELD_NUMBER: _builtins.int
     COSTS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    LAST_REVISION_FIELD_NUMBER: _builtins.int
+    NEXT_REVISION_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
     version: _builtins.int
-    """Counts the changes of the policy, from 1."""
+    """Numbers the revision in force, from 1; 0 is the policy that the program brings along."""
+    last_revision: _builtins.int
+    """Numbers the last revision there is: what PutPolicy expects."""
     @_builtins.property
     def lanes(self) -> _containers.RepeatedCompositeFieldContainer[Global___LanePolicy]:
         """Lists the lanes, those served first coming first."""
@@ -248,6 +285,22 @@ class GetPolicyResponse(_message.Message):
     def costs(self) -> _containers.RepeatedCompositeFieldContainer[Global___MethodCost]:
         """Lists the costs of methods; those not listed cost 1."""
 
+    @_builtins.property
+    def revision(self) -> Global___PolicyRevision:
+        """Shows the revision in force; unset if the node was opened without a document."""
+
+    @_builtins.property
+    def next_revision(self) -> Global___PolicyRevision:
+        """Shows the revision that waits for its time and comes first; unset if none does."""
+
+    @_builtins.property
+    def settings(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicySetting]:
+        """Lists every setting with its value, defaults included, in the order of their names."""
+
+    @_builtins.property
+    def shadow(self) -> Global___ShadowPolicy:
+        """Shows the policy on trial; unset if there is none."""
+
     def __init__(
         self,
         *,
@@ -255,10 +308,15 @@ class GetPolicyResponse(_message.Message):
         lanes: _abc.Iterable[Global___LanePolicy] | None = ...,
         callers: _abc.Iterable[Global___CallerPolicy] | None = ...,
         costs: _abc.Iterable[Global___MethodCost] | None = ...,
+        revision: Global___PolicyRevision | None = ...,
+        last_revision: _builtins.int = ...,
+        next_revision: Global___PolicyRevision | None = ...,
+        settings: _abc.Iterable[Global___PolicySetting] | None = ...,
+        shadow: Global___ShadowPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_revision", b"next_revision", "revision", b"revision", "shadow", b"shadow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["callers", b"callers", "costs", b"costs", "lanes", b"lanes", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["callers", b"callers", "costs", b"costs", "lanes", b"lanes", "last_revision", b"last_revision", "next_revision", b"next_revision", "revision", b"revision", "settings", b"settings", "shadow", b"shadow", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -301,8 +359,15 @@ class GetAdmissionStatsResponse(_message.Message):
     LANES_FIELD_NUMBER: _builtins.int
     CALLERS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    HOPELESS_COUNT_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Asks for the next page of callers; empty on the last one."""
+    hopeless_count: _builtins.int
+    """Counts reservations of what is sold out for good: answered at once and for no token, neither
+    admitted nor refused.
+    """
     @_builtins.property
     def lanes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AdmissionCounts]:
         """Lists the counts of every lane, those served first coming first."""
@@ -311,17 +376,562 @@ class GetAdmissionStatsResponse(_message.Message):
     def callers(self) -> _containers.RepeatedCompositeFieldContainer[Global___AdmissionCounts]:
         """Lists the counts of callers, in the order of their names."""
 
+    @_builtins.property
+    def shadow(self) -> Global___ShadowCounts:
+        """Compares the policy on trial with the one in force; unset if there is none."""
+
+    @_builtins.property
+    def window(self) -> Global___CreditWindow:
+        """Shows the credit window; unset if the policy has none."""
+
     def __init__(
         self,
         *,
         lanes: _abc.Iterable[Global___AdmissionCounts] | None = ...,
         callers: _abc.Iterable[Global___AdmissionCounts] | None = ...,
         next_page_token: _builtins.str = ...,
+        hopeless_count: _builtins.int = ...,
+        shadow: Global___ShadowCounts | None = ...,
+        window: Global___CreditWindow | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["shadow", b"shadow", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["callers", b"callers", "lanes", b"lanes", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["callers", b"callers", "hopeless_count", b"hopeless_count", "lanes", b"lanes", "next_page_token", b"next_page_token", "shadow", b"shadow", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetAdmissionStatsResponse: _TypeAlias = GetAdmissionStatsResponse  # noqa: Y015
+
+@_typing.final
+class PolicyRevision(_message.Message):
+    """Shows one revision of the policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    PUT_TIME_FIELD_NUMBER: _builtins.int
+    EFFECT_TIME_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Numbers it, from 1; 0 is the policy that the program brings along."""
+    document: _builtins.str
+    """Holds the TOML text."""
+    actor: _builtins.str
+    """Names who wanted it."""
+    caller: _builtins.str
+    """Names who called."""
+    reason: _builtins.str
+    """Says why."""
+    origin: Global___PolicyOrigin.ValueType
+    """Says where it came from."""
+    sequence: _builtins.int
+    """States the ledger's last event when it was put."""
+    @_builtins.property
+    def put_time(self) -> _timestamp_pb2.Timestamp:
+        """States when it was put, in ledger time."""
+
+    @_builtins.property
+    def effect_time(self) -> _timestamp_pb2.Timestamp:
+        """States from when on it may hold, in ledger time."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        document: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        caller: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        origin: Global___PolicyOrigin.ValueType = ...,
+        put_time: _timestamp_pb2.Timestamp | None = ...,
+        effect_time: _timestamp_pb2.Timestamp | None = ...,
+        sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["effect_time", b"effect_time", "put_time", b"put_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "caller", b"caller", "document", b"document", "effect_time", b"effect_time", "origin", b"origin", "put_time", b"put_time", "reason", b"reason", "revision", b"revision", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyRevision: _TypeAlias = PolicyRevision  # noqa: Y015
+
+@_typing.final
+class PolicySetting(_message.Message):
+    """Shows one setting of a policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Names it as in the document, for example `lanes.reservation.burst`."""
+    value: _builtins.str
+    """Shows its value."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicySetting: _TypeAlias = PolicySetting  # noqa: Y015
+
+@_typing.final
+class PolicyChange(_message.Message):
+    """Shows one setting that differs from the policy in force."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Names the setting."""
+    before: _builtins.str
+    """Shows what held; unset if it did not exist."""
+    after: _builtins.str
+    """Shows what is to hold; unset if it ends."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        before: _builtins.str | None = ...,
+        after: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "_before", b"_before", "after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "_before", b"_before", "after", b"after", "before", b"before", "key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after: _TypeAlias = _typing.Literal["after"]  # noqa: Y015
+    _WhichOneofArgType__after: _TypeAlias = _typing.Literal["_after", b"_after"]  # noqa: Y015
+    _WhichOneofReturnType__before: _TypeAlias = _typing.Literal["before"]  # noqa: Y015
+    _WhichOneofArgType__before: _TypeAlias = _typing.Literal["_before", b"_before"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after) -> _WhichOneofReturnType__after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__before) -> _WhichOneofReturnType__before | None: ...
+
+Global___PolicyChange: _TypeAlias = PolicyChange  # noqa: Y015
+
+@_typing.final
+class ShadowPolicy(_message.Message):
+    """Shows a policy on trial."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    document: _builtins.str
+    """Holds the TOML text."""
+    actor: _builtins.str
+    """Names who wanted it."""
+    reason: _builtins.str
+    """Says why."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """States since when it counts, in ledger time."""
+
+    def __init__(
+        self,
+        *,
+        document: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "document", b"document", "reason", b"reason", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShadowPolicy: _TypeAlias = ShadowPolicy  # noqa: Y015
+
+@_typing.final
+class ShadowCounts(_message.Message):
+    """Compares two policies over the same calls."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOTH_ADMITTED_COUNT_FIELD_NUMBER: _builtins.int
+    ONLY_LIVE_ADMITTED_COUNT_FIELD_NUMBER: _builtins.int
+    ONLY_SHADOW_ADMITTED_COUNT_FIELD_NUMBER: _builtins.int
+    BOTH_REFUSED_COUNT_FIELD_NUMBER: _builtins.int
+    both_admitted_count: _builtins.int
+    """Counts calls that both let in."""
+    only_live_admitted_count: _builtins.int
+    """Counts calls that were let in and that the policy on trial would have refused."""
+    only_shadow_admitted_count: _builtins.int
+    """Counts calls that were refused and that the policy on trial would have let in."""
+    both_refused_count: _builtins.int
+    """Counts calls that both refused."""
+    def __init__(
+        self,
+        *,
+        both_admitted_count: _builtins.int = ...,
+        only_live_admitted_count: _builtins.int = ...,
+        only_shadow_admitted_count: _builtins.int = ...,
+        both_refused_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["both_admitted_count", b"both_admitted_count", "both_refused_count", b"both_refused_count", "only_live_admitted_count", b"only_live_admitted_count", "only_shadow_admitted_count", b"only_shadow_admitted_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShadowCounts: _TypeAlias = ShadowCounts  # noqa: Y015
+
+@_typing.final
+class CreditWindow(_message.Message):
+    """Shows the credit window: reservations granted and not yet persisted by the order service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREDITS_FIELD_NUMBER: _builtins.int
+    OUTSTANDING_COUNT_FIELD_NUMBER: _builtins.int
+    credits: _builtins.int
+    """States how many there may be now."""
+    outstanding_count: _builtins.int
+    """States how many there are."""
+    def __init__(
+        self,
+        *,
+        credits: _builtins.int = ...,
+        outstanding_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credits", b"credits", "outstanding_count", b"outstanding_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreditWindow: _TypeAlias = CreditWindow  # noqa: Y015
+
+@_typing.final
+class PutPolicyRequest(_message.Message):
+    """Asks to put a policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    IS_DRY_RUN_FIELD_NUMBER: _builtins.int
+    EFFECT_TIME_FIELD_NUMBER: _builtins.int
+    document: _builtins.str
+    """Holds the TOML text, schema version 1; 1 to 65,536 bytes."""
+    expected_revision: _builtins.int
+    """States the last revision that the caller knows; unset puts on top of whatever there is."""
+    actor: _builtins.str
+    """Names who wants it; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    reason: _builtins.str
+    """Says why; 1 to 256 bytes."""
+    is_dry_run: _builtins.bool
+    """Asks only what would change; nothing is kept then."""
+    @_builtins.property
+    def effect_time(self) -> _timestamp_pb2.Timestamp:
+        """States the ledger time at which it takes effect; unset or past is now. A later revision that
+        holds already keeps an earlier one from taking effect. The years 1970 to 9999.
+        """
+
+    def __init__(
+        self,
+        *,
+        document: _builtins.str = ...,
+        expected_revision: _builtins.int | None = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        is_dry_run: _builtins.bool = ...,
+        effect_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "effect_time", b"effect_time", "expected_revision", b"expected_revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "actor", b"actor", "document", b"document", "effect_time", b"effect_time", "expected_revision", b"expected_revision", "is_dry_run", b"is_dry_run", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_revision: _TypeAlias = _typing.Literal["expected_revision"]  # noqa: Y015
+    _WhichOneofArgType__expected_revision: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_revision) -> _WhichOneofReturnType__expected_revision | None: ...
+
+Global___PutPolicyRequest: _TypeAlias = PutPolicyRequest  # noqa: Y015
+
+@_typing.final
+class PutPolicyResponse(_message.Message):
+    """Answers PutPolicy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    IN_FORCE_REVISION_FIELD_NUMBER: _builtins.int
+    EFFECT_TIME_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Numbers the new revision; of a dry run the last one that there is."""
+    in_force_revision: _builtins.int
+    """Numbers the revision that holds now."""
+    @_builtins.property
+    def effect_time(self) -> _timestamp_pb2.Timestamp:
+        """States when the new one takes effect, in ledger time."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyChange]:
+        """Lists what differs from the policy that held; empty when a request is repeated."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        in_force_revision: _builtins.int = ...,
+        effect_time: _timestamp_pb2.Timestamp | None = ...,
+        changes: _abc.Iterable[Global___PolicyChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["effect_time", b"effect_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "effect_time", b"effect_time", "in_force_revision", b"in_force_revision", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutPolicyResponse: _TypeAlias = PutPolicyResponse  # noqa: Y015
+
+@_typing.final
+class ListRevisionsRequest(_message.Message):
+    """Asks for revisions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    BEFORE_REVISION_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Bounds the revisions listed; 1 to 100."""
+    before_revision: _builtins.int
+    """Continues before this revision; 0 begins with the newest."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        before_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_revision", b"before_revision", "page_size", b"page_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRevisionsRequest: _TypeAlias = ListRevisionsRequest  # noqa: Y015
+
+@_typing.final
+class ListRevisionsResponse(_message.Message):
+    """Answers ListRevisions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISIONS_FIELD_NUMBER: _builtins.int
+    OLDEST_REVISION_FIELD_NUMBER: _builtins.int
+    IN_FORCE_REVISION_FIELD_NUMBER: _builtins.int
+    oldest_revision: _builtins.int
+    """Numbers the oldest one that is kept, 0 if there is none: where a listing ends."""
+    in_force_revision: _builtins.int
+    """Numbers the revision that holds now."""
+    @_builtins.property
+    def revisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyRevision]:
+        """Lists the revisions, the newest first."""
+
+    def __init__(
+        self,
+        *,
+        revisions: _abc.Iterable[Global___PolicyRevision] | None = ...,
+        oldest_revision: _builtins.int = ...,
+        in_force_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_force_revision", b"in_force_revision", "oldest_revision", b"oldest_revision", "revisions", b"revisions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRevisionsResponse: _TypeAlias = ListRevisionsResponse  # noqa: Y015
+
+@_typing.final
+class RollBackRequest(_message.Message):
+    """Asks to put an older revision again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Numbers the revision whose document is put; 0 is the policy that the program brings along."""
+    expected_revision: _builtins.int
+    """States the last revision that the caller knows; unset puts on top of whatever there is."""
+    actor: _builtins.str
+    """Names who wants it; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    reason: _builtins.str
+    """Says why; 1 to 256 bytes."""
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        expected_revision: _builtins.int | None = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "actor", b"actor", "expected_revision", b"expected_revision", "reason", b"reason", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_revision: _TypeAlias = _typing.Literal["expected_revision"]  # noqa: Y015
+    _WhichOneofArgType__expected_revision: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_revision) -> _WhichOneofReturnType__expected_revision | None: ...
+
+Global___RollBackRequest: _TypeAlias = RollBackRequest  # noqa: Y015
+
+@_typing.final
+class RollBackResponse(_message.Message):
+    """Answers RollBack."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    IN_FORCE_REVISION_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Numbers the new revision."""
+    in_force_revision: _builtins.int
+    """Numbers the revision that holds now."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyChange]:
+        """Lists what differs from the policy that held."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        in_force_revision: _builtins.int = ...,
+        changes: _abc.Iterable[Global___PolicyChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "in_force_revision", b"in_force_revision", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollBackResponse: _TypeAlias = RollBackResponse  # noqa: Y015
+
+@_typing.final
+class SetShadowPolicyRequest(_message.Message):
+    """Asks to put a policy on trial."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    document: _builtins.str
+    """Holds the TOML text, up to 65,536 bytes; empty ends the trial."""
+    actor: _builtins.str
+    """Names who wants it; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    reason: _builtins.str
+    """Says why; 1 to 256 bytes."""
+    def __init__(
+        self,
+        *,
+        document: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "document", b"document", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetShadowPolicyRequest: _TypeAlias = SetShadowPolicyRequest  # noqa: Y015
+
+@_typing.final
+class SetShadowPolicyResponse(_message.Message):
+    """Answers SetShadowPolicy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetShadowPolicyResponse: _TypeAlias = SetShadowPolicyResponse  # noqa: Y015
+
+@_typing.final
+class ReportPressureRequest(_message.Message):
+    """Reports how far the order service is; sent every 100 ms or faster."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    PERSISTED_COUNT_FIELD_NUMBER: _builtins.int
+    OLDEST_WAIT_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """Rises with each start of the order service, whose counter then begins anew; 0 or more."""
+    persisted_count: _builtins.int
+    """Counts reservations persisted since then; never falls."""
+    @_builtins.property
+    def oldest_wait(self) -> _duration_pb2.Duration:
+        """States how long the oldest granted reservation waits for the database now, up to an hour; unset
+        is not at all.
+        """
+
+    def __init__(
+        self,
+        *,
+        generation: _builtins.int = ...,
+        persisted_count: _builtins.int = ...,
+        oldest_wait: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_wait", b"oldest_wait"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "oldest_wait", b"oldest_wait", "persisted_count", b"persisted_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportPressureRequest: _TypeAlias = ReportPressureRequest  # noqa: Y015
+
+@_typing.final
+class ReportPressureResponse(_message.Message):
+    """Answers ReportPressure."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WINDOW_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def window(self) -> Global___CreditWindow:
+        """Shows the window after the report."""
+
+    def __init__(
+        self,
+        *,
+        window: Global___CreditWindow | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportPressureResponse: _TypeAlias = ReportPressureResponse  # noqa: Y015

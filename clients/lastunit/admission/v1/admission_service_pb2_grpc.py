@@ -27,8 +27,8 @@ if _version_not_supported:
 
 
 class AdmissionServiceStub:
-    """Shows how work is let in, and tells front ends whether to send buyers on. Served on the
-    settlement listener, where it does not wait behind the work it reports on.
+    """Shows and changes how work is let in, and tells front ends whether to send buyers on. Served on
+    the settlement listener, where it does not wait behind the work it reports on.
     """
 
     def __init__(self, channel):
@@ -67,11 +67,36 @@ class AdmissionServiceStub:
                 request_serializer=lastunit_dot_admission_dot_v1_dot_gate__pb2.SetGateRequest.SerializeToString,
                 response_deserializer=lastunit_dot_admission_dot_v1_dot_gate__pb2.SetGateResponse.FromString,
                 _registered_method=True)
+        self.PutPolicy = channel.unary_unary(
+                '/lastunit.admission.v1.AdmissionService/PutPolicy',
+                request_serializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.PutPolicyRequest.SerializeToString,
+                response_deserializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.PutPolicyResponse.FromString,
+                _registered_method=True)
+        self.ListRevisions = channel.unary_unary(
+                '/lastunit.admission.v1.AdmissionService/ListRevisions',
+                request_serializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.ListRevisionsRequest.SerializeToString,
+                response_deserializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.ListRevisionsResponse.FromString,
+                _registered_method=True)
+        self.RollBack = channel.unary_unary(
+                '/lastunit.admission.v1.AdmissionService/RollBack',
+                request_serializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.RollBackRequest.SerializeToString,
+                response_deserializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.RollBackResponse.FromString,
+                _registered_method=True)
+        self.SetShadowPolicy = channel.unary_unary(
+                '/lastunit.admission.v1.AdmissionService/SetShadowPolicy',
+                request_serializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.SetShadowPolicyRequest.SerializeToString,
+                response_deserializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.SetShadowPolicyResponse.FromString,
+                _registered_method=True)
+        self.ReportPressure = channel.unary_unary(
+                '/lastunit.admission.v1.AdmissionService/ReportPressure',
+                request_serializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.ReportPressureRequest.SerializeToString,
+                response_deserializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.ReportPressureResponse.FromString,
+                _registered_method=True)
 
 
 class AdmissionServiceServicer:
-    """Shows how work is let in, and tells front ends whether to send buyers on. Served on the
-    settlement listener, where it does not wait behind the work it reports on.
+    """Shows and changes how work is let in, and tells front ends whether to send buyers on. Served on
+    the settlement listener, where it does not wait behind the work it reports on.
     """
 
     def GetPolicy(self, request, context):
@@ -119,6 +144,48 @@ class AdmissionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PutPolicy(self, request, context):
+        """Puts a policy as a new revision, which is kept on the disk before the answer; or, as a dry run,
+        says what it would change. Calls in flight stay, balances stay. A document that is no policy is
+        refused as POLICY_INVALID with line and reason of each mistake, a revision meanwhile as
+        REVISION_MISMATCH; the policy in force then stays. The same request again, with the revision
+        that it expects, gets the same revision.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRevisions(self, request, context):
+        """Lists revisions, the newest first: who, why, when, and the document. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollBack(self, request, context):
+        """Puts the document of an older revision again, as a new one. Refused as PutPolicy, and as
+        UNKNOWN_REVISION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetShadowPolicy(self, request, context):
+        """Puts a policy on trial beside the one in force, or ends the trial: it decides every call in a
+        world of its own, counts (GetAdmissionStats) and changes no answer. Ends with the process.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportPressure(self, request, context):
+        """Takes what the order service has persisted, which makes room in the credit window. Refused as
+        NO_WINDOW without one, as REPORT_REFUSED if it goes back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdmissionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -152,6 +219,31 @@ def add_AdmissionServiceServicer_to_server(servicer, server):
                     request_deserializer=lastunit_dot_admission_dot_v1_dot_gate__pb2.SetGateRequest.FromString,
                     response_serializer=lastunit_dot_admission_dot_v1_dot_gate__pb2.SetGateResponse.SerializeToString,
             ),
+            'PutPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutPolicy,
+                    request_deserializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.PutPolicyRequest.FromString,
+                    response_serializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.PutPolicyResponse.SerializeToString,
+            ),
+            'ListRevisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRevisions,
+                    request_deserializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.ListRevisionsRequest.FromString,
+                    response_serializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.ListRevisionsResponse.SerializeToString,
+            ),
+            'RollBack': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollBack,
+                    request_deserializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.RollBackRequest.FromString,
+                    response_serializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.RollBackResponse.SerializeToString,
+            ),
+            'SetShadowPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetShadowPolicy,
+                    request_deserializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.SetShadowPolicyRequest.FromString,
+                    response_serializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.SetShadowPolicyResponse.SerializeToString,
+            ),
+            'ReportPressure': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportPressure,
+                    request_deserializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.ReportPressureRequest.FromString,
+                    response_serializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.ReportPressureResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'lastunit.admission.v1.AdmissionService', rpc_method_handlers)
@@ -161,8 +253,8 @@ def add_AdmissionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdmissionService:
-    """Shows how work is let in, and tells front ends whether to send buyers on. Served on the
-    settlement listener, where it does not wait behind the work it reports on.
+    """Shows and changes how work is let in, and tells front ends whether to send buyers on. Served on
+    the settlement listener, where it does not wait behind the work it reports on.
     """
 
     @staticmethod
@@ -317,6 +409,141 @@ class AdmissionService:
             '/lastunit.admission.v1.AdmissionService/SetGate',
             lastunit_dot_admission_dot_v1_dot_gate__pb2.SetGateRequest.SerializeToString,
             lastunit_dot_admission_dot_v1_dot_gate__pb2.SetGateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.admission.v1.AdmissionService/PutPolicy',
+            lastunit_dot_admission_dot_v1_dot_admission__service__pb2.PutPolicyRequest.SerializeToString,
+            lastunit_dot_admission_dot_v1_dot_admission__service__pb2.PutPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRevisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.admission.v1.AdmissionService/ListRevisions',
+            lastunit_dot_admission_dot_v1_dot_admission__service__pb2.ListRevisionsRequest.SerializeToString,
+            lastunit_dot_admission_dot_v1_dot_admission__service__pb2.ListRevisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollBack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.admission.v1.AdmissionService/RollBack',
+            lastunit_dot_admission_dot_v1_dot_admission__service__pb2.RollBackRequest.SerializeToString,
+            lastunit_dot_admission_dot_v1_dot_admission__service__pb2.RollBackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetShadowPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.admission.v1.AdmissionService/SetShadowPolicy',
+            lastunit_dot_admission_dot_v1_dot_admission__service__pb2.SetShadowPolicyRequest.SerializeToString,
+            lastunit_dot_admission_dot_v1_dot_admission__service__pb2.SetShadowPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportPressure(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.admission.v1.AdmissionService/ReportPressure',
+            lastunit_dot_admission_dot_v1_dot_admission__service__pb2.ReportPressureRequest.SerializeToString,
+            lastunit_dot_admission_dot_v1_dot_admission__service__pb2.ReportPressureResponse.FromString,
             options,
             channel_credentials,
             insecure,

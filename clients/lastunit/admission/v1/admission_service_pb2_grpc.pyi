@@ -28,8 +28,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdmissionServiceStub:
-    """Shows how work is let in, and tells front ends whether to send buyers on. Served on the
-    settlement listener, where it does not wait behind the work it reports on.
+    """Shows and changes how work is let in, and tells front ends whether to send buyers on. Served on
+    the settlement listener, where it does not wait behind the work it reports on.
     """
 
     @_typing.overload
@@ -54,11 +54,32 @@ class AdmissionServiceStub:
     """Lays the operator's hand on a gate, or takes it away; kept through a restart. Sent twice it
     does the same twice. ABORTED if `expected_revision` is not the last one.
     """
+    PutPolicy: _grpc.UnaryUnaryMultiCallable[_admission_service_pb2.PutPolicyRequest, _admission_service_pb2.PutPolicyResponse]
+    """Puts a policy as a new revision, which is kept on the disk before the answer; or, as a dry run,
+    says what it would change. Calls in flight stay, balances stay. A document that is no policy is
+    refused as POLICY_INVALID with line and reason of each mistake, a revision meanwhile as
+    REVISION_MISMATCH; the policy in force then stays. The same request again, with the revision
+    that it expects, gets the same revision.
+    """
+    ListRevisions: _grpc.UnaryUnaryMultiCallable[_admission_service_pb2.ListRevisionsRequest, _admission_service_pb2.ListRevisionsResponse]
+    """Lists revisions, the newest first: who, why, when, and the document. Changes nothing."""
+    RollBack: _grpc.UnaryUnaryMultiCallable[_admission_service_pb2.RollBackRequest, _admission_service_pb2.RollBackResponse]
+    """Puts the document of an older revision again, as a new one. Refused as PutPolicy, and as
+    UNKNOWN_REVISION.
+    """
+    SetShadowPolicy: _grpc.UnaryUnaryMultiCallable[_admission_service_pb2.SetShadowPolicyRequest, _admission_service_pb2.SetShadowPolicyResponse]
+    """Puts a policy on trial beside the one in force, or ends the trial: it decides every call in a
+    world of its own, counts (GetAdmissionStats) and changes no answer. Ends with the process.
+    """
+    ReportPressure: _grpc.UnaryUnaryMultiCallable[_admission_service_pb2.ReportPressureRequest, _admission_service_pb2.ReportPressureResponse]
+    """Takes what the order service has persisted, which makes room in the credit window. Refused as
+    NO_WINDOW without one, as REPORT_REFUSED if it goes back.
+    """
 
 @_typing.type_check_only
 class AdmissionServiceAsyncStub(AdmissionServiceStub):
-    """Shows how work is let in, and tells front ends whether to send buyers on. Served on the
-    settlement listener, where it does not wait behind the work it reports on.
+    """Shows and changes how work is let in, and tells front ends whether to send buyers on. Served on
+    the settlement listener, where it does not wait behind the work it reports on.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -80,10 +101,31 @@ class AdmissionServiceAsyncStub(AdmissionServiceStub):
     """Lays the operator's hand on a gate, or takes it away; kept through a restart. Sent twice it
     does the same twice. ABORTED if `expected_revision` is not the last one.
     """
+    PutPolicy: _aio.UnaryUnaryMultiCallable[_admission_service_pb2.PutPolicyRequest, _admission_service_pb2.PutPolicyResponse]  # type: ignore[assignment]
+    """Puts a policy as a new revision, which is kept on the disk before the answer; or, as a dry run,
+    says what it would change. Calls in flight stay, balances stay. A document that is no policy is
+    refused as POLICY_INVALID with line and reason of each mistake, a revision meanwhile as
+    REVISION_MISMATCH; the policy in force then stays. The same request again, with the revision
+    that it expects, gets the same revision.
+    """
+    ListRevisions: _aio.UnaryUnaryMultiCallable[_admission_service_pb2.ListRevisionsRequest, _admission_service_pb2.ListRevisionsResponse]  # type: ignore[assignment]
+    """Lists revisions, the newest first: who, why, when, and the document. Changes nothing."""
+    RollBack: _aio.UnaryUnaryMultiCallable[_admission_service_pb2.RollBackRequest, _admission_service_pb2.RollBackResponse]  # type: ignore[assignment]
+    """Puts the document of an older revision again, as a new one. Refused as PutPolicy, and as
+    UNKNOWN_REVISION.
+    """
+    SetShadowPolicy: _aio.UnaryUnaryMultiCallable[_admission_service_pb2.SetShadowPolicyRequest, _admission_service_pb2.SetShadowPolicyResponse]  # type: ignore[assignment]
+    """Puts a policy on trial beside the one in force, or ends the trial: it decides every call in a
+    world of its own, counts (GetAdmissionStats) and changes no answer. Ends with the process.
+    """
+    ReportPressure: _aio.UnaryUnaryMultiCallable[_admission_service_pb2.ReportPressureRequest, _admission_service_pb2.ReportPressureResponse]  # type: ignore[assignment]
+    """Takes what the order service has persisted, which makes room in the credit window. Refused as
+    NO_WINDOW without one, as REPORT_REFUSED if it goes back.
+    """
 
 class AdmissionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows how work is let in, and tells front ends whether to send buyers on. Served on the
-    settlement listener, where it does not wait behind the work it reports on.
+    """Shows and changes how work is let in, and tells front ends whether to send buyers on. Served on
+    the settlement listener, where it does not wait behind the work it reports on.
     """
 
     @_abc_1.abstractmethod
@@ -138,6 +180,57 @@ class AdmissionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_gate_pb2.SetGateResponse, _abc.Awaitable[_gate_pb2.SetGateResponse]]:
         """Lays the operator's hand on a gate, or takes it away; kept through a restart. Sent twice it
         does the same twice. ABORTED if `expected_revision` is not the last one.
+        """
+
+    @_abc_1.abstractmethod
+    def PutPolicy(
+        self,
+        request: _admission_service_pb2.PutPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admission_service_pb2.PutPolicyResponse, _abc.Awaitable[_admission_service_pb2.PutPolicyResponse]]:
+        """Puts a policy as a new revision, which is kept on the disk before the answer; or, as a dry run,
+        says what it would change. Calls in flight stay, balances stay. A document that is no policy is
+        refused as POLICY_INVALID with line and reason of each mistake, a revision meanwhile as
+        REVISION_MISMATCH; the policy in force then stays. The same request again, with the revision
+        that it expects, gets the same revision.
+        """
+
+    @_abc_1.abstractmethod
+    def ListRevisions(
+        self,
+        request: _admission_service_pb2.ListRevisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admission_service_pb2.ListRevisionsResponse, _abc.Awaitable[_admission_service_pb2.ListRevisionsResponse]]:
+        """Lists revisions, the newest first: who, why, when, and the document. Changes nothing."""
+
+    @_abc_1.abstractmethod
+    def RollBack(
+        self,
+        request: _admission_service_pb2.RollBackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admission_service_pb2.RollBackResponse, _abc.Awaitable[_admission_service_pb2.RollBackResponse]]:
+        """Puts the document of an older revision again, as a new one. Refused as PutPolicy, and as
+        UNKNOWN_REVISION.
+        """
+
+    @_abc_1.abstractmethod
+    def SetShadowPolicy(
+        self,
+        request: _admission_service_pb2.SetShadowPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admission_service_pb2.SetShadowPolicyResponse, _abc.Awaitable[_admission_service_pb2.SetShadowPolicyResponse]]:
+        """Puts a policy on trial beside the one in force, or ends the trial: it decides every call in a
+        world of its own, counts (GetAdmissionStats) and changes no answer. Ends with the process.
+        """
+
+    @_abc_1.abstractmethod
+    def ReportPressure(
+        self,
+        request: _admission_service_pb2.ReportPressureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admission_service_pb2.ReportPressureResponse, _abc.Awaitable[_admission_service_pb2.ReportPressureResponse]]:
+        """Takes what the order service has persisted, which makes room in the credit window. Refused as
+        NO_WINDOW without one, as REPORT_REFUSED if it goes back.
         """
 
 def add_AdmissionServiceServicer_to_server(servicer: AdmissionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

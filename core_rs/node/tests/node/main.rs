@@ -17,6 +17,7 @@ mod history;
 mod lifecycle;
 mod memory;
 mod metrics;
+mod policies;
 mod recovery;
 mod space;
 mod storages;

@@ -1,0 +1,221 @@
+//! Each mistake is told with its line and what to do; what is right reads as it is meant.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use lastunit_admission::{BucketPolicy, Lane, Operation, TOKEN};
+
+use super::*;
+
+fn problem(text: &str) -> Problem {
+    let problems = read(text).unwrap_err();
+    assert_eq!(1, problems.len(), "{problems:?}");
+    problems[0].clone()
+}
+
+#[test]
+fn the_default_and_the_example_can_be_read() {
+    let default = read(DEFAULT_DOCUMENT).unwrap();
+    assert_eq!(Ok(default), read("version = 1"));
+
+    let example = include_str!("../../../docs/reference/admission-policy.example.toml");
+    let example = read(example).unwrap();
+    assert!(example.window.is_some());
+    assert!(!example.skus.named.is_empty());
+}
+
+#[test]
+fn every_setting_is_read_in_its_unit() {
+    let text = "version = 1\ncallers_max = 7\nsales_max = 8\nskus_max = 9\n\
+        [lanes.reservation]\nrate_per_second = 0.5\nburst = 2.5\ncalls_in_flight_max = 3\n\
+        [lanes.read]\n[callers.default]\nrate_per_second = 5\nburst = 2\n\
+        [callers.\"order.service\"]\nrate_per_second = 50\nburst = 20\n\
+        [sales.spring]\nrate_per_second = 1\nburst = 1\n[skus.default]\nrate_per_second = 2\n\
+        burst = 1\n[costs]\nReserve = 1.25\nper_line = 0.000001\n\
+        [window]\ncredits_max = 400\ncredits_min = 40\ntarget_delay_ms = 20\n";
+    let policy = read(text).unwrap();
+    let limits = &policy.limits;
+
+    let bucket = |rate, burst| Some(BucketPolicy { rate, burst });
+    assert_eq!(
+        bucket(500, 2_500_000),
+        limits.lane(Lane::Reservation).bucket
+    );
+    assert_eq!(3, limits.lane(Lane::Reservation).calls_in_flight_max);
+    assert_eq!(None, limits.lane(Lane::Read).bucket);
+    assert_eq!(bucket(5_000, 2 * TOKEN), limits.caller);
+    assert_eq!(
+        Some(&bucket(50_000, 20 * TOKEN)),
+        limits.callers.get("order.service")
+    );
+    assert_eq!(
+        (7, 8, 9),
+        (
+            limits.callers_max,
+            policy.sales.names_max,
+            policy.skus.names_max
+        )
+    );
+    assert_eq!(
+        Some(&bucket(1_000, TOKEN)),
+        policy.sales.named.get("spring")
+    );
+    assert_eq!(bucket(2_000, TOKEN), policy.skus.each);
+    assert_eq!(1_250_002, limits.costs.cost(Operation::Reserve, 2));
+    let window = policy.window.unwrap();
+    assert_eq!(
+        (40, 400, 20_000_000),
+        (window.least, window.most, window.target_delay)
+    );
+}
+
+/// Text, line, key, and what is said of it.
+const MISTAKES: &[(&str, usize, &str, &str)] = &[
+    ("", 1, "version", "is missing"),
+    ("\nversion = 2", 2, "version", "1 to 1"),
+    ("version = 1\n[lanes", 2, "", "not TOML"),
+    ("version = 1\nversion = 1", 2, "", "not TOML"),
+    (
+        "version = 1\n\n[lanes.fast]",
+        3,
+        "lanes.fast",
+        "no known key",
+    ),
+    (
+        "version = 1\n[lanes.settlement]\nrate_per_second = 1",
+        3,
+        "lanes.settlement.rate_per_second",
+        "no known key",
+    ),
+    (
+        "version = 1\n[lanes.read]\nrate_per_second = 5",
+        2,
+        "lanes.read.burst",
+        "is missing",
+    ),
+    (
+        "version = 1\n[lanes.read]\nrate_per_second = 1000\nburst = 9",
+        4,
+        "lanes.read.burst",
+        "less than 10 ms",
+    ),
+    (
+        "version = 1\n[lanes.read]\ncalls_in_flight_max = 0",
+        3,
+        "lanes.read.calls_in_flight_max",
+        "1 to 1000000",
+    ),
+    (
+        "version = 1\n[lanes.read]\ncalls_in_flight_max = 1.5",
+        3,
+        "lanes.read.calls_in_flight_max",
+        "whole number",
+    ),
+    (
+        "version = 1\n[lanes.read]\nrate_per_second = \"fast\"\nburst = 1",
+        3,
+        "lanes.read.rate_per_second",
+        "must be a number",
+    ),
+    (
+        "version = 1\n[lanes.read]\nrate_per_second = nan\nburst = 1",
+        3,
+        "lanes.read.rate_per_second",
+        "must be a number",
+    ),
+    ("version = 1\nlanes = 3", 2, "lanes", "must be a table"),
+    (
+        "version = 1\n[callers.default]\nburst = 1",
+        2,
+        "callers.default.rate_per_second",
+        "is missing",
+    ),
+    (
+        "version = 1\n[callers.\"a b\"]\nburst = 1\nrate_per_second = 1",
+        2,
+        "callers.a b",
+        "no name",
+    ),
+    (
+        "version = 1\n[costs]\nReserv = 1",
+        3,
+        "costs.Reserv",
+        "names no method",
+    ),
+    (
+        "version = 1\n[costs]\nReserve = -1",
+        3,
+        "costs.Reserve",
+        "0 to 1000",
+    ),
+    (
+        "version = 1\nskus_max = 1\n[skus.a]\nrate_per_second = 1\nburst = 1\n[skus.b]\n\
+          rate_per_second = 1\nburst = 1",
+        2,
+        "skus_max",
+        "2 are named",
+    ),
+    (
+        "version = 1\n[window]\ncredits_max = 5\ncredits_min = 6",
+        4,
+        "window.credits_min",
+        "more than credits_max",
+    ),
+    (
+        "version = 1\n[window]\ncredits_min = 6",
+        2,
+        "window.credits_max",
+        "is missing",
+    ),
+];
+
+#[test]
+fn each_mistake_is_told_with_its_line_and_key() {
+    for (text, line, key, words) in MISTAKES.iter().copied() {
+        let found = problem(text);
+        assert_eq!(
+            (line, key),
+            (found.line, found.key.as_str()),
+            "{text}: {found}"
+        );
+        assert!(found.message.contains(words), "{text}: {found}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_in_the_order_of_the_text() {
+    let problems = read("version = 1\nfast = 1\n[lanes.read]\nburst = 0\nslow = 2\n").unwrap_err();
+    let lines: Vec<_> = problems.iter().map(|it| it.line).collect();
+
+    assert_eq!(vec![2, 4, 5], lines);
+}
+
+#[test]
+fn a_document_past_its_size_is_refused_unread() {
+    let text = format!("version = 1\n# {}", "x".repeat(DOCUMENT_BYTES_MAX));
+    assert!(problem(&text).message.contains("bytes"));
+}
+
+#[test]
+fn only_what_differs_is_a_change() {
+    let before = read("version = 1\n[skus.a]\nrate_per_second = 1\nburst = 1").unwrap();
+    let after = read("version = 1\n[lanes.read]\nrate_per_second = 0.5\nburst = 7").unwrap();
+    assert!(changes(&before, &before).is_empty());
+
+    let rows: Vec<_> = changes(&before, &after)
+        .into_iter()
+        .map(|it| {
+            (
+                it.key,
+                it.before.unwrap_or_default(),
+                it.after.unwrap_or_default(),
+            )
+        })
+        .collect();
+    let row = |key: &str, before: &str, after: &str| (key.into(), before.into(), after.into());
+    let expected = vec![
+        row("lanes.read.burst", "5000", "7"),
+        row("lanes.read.rate_per_second", "50000", "0.5"),
+        row("skus.a.burst", "1", ""),
+        row("skus.a.rate_per_second", "1", ""),
+    ];
+    assert_eq!(expected, rows);
+}
