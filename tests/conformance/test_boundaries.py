@@ -32,14 +32,15 @@ METHODS = {
     if not method.client_streaming
 }
 # A token at its longest breaks no declared rule, but only the server makes good ones; a sequence
-# at its largest lies past every journal's end.
-NOT_GOOD_AT_THEIR_LIMIT = {"page_token", "after_sequence"}
+# at its largest lies past every journal's end. A hold means nothing with the first of the hands.
+NOT_GOOD_AT_THEIR_LIMIT = {"page_token", "after_sequence", "hold"}
 # What is said once every field was taken: no longest text is a policy, and no revision has the
-# largest number.
+# largest number, no sale the longest name.
 FIELDS_WERE_TAKEN = {
     "POLICY_INVALID",
     "REVISION_MISMATCH",
     "UNKNOWN_REVISION",
+    "UNKNOWN_SALE",
     "NO_WINDOW",
 }
 OPERATION_FIELDS: list[Any] = list(
