@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -327,9 +328,14 @@ def _operate(
     """Sends an operator's calls; they are recorded like all others."""
     spec = next(_specs(field_, shape, number))
     operator = Client(spec, client, door="data", progress=Progress(is_quiet=True))
-    for method, request in calls:
-        field_.mind()
-        operator.call(method, request.SerializeToString(), operations=1, may_give_up=False)
+    with ThreadPoolExecutor(1) as thread:
+        for method, request in calls:
+            body = request.SerializeToString()
+            # A server that was armed in the round before may end under the operator's call.
+            answer = thread.submit(operator.call, method, body, operations=1, may_give_up=False)
+            while wait([answer], 0.01).not_done:
+                field_.mind()
+            answer.result()
     operator.close()
 
 
