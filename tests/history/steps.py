@@ -112,10 +112,15 @@ def event_identity(event: Any) -> str:
 def could_write(request: Any, event: Any) -> bool:
     """Tells whether an event fits a request of its id: an id may have been sent with two contents.
 
-    The load alters only persons and reservations when it sends an id again.
+    The load alters persons, reservations and amounts when it sends an id again.
     """
-    if event.WhichOneof("body") == "reserved":
+    body = event.WhichOneof("body")
+    if body == "reserved":
         return bool(request.person_id == event.reserved.person_id)
+    if body == "payment_begun":
+        begun = event.payment_begun
+        asked, told = ((it.provider, it.amount_minor, it.currency) for it in (request, begun))
+        return bool(request.reservation_id == event.reservation_id and asked == told)
     fields = request.DESCRIPTOR.fields_by_name
     return "reservation_id" not in fields or request.reservation_id == event.reservation_id
 
