@@ -105,7 +105,9 @@ def start_server(directory: Path, *flags: str, environment: dict[str, str] | Non
     assert process.stdout is not None
     line = process.stdout.readline()
     process.stdout.close()
-    assert line, f"the server did not start: {log.read_text()}"
+    if not line:
+        process.wait(SECONDS_MAX)
+        raise AssertionError(f"the server did not start: {log.read_text()}")
     STARTED.append(Server(process, json.loads(line), log))
     return STARTED[-1]
 
