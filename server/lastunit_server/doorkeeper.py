@@ -130,6 +130,16 @@ class Doorkeeper:
         self._credentials = credentials
         self.generation += 1
 
+    @property
+    def is_name_proved(self) -> bool:
+        """Whether callers must prove their names."""
+        return self._credentials.is_on
+
+    def caller_of_token(self, token: str) -> str | None:
+        """Finds whose token it is, for who signs in by hand; None if it names nobody."""
+        tokens = self._credentials.tokens
+        return tokens.caller(token) if tokens else None
+
     def caller(self, context: Any) -> Caller | Refusal:
         """Finds who calls.
 

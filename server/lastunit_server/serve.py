@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from lastunit import tracing
 from lastunit_server import logs, standard
+from lastunit_server.console import Console
 from lastunit_server.data_front import DataFront
 from lastunit_server.errors import StartError
 from lastunit_server.exit_codes import ExitCode
@@ -54,6 +55,8 @@ _HEALTH_INTERVAL_SECONDS = 0.25
 _LISTENERS_SHARE = 0.7
 # Caches in front keep few connections; who comes without one is told 503 beyond it.
 _GATE_CONNECTIONS_MAX = 1024
+# A few people with a few pages each.
+_CONSOLE_CONNECTIONS_MAX = 256
 
 
 def run(
@@ -272,6 +275,19 @@ class _Server:
                 setting="gate.address",
                 connections_max=_GATE_CONNECTIONS_MAX,
             )
+        if self._settings.console.address:
+            console = Console(
+                self._node,
+                self._gates,
+                self._security.doorkeeper,
+                hosts=self._settings.console.hosts,
+            )
+            listeners["console"] = HttpListener(
+                console.app,
+                self._settings.console.address,
+                setting="console.address",
+                connections_max=_CONSOLE_CONNECTIONS_MAX,
+            )
         for listener in listeners.values():
             listener.start()
         return listeners
@@ -286,6 +302,7 @@ class _Server:
             "settlement": self.settlement_address,
             "metrics": self._metrics.address if self._metrics else None,
             "gate": self._http["gate"].address if "gate" in self._http else None,
+            "console": self._http["console"].address if "console" in self._http else None,
             "epoch": epoch,
             "sequence": sequence,
             "durability": self._settings.journal.durability,

@@ -22,6 +22,7 @@ from lastunit_server.security_settings import (
 
 __all__ = [
     "Address",
+    "ConsoleSettings",
     "DataListener",
     "GateSettings",
     "JournalSettings",
@@ -183,6 +184,18 @@ class TracingSettings(_Section):
     endpoint: str = Field(default="", description="OTLP over gRPC, such as http://127.0.0.1:4317")
 
 
+class ConsoleSettings(_Section):
+    """Where the console is shown to whoever is on call; no port by default."""
+
+    address: AddressOrOff = Field(default="", description='host:port, or "" for off')
+    hosts: list[str] = Field(
+        default=["localhost", "127.0.0.1", "[::1]"],
+        min_length=1,
+        max_length=100,
+        description="names under which browsers may ask for it",
+    )
+
+
 class JournalSettings(_Section):
     """How events reach the disk."""
 
@@ -281,6 +294,7 @@ class Settings(_Section):
     metrics: MetricsListener = MetricsListener()
     gate: GateSettings = GateSettings()
     tracing: TracingSettings = TracingSettings()
+    console: ConsoleSettings = ConsoleSettings()
     journal: JournalSettings = JournalSettings()
     memory: MemorySettings = MemorySettings()
     node: NodeTuning = NodeTuning()
@@ -325,7 +339,11 @@ class Settings(_Section):
                     f" {lack}; bind a loopback address, set [tls] and [authentication], or set"
                     " allow_insecure = true if something in front of the server protects it"
                 )
-        plain = (("metrics", self.metrics.address), ("gate", self.gate.address))
+        plain = (
+            ("metrics", self.metrics.address),
+            ("gate", self.gate.address),
+            ("console", self.console.address),
+        )
         for name, address in plain:
             if address and not is_loopback(address):
                 raise ValueError(
@@ -350,9 +368,19 @@ class Settings(_Section):
         return self
 
     @model_validator(mode="after")
+    def _can_sign_in(self) -> Self:
+        is_token_taken = self.authentication.tokens_file is not None
+        if self.console.address and self.has_authentication and not is_token_taken:
+            raise ValueError(
+                "console.address without authentication.tokens_file lets nobody sign in; set it,"
+                " and make a token with lastunit-server make-token"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _are_addresses_distinct(self) -> Self:
         fixed = [self.data.address, self.settlement.address, self.metrics_address]
-        fixed.append(self.gate.address)
+        fixed += [self.gate.address, self.console.address]
         fixed = [address for address in fixed if address and not address.endswith(":0")]
         if len(set(fixed)) != len(fixed):
             raise ValueError(
