@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 TABLE = """
 [[permissions]]
 callers = ["tester"]
-methods = ["admin", "reserve", "settle", "read", "journal", "admission", "introspection"]
+methods = ["admin", "reserve", "settle", "read", "journal"]
+
+[[permissions]]
+callers = ["tester"]
+methods = ["admission", "policy", "pressure", "gate", "introspection"]
 """
 
 
