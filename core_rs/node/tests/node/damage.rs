@@ -80,8 +80,15 @@ fn get(id: &str) -> contract::GetReservationRequest {
 fn history(is_closed: bool) -> History {
     let storage = Arc::new(MemoryStorage::new());
     let node = open(storage.clone()).unwrap();
-    put_sale(&node, UNITS);
-    let mut table = BTreeMap::from([shown(&node)]);
+    // Cut before its first record, a journal is as good as none, and starts anew.
+    let (first, empty) = shown(&node);
+    let mut table = BTreeMap::from([(first - 1, empty.clone()), (first, empty)]);
+    let _: contract::PutSaleResponse = ask(&node, Method::PutSale, &put_sale_request(0));
+    table.extend([shown(&node)]);
+    put_pool(&node);
+    table.extend([shown(&node)]);
+    supply(&node, "supply", UNITS);
+    table.extend([shown(&node)]);
     for index in 0.. {
         step(&node, index).expect("the disk works");
         table.extend([shown(&node)]);

@@ -178,6 +178,11 @@ fn instant(millis: i64) -> prost_types::Timestamp {
 pub(crate) fn put_sale(node: &Node, units: i64) {
     let put = put_sale_request(0);
     let _: contract::PutSaleResponse = ask(node, Method::PutSale, &put);
+    put_pool(node);
+    supply(node, "supply", units);
+}
+
+pub(crate) fn put_pool(node: &Node) {
     let pool = contract::PutPoolRequest {
         request_id: "put-pool".into(),
         actor: "tester".into(),
@@ -189,7 +194,6 @@ pub(crate) fn put_sale(node: &Node, units: i64) {
         ..Default::default()
     };
     let _: contract::PutPoolResponse = ask(node, Method::PutPool, &pool);
-    supply(node, "supply", units);
 }
 
 pub(crate) fn put_sale_request(opens: i64) -> contract::PutSaleRequest {
