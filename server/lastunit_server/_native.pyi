@@ -61,6 +61,7 @@ and `StockService/Exchange` with one ExchangeRequest, answered by one ExchangeRe
 are `watch` and `read_events` below.
 """
 
+from collections.abc import Callable
 from typing import final
 
 __version__: str
@@ -116,6 +117,103 @@ class Watch:
         Raises:
             RuntimeError: A request is pending already.
         """
+
+@final
+class NativeFront:
+    """A listener that serves a node without Python: StockService and, by listener, the others.
+
+    Args:
+        node: The open node; it is kept open as long as the front serves.
+        address: A literal address and port; port 0 lets the kernel choose.
+        listener: `data` or `settlement`.
+        is_rehearsal: Whether RehearsalService is served.
+        has_reflection: Whether reflection is served.
+        thread_count: Threads that serve, 1 to 64.
+        max_concurrent_streams: Calls that one connection may have open, 1 or more.
+        streams_max: Streams at once, 1 or more.
+        connections_max: Connections at once, 1 or more.
+        connection_age_seconds: After which a connection is renewed, 1 or more.
+        connection_idle_seconds: After which a connection without calls is closed, 1 or more.
+        handshake_seconds: Until a connection must have said what it wants, 1 or more.
+        material: PEM of certificate with chain, private key and clients' authorities; None speaks
+            plain text.
+        credentials_json: `{"tokens": null | [{"id", "caller", "sha256", "expires_ms"}],
+            "certificates": {"CN:name": "caller"}, "has_certificates": bool}`.
+        latency_bounds: Upper bounds in seconds of the spans in which calls are counted, rising.
+        control: Rare unary methods by gRPC path, and what answers path, caller and message with a
+            status code and the reply or a serialized `google.rpc.Status`; it must not raise. The
+            front has asked the node's table before. None leaves them to the other front.
+
+    Raises:
+        OSError: The address can't be bound or the certificates can't be used; args are
+            `(message, "FRONT_FAILED")`.
+        ValueError: An argument out of range.
+    """
+
+    def __new__(
+        cls,
+        node: Node,
+        *,
+        address: str,
+        listener: str,
+        is_rehearsal: bool,
+        has_reflection: bool,
+        thread_count: int,
+        max_concurrent_streams: int,
+        streams_max: int,
+        connections_max: int,
+        connection_age_seconds: int,
+        connection_idle_seconds: int,
+        handshake_seconds: int,
+        material: tuple[bytes, bytes, bytes | None] | None,
+        credentials_json: str,
+        latency_bounds: tuple[float, ...],
+        control: tuple[list[str], Callable[[str, str, bytes], tuple[int, bytes]]] | None,
+    ) -> NativeFront: ...
+    @property
+    def address(self) -> str:
+        """Where it listens, with the real port."""
+
+    def set_other_address(self, address: str) -> None:
+        """Names the listener that serves the other kind of calls, for callers that knock here."""
+
+    def set_health(self, is_serving: bool) -> None:
+        """Sets what health says, of the server and of each service."""
+
+    def replace_material(self, material: tuple[bytes, bytes, bytes | None]) -> None:
+        """Gives new connections other certificates; open ones keep theirs.
+
+        Raises:
+            ValueError: They can't be used; the old stay in force.
+        """
+
+    def replace_credentials(self, credentials_json: str) -> None:
+        """Puts other credentials in force; open streams look again, at the node's table too.
+
+        Raises:
+            ValueError: The text has another form; the old stay in force.
+        """
+
+    def counts(self) -> list[tuple[str, int, int]]:
+        """Returns finished calls as gRPC path, status code and count."""
+
+    def latencies(self) -> list[tuple[str, list[int], float]]:
+        """Returns how long unary calls took: gRPC path, calls by span, seconds together."""
+
+    @property
+    def open_count(self) -> int:
+        """Calls and streams of ours that are not finished."""
+
+    def take_unknown_callers(self) -> tuple[str, str, int] | None:
+        """Takes what there is to log of callers that were not let in.
+
+        Returns:
+            Where the last one called from, what it was told, and how many there were since this
+            was last taken; None if there was none.
+        """
+
+    def stop(self, grace_ms: int) -> None:
+        """Stops accepting, ends streams, lets calls finish for `grace_ms`, ends the threads."""
 
 @final
 class Node:

@@ -7,9 +7,9 @@ import threading
 import time
 from bisect import bisect_left
 from collections import Counter
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
-__all__ = ["LATENCY_BOUNDS", "CallCounts", "Latency"]
+__all__ = ["LATENCY_BOUNDS", "CallCounts", "Counts", "Latency"]
 
 # Upper bounds in seconds; the last span is open. From a reply out of memory to a deadline that most
 # callers have given up by, about three a decade.
@@ -28,6 +28,20 @@ class Latency(NamedTuple):
 
     counts: tuple[int, ...]
     seconds: float
+
+
+class Counts(Protocol):
+    """What a listener counted, whatever front it is of."""
+
+    @property
+    def open_count(self) -> int:
+        """Calls and streams of ours that are not finished."""
+
+    def snapshot(self) -> dict[tuple[str, int], int]:
+        """Returns all counts, by method and status code."""
+
+    def latencies(self) -> dict[str, Latency]:
+        """Returns how long unary calls took, by method."""
 
 
 class CallCounts:

@@ -53,6 +53,11 @@ class Refusal(NamedTuple):
     message: str
     trailers: tuple[tuple[str, str | bytes], ...]
 
+    @property
+    def status(self) -> bytes:
+        """The serialized `google.rpc.Status` that goes along as details."""
+        return next(value for _key, value in self.trailers if isinstance(value, bytes))
+
 
 class Violation(NamedTuple):
     """One field that broke a rule.

@@ -26,7 +26,7 @@ class Family(NamedTuple):
 
 
 LABELS: Final[dict[str, str]] = {
-    "listener": "`data` or `settlement`.",
+    "listener": "`data`, `settlement`, and of calls also `native_data`, `native_settlement`.",
     "grpc_service": "Full name of a service of the contract.",
     "grpc_method": "Name of a method.",
     "grpc_code": "Name of a gRPC status code.",

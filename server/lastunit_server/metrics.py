@@ -20,7 +20,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from lastunit_server.counts import LATENCY_BOUNDS, CallCounts
+from lastunit_server.counts import LATENCY_BOUNDS, Counts
 from lastunit_server.errors import StartError
 from lastunit_server.metric_names import family_of
 from lastunit_server.settings import Settings, host_and_port
@@ -56,7 +56,7 @@ class ServerCollector(Collector):
     """
 
     def __init__(
-        self, node: "Node", counts: Mapping[str, CallCounts], settings: Settings | None = None
+        self, node: "Node", counts: Mapping[str, Counts], settings: Settings | None = None
     ) -> None:
         self._node = node
         self._counts = counts

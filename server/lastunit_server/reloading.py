@@ -110,6 +110,7 @@ class Security:
         config_file: Path | None,
         config_stamp: Stamp,
     ) -> None:
+        self.loaded = loaded
         self._settings = settings
         self._read_settings = read_settings
         self._config_file = config_file
@@ -120,8 +121,13 @@ class Security:
         self._next_warning = 0.0
         self.rotation = Rotation(loaded.material) if loaded.material else None
         self.doorkeeper = Doorkeeper(node, loaded.credentials)
+        self._followers: list[Callable[[LoadedSecurity], None]] = []
         self.doorkeeper.replace(loaded.credentials, loaded.table)
         _warn_of_open_key(settings)
+
+    def follow(self, follower: "Callable[[LoadedSecurity], None]") -> None:
+        """Has a front of another kind told of each change that is in force."""
+        self._followers.append(follower)
 
     def ask(self) -> None:
         """Has everything read again soon, changed or not."""
@@ -172,6 +178,9 @@ class Security:
             return False
         if self.rotation is not None and loaded.material is not None:
             self.rotation.replace(loaded.material)
+        self.loaded = loaded
+        for follower in self._followers:
+            follower(loaded)
         self._settings = settings
         self._next_warning = 0.0
         _warn_of_open_key(settings)

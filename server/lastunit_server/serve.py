@@ -3,10 +3,11 @@
 Owns the order in which the parts start and stop, the signals and the exit code; must not know what
 a call means.
 
-Stopping (SIGTERM or SIGINT): health says NOT_SERVING; the data listener stops accepting and its
-streams end as DRAINING; the settlement listener follows last; the node flushes, writes a snapshot
-and seals the journal. All of it within `grace_seconds`. A second signal leaves at once: what was
-acknowledged is on disk already. SIGHUP has certificates, tokens and permissions read again.
+Stopping (SIGTERM or SIGINT): health says NOT_SERVING; the data listeners of both fronts stop
+accepting and their streams end as DRAINING; the settlement listeners follow last; the node flushes,
+writes a snapshot and seals the journal. All of it within `grace_seconds`. A second signal leaves at
+once: what was acknowledged is on disk already. SIGHUP has certificates, tokens and permissions read
+again.
 """
 
 import asyncio
@@ -28,7 +29,9 @@ from lastunit_server.gate_book import GateBook
 from lastunit_server.gate_http import GateApp
 from lastunit_server.gates import Gates
 from lastunit_server.http_listener import HttpListener
+from lastunit_server.methods import Listener
 from lastunit_server.metrics import MetricsEndpoint, ServerCollector
+from lastunit_server.native_front import NativeFronts
 from lastunit_server.native_settings import gate_settings_json, native_settings_json
 from lastunit_server.policy_watch import PolicyWatch
 from lastunit_server.reloading import LoadedSecurity, Security
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lastunit_server._native import Node
+    from lastunit_server.counts import Counts
     from lastunit_server.policy import PolicyDocument
     from lastunit_server.settings import Settings
     from lastunit_server.stamps import Stamp
@@ -252,17 +256,37 @@ class _Server:
         self.settlement_address = self._settlement.bind()
         self._data.settlement_address = self.settlement_address
 
+        await self._listen_natively()
         self._metrics = self._open_metrics()
         self._http = self._open_http()
         self._settlement.start()
         await self._data.start()
         await self._set_health(is_serving=True)
 
+    async def _listen_natively(self) -> None:
+        loaded = self._security.loaded
+        self._native = await asyncio.to_thread(
+            NativeFronts,
+            self._node,
+            self._settings,
+            loaded.credentials,
+            loaded.material,
+            beside={
+                Listener.DATA: self.data_address,
+                Listener.SETTLEMENT: self.settlement_address,
+            },
+        )
+        self._security.follow(lambda now: self._native.replace(now.credentials, now.material))
+
     def _open_metrics(self) -> MetricsEndpoint | None:
         address = self._settings.metrics_address
         if not address:
             return None
-        counts = {"data": self._data.counts, "settlement": self._settlement.counts}
+        counts: dict[str, Counts] = {
+            "data": self._data.counts,
+            "settlement": self._settlement.counts,
+        }
+        counts |= self._native.counts()
         return MetricsEndpoint(address, ServerCollector(self._node, counts, self._settings))
 
     def _open_http(self) -> dict[str, HttpListener]:
@@ -300,6 +324,8 @@ class _Server:
             "address": self.data_address,
             "data": self.data_address,
             "settlement": self.settlement_address,
+            "native_data": self._native.address(Listener.DATA),
+            "native_settlement": self._native.address(Listener.SETTLEMENT),
             "metrics": self._metrics.address if self._metrics else None,
             "gate": self._http["gate"].address if "gate" in self._http else None,
             "console": self._http["console"].address if "console" in self._http else None,
@@ -319,6 +345,7 @@ class _Server:
     async def _set_health(self, *, is_serving: bool) -> None:
         self._settlement_health.set(is_serving=is_serving)
         await self._data_health.set(is_serving=is_serving)
+        await asyncio.to_thread(self._native.set_health, is_serving=is_serving)
 
     async def _watch_health(self) -> None:
         """Makes health follow the node. A failed journal stays failed until a restart."""
@@ -333,14 +360,21 @@ class _Server:
                 logs.event("health_changed", level=level, reason=reason, advice=advice)
             self._has_journal_failed = self._has_journal_failed or not is_serving
             self._settlement.sweep()
+            self._native.sweep()
             await asyncio.sleep(_HEALTH_INTERVAL_SECONDS)
 
     async def _stop(self) -> ExitCode:
         end = time.monotonic() + self._settings.grace_seconds
         await self._set_health(is_serving=False)
         listeners_end = end - self._settings.grace_seconds * (1 - _LISTENERS_SHARE)
-        await self._data.stop(_left(listeners_end))
-        await asyncio.to_thread(self._settlement.stop, _left(listeners_end))
+        await asyncio.gather(
+            self._data.stop(_left(listeners_end)),
+            asyncio.to_thread(self._native.stop, _left(listeners_end), Listener.DATA),
+        )
+        await asyncio.gather(
+            asyncio.to_thread(self._settlement.stop, _left(listeners_end)),
+            asyncio.to_thread(self._native.stop, _left(listeners_end), Listener.SETTLEMENT),
+        )
         self._settlement_health.close()
         if self._metrics:
             await asyncio.to_thread(self._metrics.close)

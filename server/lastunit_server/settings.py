@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.functional_validators import AfterValidator
 
+from lastunit_server.methods import Listener
 from lastunit_server.security_settings import (
     PERMISSIONS_MAX,
     AuthenticationSettings,
@@ -28,6 +29,7 @@ __all__ = [
     "JournalSettings",
     "MemorySettings",
     "MetricsListener",
+    "NativeListeners",
     "NodeTuning",
     "Settings",
     "SettlementListener",
@@ -98,6 +100,14 @@ Address = Annotated[str, AfterValidator(_checked_address)]
 AddressOrOff = Annotated[str, AfterValidator(_checked_address_or_off)]
 
 
+def _beside(address: str) -> str:
+    """Returns the same host two ports on; a port that the kernel chooses stays so."""
+    host, _colon, port = address.rpartition(":")
+    if int(port) == 0:
+        return address
+    return f"{host}:{int(port) + 2}" if int(port) + 2 <= PORT_MAX else ""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -124,6 +134,20 @@ class SettlementListener(_Section):
     thread_count: int = Field(
         default=32, ge=2, le=256, description="calls that are worked on at once on this listener"
     )
+
+
+class NativeListeners(_Section):
+    """The same calls without Python on their way (Rust), on two more ports."""
+
+    data_address: AddressOrOff | None = Field(
+        default=None,
+        description='host:port, or "" for off; left out: that of [data], its port plus 2',
+    )
+    settlement_address: AddressOrOff | None = Field(
+        default=None,
+        description='host:port, or "" for off; left out: that of [settlement], its port plus 2',
+    )
+    thread_count: int = Field(default=2, ge=1, le=64, description="threads of each listener")
 
 
 class MetricsListener(_Section):
@@ -291,6 +315,7 @@ class Settings(_Section):
     reflection: bool = True
     data: DataListener = DataListener()
     settlement: SettlementListener = SettlementListener()
+    native: NativeListeners = NativeListeners()
     metrics: MetricsListener = MetricsListener()
     gate: GateSettings = GateSettings()
     tracing: TracingSettings = TracingSettings()
@@ -306,6 +331,17 @@ class Settings(_Section):
         description="rows of [[permissions]]; none lets every caller do everything",
     )
     limits: LimitSettings = LimitSettings()
+
+    def native_addresses(self) -> dict[Listener, str]:
+        """Returns where the native listeners go; "" is off."""
+        asked = {
+            Listener.DATA: (self.native.data_address, self.data.address),
+            Listener.SETTLEMENT: (self.native.settlement_address, self.settlement.address),
+        }
+        return {
+            listener: _beside(beside) if own is None else own
+            for listener, (own, beside) in asked.items()
+        }
 
     @property
     def has_authentication(self) -> bool:
@@ -331,11 +367,17 @@ class Settings(_Section):
         if self.allow_insecure:
             return self
         is_secured = self.tls.is_on and self.has_authentication
-        for name, address in (("data", self.data.address), ("settlement", self.settlement.address)):
-            if not is_secured and not is_loopback(address):
+        native = self.native_addresses()
+        for name, address in (
+            ("data.address", self.data.address),
+            ("settlement.address", self.settlement.address),
+            ("native.data_address", native[Listener.DATA]),
+            ("native.settlement_address", native[Listener.SETTLEMENT]),
+        ):
+            if address and not is_secured and not is_loopback(address):
                 lack = "callers proving who they are" if self.tls.is_on else "encryption"
                 raise ValueError(
-                    f"{name}.address = {address!r} is reachable from other machines without"
+                    f"{name} = {address!r} is reachable from other machines without"
                     f" {lack}; bind a loopback address, set [tls] and [authentication], or set"
                     " allow_insecure = true if something in front of the server protects it"
                 )
@@ -379,8 +421,14 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _are_addresses_distinct(self) -> Self:
-        fixed = [self.data.address, self.settlement.address, self.metrics_address]
-        fixed += [self.gate.address, self.console.address]
+        fixed = [
+            self.data.address,
+            self.settlement.address,
+            self.metrics_address,
+            self.gate.address,
+            self.console.address,
+            *self.native_addresses().values(),
+        ]
         fixed = [address for address in fixed if address and not address.endswith(":0")]
         if len(set(fixed)) != len(fixed):
             raise ValueError(

@@ -27,11 +27,11 @@ from lastunit_server.options import EXCHANGE_MESSAGES_IN_FLIGHT_MAX
 if TYPE_CHECKING:
     from lastunit_server._native import Node
 
-__all__ = ["SettlementExchange"]
+__all__ = ["STREAMS_MAX", "SettlementExchange"]
 
 _EXCHANGE = path(STOCK, "Exchange")
 # Streams at once; each keeps two threads. Order and payment services open one or two each.
-_STREAMS_MAX = 64
+STREAMS_MAX = 64
 # Threads that tell streams past the bound so at once, while all others are kept.
 _REFUSING_THREADS = 2
 # How often the dispatcher looks whether it should end.
@@ -111,9 +111,9 @@ class SettlementExchange:
         self._completions = _ThreadCompletions(node)
         self._counts = counts
         self._stopped = threading.Event()
-        self._slots = threading.BoundedSemaphore(_STREAMS_MAX)
+        self._slots = threading.BoundedSemaphore(STREAMS_MAX)
         self._threads = ThreadPoolExecutor(
-            2 * _STREAMS_MAX + _REFUSING_THREADS, thread_name_prefix="settlement-exchange"
+            2 * STREAMS_MAX + _REFUSING_THREADS, thread_name_prefix="settlement-exchange"
         )
         self._inputs: set[_Input] = set()
 
@@ -131,7 +131,7 @@ class SettlementExchange:
         refusal: Refusal | None = None
         if not self._slots.acquire(blocking=False):
             advice = "send more operations on the streams that are open"
-            refusal = faults.too_many_streams(_STREAMS_MAX, advice=advice)
+            refusal = faults.too_many_streams(STREAMS_MAX, advice=advice)
         else:
             self._counts.begin()
             try:

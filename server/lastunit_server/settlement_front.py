@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from lastunit_server.gates import Gates
     from lastunit_server.settings import Settings
 
-__all__ = ["SettlementFront"]
+__all__ = ["CONCURRENT_STREAMS_MAX", "SettlementFront"]
 
 Context = grpc.ServicerContext
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 # Our services send batches; a client that opens more calls than this at once waits its turn.
-_CONCURRENT_STREAMS_MAX = 256
+CONCURRENT_STREAMS_MAX = 256
 
 
 class SettlementFront:
@@ -77,7 +77,7 @@ class SettlementFront:
         self._threads = MessageFirstPool(settings.settlement.thread_count)
         self.server = grpc.server(
             self._threads,
-            options=listener_options(_CONCURRENT_STREAMS_MAX, settings.limits),
+            options=listener_options(CONCURRENT_STREAMS_MAX, settings.limits),
             maximum_concurrent_rpcs=CALLS_IN_FLIGHT_MAX,
         )
         self.server.add_generic_rpc_handlers((Handlers(self._handlers()),))

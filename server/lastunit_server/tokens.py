@@ -94,6 +94,18 @@ class Tokens:
             for row in rows
         }
 
+    def rows(self) -> list[dict[str, str | int | None]]:
+        """Returns the digests, for a front that compares by itself."""
+        return [
+            {
+                "id": identifier,
+                "caller": known.caller,
+                "sha256": known.digest.hex(),
+                "expires_ms": None if known.expires is None else int(known.expires * 1000),
+            }
+            for identifier, known in self._known.items()
+        ]
+
     def caller(self, token: str, *, now: float | None = None) -> str | None:
         """Finds whose token it is.
 

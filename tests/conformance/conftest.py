@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .kit import Access, Ledger, start_server
+from .kit import Access, Ledger, Server, start_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,31 +60,53 @@ def _named_ledger(config: pytest.Config) -> Ledger | None:
     return Ledger(target, _option(config, "settlement-target") or target, access)
 
 
+# The fronts of a server of our own: each test runs on both.
+_FRONTS = ("grpcio", "native")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs what asks for a ledger on every front that there is."""
+    fronts = ("named",) if _option(metafunc.config, "target") else _FRONTS
+    for name in ("ledger", "rehearsal"):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, fronts, indirect=True, scope="session")
+
+
+def behind(server: Server, front: str) -> Ledger:
+    """Connects to one front of a server."""
+    prefix = "native_" if front == "native" else ""
+    return Ledger(server.ready[f"{prefix}data"], server.ready[f"{prefix}settlement"])
+
+
 @pytest.fixture(scope="session")
-def ledger(
+def server(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Ledger]:
-    """The ledger under test, on the system's clock if it is ours."""
-    named = _named_ledger(pytestconfig)
-    if named is not None:
-        yield named
-        named.close()
-        return
-    server = start_server(tmp_path_factory.mktemp("ledger"))
-    opened = Ledger(server.ready["data"], server.ready["settlement"])
+) -> Iterator[Server]:
+    """A server of our own, on the system's clock."""
+    if _option(pytestconfig, "target"):
+        pytest.skip("looks at both fronts of a server of its own: not with --target")
+    started = start_server(tmp_path_factory.mktemp("ledger"))
+    yield started
+    assert started.stop() == 0, started.log.read_text()
+
+
+@pytest.fixture(scope="session")
+def ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    """The ledger under test: the one that the caller names, or a front of our own server."""
+    named = _named_ledger(request.config)
+    opened = named or behind(request.getfixturevalue("server"), request.param)
     yield opened
     opened.close()
-    assert server.stop() == 0, server.log.read_text()
 
 
 @pytest.fixture(scope="session")
-def rehearsal(
+def manual_server(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Ledger]:
-    """A ledger whose clock the test drives; only where the server is ours."""
+) -> Iterator[Server]:
+    """A server of our own whose clock the test drives."""
     if _option(pytestconfig, "target"):
         pytest.skip("drives the clock, which takes a server of its own: not with --target")
-    server = start_server(
+    started = start_server(
         tmp_path_factory.mktemp("rehearsal"),
         "--clock",
         "manual",
@@ -93,7 +115,13 @@ def rehearsal(
         "--durability",
         "memory",
     )
-    opened = Ledger(server.ready["data"], server.ready["settlement"])
+    yield started
+    assert started.stop() == 0, started.log.read_text()
+
+
+@pytest.fixture(scope="session")
+def rehearsal(manual_server: Server, request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    """A ledger whose clock the test drives; only where the server is ours."""
+    opened = behind(manual_server, request.param)
     yield opened
     opened.close()
-    assert server.stop() == 0, server.log.read_text()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
+from bench.attacks import frames
 
 from lastunit.stock.v1 import stock_service_pb2 as stock
 
@@ -100,12 +103,38 @@ def test_malformed_metadata_is_named(ledger: Ledger, listener: str, key: str, va
     assert told.fields == (key,)
 
 
+def reserve_in_a_nanosecond(address: str, request: stock.ReserveRequest) -> None:
+    """Sends a Reserve with a deadline that no server can keep, and waits for the call's end.
+
+    By hand: a client library ends such a call itself, and tells the server a whole millisecond.
+    """
+    host, _colon, port = address.rpartition(":")
+    headers = frames.call_headers(
+        "/lastunit.stock.v1.StockService/Reserve", (b"grpc-timeout", b"1n")
+    )
+    body = frames.message(request.SerializeToString())
+    with socket.create_connection((host, int(port)), timeout=10) as opened:
+        opened.sendall(
+            frames.PREFACE
+            + frames.settings()
+            + frames.frame(frames.HEADERS, frames.END_HEADERS, 1, headers)
+            + frames.frame(frames.DATA, frames.END_STREAM, 1, body)
+        )
+        stream = opened.makefile("rb")
+        ended = False
+        while not ended:
+            length_high, length_low, kind, flags, number = struct.unpack(">BHBBL", stream.read(9))
+            stream.read(length_high << 16 | length_low)
+            is_last = kind == frames.HEADERS and bool(flags & frames.END_STREAM)
+            ended = number == 1 and (is_last or kind == frames.RST_STREAM)
+
+
 def test_a_passed_deadline_has_no_effect(ledger: Ledger) -> None:
     """A call whose time is up before it is decided takes no unit."""
+    if ledger.access.authorities:
+        pytest.skip("sends bytes by hand, which it does without encryption only")
     sale_id = ledger.put_sale(units=1)
 
-    with pytest.raises(grpc.RpcError) as caught:
-        ledger.stock.Reserve(reserve_request(sale_id), timeout=0)
+    reserve_in_a_nanosecond(ledger.data_address, reserve_request(sale_id))
 
-    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert ledger.counters(sale_id) == {"supplied": 1, "available": 1}

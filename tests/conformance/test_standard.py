@@ -81,7 +81,11 @@ def test_reflection_finds_a_method_by_its_name(ledger: Ledger) -> None:
 
 def test_channelz_counts_calls(ledger: Ledger, listener: str) -> None:
     """The servers of the process and their calls can be seen from outside."""
-    stub = channelz_pb2_grpc.ChannelzStub(getattr(ledger, listener))
+    channel = getattr(ledger, listener)
+    listed = reflect(channel, list_services="").list_services_response.service
+    if "grpc.channelz.v1.Channelz" not in {service.name for service in listed}:
+        pytest.skip("this front has no channelz, and reflection says so")
+    stub = channelz_pb2_grpc.ChannelzStub(channel)
 
     servers = stub.GetServers(channelz_pb2.GetServersRequest(), timeout=5).server
 

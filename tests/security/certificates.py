@@ -49,7 +49,9 @@ class Authority:
         key, request = file.with_suffix(".key"), file.with_suffix(".csr")
         openssl("req", *_NEW_KEY, "-keyout", str(key), "-out", str(request), "-subj", f"/CN={name}")
         extensions = file.with_suffix(".ext")
-        extensions.write_text(f"subjectAltName={alternatives}\n" if alternatives else "\n")
+        # One extension at least: without any, openssl makes a certificate of version 1.
+        names = f"subjectAltName={alternatives}\n" if alternatives else ""
+        extensions.write_text(f"basicConstraints=CA:FALSE\n{names}")
         openssl(
             *("x509", "-req", "-in", str(request), "-out", str(file.with_suffix(".crt"))),
             *("-CA", str(self.certificate), "-CAkey", str(self.directory / f"{self.name}.key")),

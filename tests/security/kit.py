@@ -39,6 +39,8 @@ class Door:
     rows: list[str] = field(default_factory=list)
     server: Server | None = None
     is_mutual: bool = False
+    # Which front its ledgers call: nothing for grpcio, `native_`.
+    prefix: str = ""
 
     @property
     def settings_file(self) -> Path:
@@ -99,9 +101,10 @@ class Door:
     def ledger(self, token: str = "", *, shows: Pair | None = None) -> Ledger:
         """Opens a ledger as a caller with a token or a certificate."""
         assert self.server is not None
-        return SecuredLedger(
-            self.server.ready["data"], self.server.ready["settlement"], self, token, shows
+        data, settlement = (
+            self.server.ready[f"{self.prefix}{name}"] for name in ("data", "settlement")
         )
+        return SecuredLedger(data, settlement, self, token, shows)
 
     def log(self) -> list[dict[str, Any]]:
         """Returns the server's log lines; what gRPC itself writes to stderr is left out."""

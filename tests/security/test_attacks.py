@@ -77,7 +77,7 @@ def port_of(server: Server, listener: str = "data") -> int:
     return int(server.ready[listener].rpartition(":")[2])
 
 
-@pytest.mark.parametrize("listener", ["data", "settlement"])
+@pytest.mark.parametrize("listener", ["data", "settlement", "native_data"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_good_client_is_served_under_attack(
     server: Server, ledger: Ledger, name: str, listener: str

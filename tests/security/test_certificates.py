@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 QUESTION = stock.GetReservationRequest(reservation_id="nobody")
-LISTENERS = ("data", "settlement")
+LISTENERS = ("data", "settlement", "native_data", "native_settlement")
 
 
 def reaches(door: Door, address: str, token: str, **channel: Any) -> bool:

@@ -26,7 +26,8 @@ RUST_ARROWS = {
     "wire": {"engine"},
     "policy": {"admission"},
     "node": {"admission", "engine", "journal", "policy", "wire"},
-    "python": {"journal", "node", "wire"},
+    "front": {"node", "wire"},
+    "python": {"front", "journal", "node", "wire"},
     # The simulator: never shipped, nobody depends on it.
     "sim": {"engine", "journal", "node", "wire"},
 }

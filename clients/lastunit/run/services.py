@@ -156,6 +156,8 @@ class Services:
             *("--data-directory", str(self.directory / "ledger")),
             *("--data-address", self.ledger_address),
             *("--settlement-address", self.settlement_address),
+            # Nobody here calls the native listeners, whose default ports lie beside these two.
+            *("--set", "native.data_address=", "--set", "native.settlement_address="),
             *("--admission-file", str(self.directory / "admission.toml")),
             *("--log-level", "warning"),
         ]

@@ -3,6 +3,7 @@
 //! Owns: which exception, and that its arguments are `(message, reason)`. Must not: invent text.
 //! Where next: `node.rs`.
 
+use lastunit_front::FrontError;
 use lastunit_node::{CloseError, GateError, JournalError, OpenError, ReadError};
 use pyo3::PyErr;
 use pyo3::exceptions::{PyException, PyOSError, PyValueError};
@@ -46,6 +47,10 @@ pub(crate) fn close(error: &CloseError) -> PyErr {
 
 pub(crate) fn gate(error: &GateError) -> PyErr {
     PyOSError::new_err((error.to_string(), "NOT_SERVING"))
+}
+
+pub(crate) fn front(error: &FrontError) -> PyErr {
+    PyOSError::new_err((error.to_string(), "FRONT_FAILED"))
 }
 
 pub(crate) fn value(setting: &str, expected: &str) -> PyErr {

@@ -6,6 +6,7 @@
 //! `lastunit-node`.
 
 mod errors;
+mod front;
 mod node;
 mod offline;
 mod port;
@@ -16,6 +17,8 @@ mod watch;
 mod _native {
     #[pymodule_export]
     use crate::errors::{EventsRemovedError, NodeOpenError};
+    #[pymodule_export]
+    use crate::front::NativeFront;
     #[pymodule_export]
     use crate::node::Node;
     #[pymodule_export]

@@ -22,7 +22,7 @@ pub(crate) type PyAnswer<'py> = (i32, Bound<'py, PyBytes>);
 /// One open ledger.
 #[pyclass(frozen, module = "lastunit_server._native")]
 pub(crate) struct Node {
-    node: Arc<lastunit_node::Node>,
+    pub(crate) node: Arc<lastunit_node::Node>,
 }
 
 #[pymethods]
@@ -312,7 +312,7 @@ fn parse_origin(origin: &str) -> PyResult<PolicyOrigin> {
     }
 }
 
-fn parse_listener(listener: &str) -> PyResult<Listener> {
+pub(crate) fn parse_listener(listener: &str) -> PyResult<Listener> {
     match listener {
         "data" => Ok(Listener::Data),
         "settlement" => Ok(Listener::Settlement),

@@ -20,6 +20,9 @@ const SERVICE_FILES: [&str; 4] = [
     "lastunit/stock/v1/rehearsal_service.proto",
 ];
 
+/// Whose services the native front serves, or lets another answer.
+const REFLECTED_FOLDERS: [&str; 2] = ["lastunit/stock/v1", "lastunit/admission/v1"];
+
 fn main() -> Result<(), Box<dyn Error>> {
     let proto_root = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     let out = PathBuf::from(env::var("OUT_DIR")?);
@@ -35,6 +38,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         out.join("contract.bin"),
         compiler.encode_file_descriptor_set(),
     )?;
+    let reflected = out.join("reflection.bin");
+    fs::write(reflected, reflected_files(&proto_root)?)?;
     let checks = emit::emit_checks(&compiler.descriptor_pool(), "lastunit.stock.v1")?;
     fs::write(out.join("checks.rs"), checks)?;
 
@@ -44,4 +49,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         .out_dir(&out)
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
+}
+
+/// The files that reflection shows, with their imports and without their comments.
+fn reflected_files(proto_root: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
+    let mut compiler = protox::Compiler::new([proto_root])?;
+    compiler.include_imports(true);
+    for folder in REFLECTED_FOLDERS {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(proto_root.join(folder))? {
+            files.push(Path::new(folder).join(entry?.file_name()));
+        }
+        // The order of a folder is the machine's; what is built must not depend on it.
+        files.sort();
+        compiler.open_files(files)?;
+    }
+    Ok(compiler.encode_file_descriptor_set())
 }

@@ -19,6 +19,7 @@ mod record;
 mod reply;
 mod status;
 mod time;
+mod transport;
 mod view;
 
 pub use check::{VIOLATION_COUNT_MAX, Violation};
@@ -31,6 +32,7 @@ pub use record::{
     JournalExtent, decode_record, encode_events, encode_record, encode_record_events,
 };
 pub use reply::{Durability, Place, encode_reply};
+pub use transport::{FILE_DESCRIPTOR_SET, is_watch_going_on, read_status};
 pub use view::{
     Reach, Transition, encode_audit, encode_availabilities, encode_clock, encode_explanation,
     encode_reservation, encode_reservations, encode_transitions,

@@ -37,6 +37,8 @@ class LedgerProcess:
                     *("--data-directory", str(self.directory)),
                     *("--data-address", self.data),
                     *("--settlement-address", self.settlement),
+                    # A port beside one that is taken again may be anybody's by now.
+                    *("--set", "native.data_address=", "--set", "native.settlement_address="),
                 ],
                 stdout=subprocess.PIPE,
                 stderr=log,

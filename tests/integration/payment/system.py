@@ -86,6 +86,8 @@ class LedgerProcess:
         if clock == "manual":
             options["--manual-start-ms"] = str(FIRST_MS)
         flat = [word for pair in options.items() for word in pair]
+        # A port beside one that is taken again may be anybody's by now.
+        flat += ["--set", "native.data_address=", "--set", "native.settlement_address="]
         process = subprocess.Popen([*command, *flat], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())

@@ -41,9 +41,12 @@ def server(tmp_path: Path) -> Iterator[Server]:
     started.process.wait(SECONDS_MAX)
 
 
-def opened(server: Server) -> Ledger:
-    """Connects to a server."""
-    return Ledger(server.ready["data"], server.ready["settlement"])
+def opened(server: Server, prefix: str = "") -> Ledger:
+    """Connects to a server; the prefix of addresses in its ready line names the front."""
+    return Ledger(server.ready[f"{prefix}data"], server.ready[f"{prefix}settlement"])
+
+
+on_both_fronts = pytest.mark.parametrize("prefix", ["", "native_"], ids=["grpcio", "native"])
 
 
 def run_server(directory: Path, *flags: str) -> subprocess.CompletedProcess[str]:
@@ -60,14 +63,15 @@ def log_lines(server: Server) -> list[dict[str, Any]]:
 
 
 def test_the_ready_line_says_where_and_what(server: Server) -> None:
-    """One JSON line with both addresses, the epoch and the settings that matter."""
+    """One JSON line with every address, the epoch and the settings that matter."""
     ready = server.ready
+    listeners = ("data", "settlement", "native_data", "native_settlement")
 
     assert ready["event"] == "ready"
     assert ready["service"] == "ledger"
     assert ready["epoch"] == 1
     assert ready["durability"] == "flushed"
-    assert ready["data"] != ready["settlement"]
+    assert len({ready[name] for name in listeners}) == len(listeners)
     assert ready["process_id"] == server.process.pid
 
 
@@ -92,9 +96,12 @@ def test_a_signal_stops_cleanly_with_exit_0(server: Server, number: signal.Signa
     assert [line["event"] for line in log_lines(server)][-1] == "stopped"
 
 
-def test_streams_end_as_draining_and_calls_in_flight_are_answered(server: Server) -> None:
+@on_both_fronts
+def test_streams_end_as_draining_and_calls_in_flight_are_answered(
+    server: Server, prefix: str
+) -> None:
     """A stop ends a follower with UNAVAILABLE, DRAINING, after every event it was owed."""
-    ledger = opened(server)
+    ledger = opened(server, prefix)
     sale_id = ledger.put_sale(units=100)
     request = journal.ReadEventsRequest(after_sequence=0, follow=True, page_size=100)
     stream = ledger.journal.ReadEvents(request, timeout=20)
@@ -112,9 +119,10 @@ def test_streams_end_as_draining_and_calls_in_flight_are_answered(server: Server
     ledger.close()
 
 
-def test_health_says_not_serving_while_the_server_stops(server: Server) -> None:
+@on_both_fronts
+def test_health_says_not_serving_while_the_server_stops(server: Server, prefix: str) -> None:
     """A watcher hears NOT_SERVING before its connection ends."""
-    with grpc.insecure_channel(server.ready["data"]) as channel:
+    with grpc.insecure_channel(server.ready[f"{prefix}data"]) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=20)
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
@@ -125,11 +133,12 @@ def test_health_says_not_serving_while_the_server_stops(server: Server) -> None:
     assert server.process.wait(30) == 0
 
 
-def test_a_watcher_of_health_does_not_hold_a_stop_up(server: Server) -> None:
+@on_both_fronts
+def test_a_watcher_of_health_does_not_hold_a_stop_up(server: Server, prefix: str) -> None:
     """Watch streams on both listeners stay open for ever; the stop does not wait for them."""
     with (
-        grpc.insecure_channel(server.ready["data"]) as data,
-        grpc.insecure_channel(server.ready["settlement"]) as settlement,
+        grpc.insecure_channel(server.ready[f"{prefix}data"]) as data,
+        grpc.insecure_channel(server.ready[f"{prefix}settlement"]) as settlement,
     ):
         watches = [
             health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
@@ -189,10 +198,11 @@ def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:
     assert again.stop() == 0
 
 
-def test_a_slow_reader_is_cut_off_within_the_grace_time(tmp_path: Path) -> None:
+@on_both_fronts
+def test_a_slow_reader_is_cut_off_within_the_grace_time(tmp_path: Path, prefix: str) -> None:
     """A caller that does not read its replies can't keep the server from a clean stop."""
     server = start_server(tmp_path, "--grace-seconds", "2")
-    ledger = opened(server)
+    ledger = opened(server, prefix)
     unread = unread_exchange(ledger)
 
     assert server.stop(seconds=20) == 0
@@ -233,8 +243,11 @@ def test_the_same_ports_can_be_taken_again_at_once(server: Server) -> None:
         server.log.parent,
         *("--data-address", server.ready["data"]),
         *("--settlement-address", server.ready["settlement"]),
+        *("--set", f"native.data_address={server.ready['native_data']}"),
+        *("--set", f"native.settlement_address={server.ready['native_settlement']}"),
     )
 
+    assert again.ready["native_data"] == server.ready["native_data"]
     assert again.ready["data"] == server.ready["data"]
     assert again.ready["epoch"] == 2
     assert again.stop() == 0
@@ -283,3 +296,27 @@ def test_the_port_of_a_stopped_server_is_closed(server: Server) -> None:
     host, _, port = server.ready["data"].rpartition(":")
     with pytest.raises(ConnectionRefusedError), socket.create_connection((host, int(port)), 2):
         pass
+
+
+def test_the_native_listeners_can_be_off(tmp_path: Path) -> None:
+    """Without addresses there are none, and the other front serves as before."""
+    off = ("--set", "native.data_address=", "--set", "native.settlement_address=")
+    server = start_server(tmp_path, *off)
+    ledger = opened(server)
+
+    assert (server.ready["native_data"], server.ready["native_settlement"]) == (None, None)
+    ledger.put_sale(units=1)
+    ledger.close()
+    assert server.stop() == 0
+
+
+def test_a_taken_native_port_is_named(server: Server, tmp_path: Path) -> None:
+    """The address and the key to change stand in the message."""
+    other = tmp_path / "other"
+    other.mkdir()
+
+    taken = run_server(other, "--set", f"native.data_address={server.ready['native_data']}")
+
+    assert taken.returncode == 3
+    assert f"native.data_address = '{server.ready['native_data']}'" in taken.stderr
+    assert "Traceback" not in taken.stderr

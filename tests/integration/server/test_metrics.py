@@ -258,3 +258,23 @@ def test_metrics_can_be_switched_off(tmp_path: Path) -> None:
 
     assert server.ready["metrics"] is None
     assert server.stop() == 0
+
+
+def test_what_the_native_listeners_serve_is_counted_as_theirs(server: Server) -> None:
+    """Calls with their code and their length, by listener; nothing of them under the other one."""
+    before = samples(server)
+    native = Ledger(server.ready["native_data"], server.ready["native_settlement"])
+    sale = native.put_sale(units=1)
+    native.held(sale)
+    with pytest.raises(grpc.RpcError):
+        native.settling.Reserve(reserve_request(sale), timeout=10)
+    native.close()
+
+    grown = {name: value - before.get(name, 0) for name, value in samples(server).items()}
+    stock = "grpc_service=lastunit.stock.v1.StockService"
+    handled = "grpc_server_handled_total{{grpc_code={},grpc_method=Reserve,{},listener={}}}"
+    timed = "grpc_server_handling_seconds_count{{grpc_method=Reserve,{},listener={}}}"
+    assert grown[handled.format("OK", stock, "native_data")] == 1
+    assert grown[handled.format("FAILED_PRECONDITION", stock, "native_settlement")] == 1
+    assert grown[timed.format(stock, "native_data")] == 1
+    assert grown.get(handled.format("OK", stock, "data"), 0) == 0

@@ -1,0 +1,47 @@
+//! What one native listener is told.
+//!
+//! Owns: names, defaults and ranges. Must not: read files. Where next: `front.rs`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lastunit_node::Listener;
+
+use crate::control::Control;
+use crate::credentials::Credentials;
+use crate::tls::Material;
+
+/// Settings of one native listener.
+#[derive(Debug)]
+pub struct FrontSettings {
+    /// Where to listen; port 0 lets the kernel choose.
+    pub address: SocketAddr,
+    /// Which calls it serves.
+    pub listener: Listener,
+    /// Whether RehearsalService is served: only when the node's clock is manual.
+    pub is_rehearsal: bool,
+    /// Whether reflection is served.
+    pub has_reflection: bool,
+    /// Threads that serve, 1 to 64.
+    pub thread_count: usize,
+    /// Calls that one connection may have open, 1 or more; more wait in the client.
+    pub max_concurrent_streams: u32,
+    /// Exchange, ReadEvents and WatchAvailability streams at once, 1 or more.
+    pub streams_max: usize,
+    /// Connections at once, 1 or more; one more is closed before it costs memory.
+    pub connections_max: usize,
+    /// After this a connection is renewed, which spreads connections over servers again.
+    pub connection_age: Duration,
+    /// After this a connection without calls is closed.
+    pub connection_idle: Duration,
+    /// How long a connection may take for its handshake, and be silent before its first byte.
+    pub handshake: Duration,
+    /// Certificates; none speaks plain text.
+    pub material: Option<Material>,
+    /// What callers are known by; the default lets them name themselves.
+    pub credentials: Credentials,
+    /// Upper bounds of the spans in which the lengths of calls are counted, rising.
+    pub latency_bounds: Vec<Duration>,
+    /// What the front's owner answers by itself; none leaves it to the other front.
+    pub control: Option<Control>,
+}

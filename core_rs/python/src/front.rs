@@ -1,0 +1,175 @@
+//! The class `NativeFront`: a listener that serves the node without Python.
+//!
+//! Owns: the conversion of settings. Must not: serve. Where next: `lastunit-front`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lastunit_front::{Control, Credentials, Front, FrontSettings, Material};
+use lastunit_node::Answer;
+use pyo3::prelude::*;
+
+use crate::errors;
+use crate::node::{Node, parse_listener};
+
+/// Threads of one listener: more than a machine has cores only take turns.
+const THREAD_COUNT_MAX: usize = 64;
+
+/// Certificate with its chain, private key and the clients' authorities, each PEM.
+type PyMaterial = (Vec<u8>, Vec<u8>, Option<Vec<u8>>);
+
+fn to_material((certificate, private_key, client_authorities): PyMaterial) -> Material {
+    Material {
+        certificate,
+        private_key,
+        client_authorities,
+    }
+}
+
+fn credentials(json: &str) -> PyResult<Credentials> {
+    Credentials::from_json(json).map_err(|error| errors::value("credentials", &error.to_string()))
+}
+
+fn bounds(seconds: Vec<f64>) -> PyResult<Vec<Duration>> {
+    let bounds = seconds
+        .into_iter()
+        .map(|it| Duration::try_from_secs_f64(it).ok());
+    let bounds: Option<Vec<_>> = bounds.collect();
+    bounds
+        .filter(|bounds| bounds.is_sorted())
+        .ok_or_else(|| errors::value("latency_bounds", "must be seconds, rising"))
+}
+
+/// Answers from a Python function of path, caller and message that returns code and bytes. It
+/// catches what it raises itself, so an error here is the interpreter's end.
+fn to_control((paths, respond): (Vec<String>, Py<PyAny>)) -> Control {
+    let respond = move |path: &str, caller: &str, message: &[u8]| {
+        let answered = Python::attach(|py| {
+            let answer = respond.call1(py, (path, caller, message))?;
+            answer.extract::<(i32, Vec<u8>)>(py)
+        });
+        let (code, body) = answered.ok()?;
+        Some(Answer { code, body })
+    };
+    Control::new(paths, Arc::new(respond))
+}
+
+/// A native listener.
+#[pyclass(frozen, module = "lastunit_server._native")]
+pub(crate) struct NativeFront {
+    front: Front,
+}
+
+#[pymethods]
+impl NativeFront {
+    #[new]
+    #[pyo3(signature = (
+        node, *, address, listener, is_rehearsal, has_reflection, thread_count,
+        max_concurrent_streams, streams_max, connections_max, connection_age_seconds,
+        connection_idle_seconds, handshake_seconds, material, credentials_json, latency_bounds,
+        control
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "settings, each given by name")]
+    fn new(
+        py: Python<'_>,
+        node: &Node,
+        address: &str,
+        listener: &str,
+        is_rehearsal: bool,
+        has_reflection: bool,
+        thread_count: usize,
+        max_concurrent_streams: u32,
+        streams_max: usize,
+        connections_max: usize,
+        connection_age_seconds: u64,
+        connection_idle_seconds: u64,
+        handshake_seconds: u64,
+        material: Option<PyMaterial>,
+        credentials_json: &str,
+        latency_bounds: Vec<f64>,
+        control: Option<(Vec<String>, Py<PyAny>)>,
+    ) -> PyResult<Self> {
+        let address: SocketAddr = address
+            .parse()
+            .map_err(|_| errors::value("address", "must be a literal address and a port"))?;
+        if !(1..=THREAD_COUNT_MAX).contains(&thread_count) {
+            return Err(errors::value("thread_count", "must be 1 to 64"));
+        }
+        if max_concurrent_streams == 0 || streams_max.min(connections_max) == 0 {
+            return Err(errors::value("a limit", "must be 1 or more"));
+        }
+        let settings = FrontSettings {
+            address,
+            listener: parse_listener(listener)?,
+            is_rehearsal,
+            has_reflection,
+            thread_count,
+            max_concurrent_streams,
+            streams_max,
+            connections_max,
+            connection_age: Duration::from_secs(connection_age_seconds),
+            connection_idle: Duration::from_secs(connection_idle_seconds),
+            handshake: Duration::from_secs(handshake_seconds),
+            material: material.map(to_material),
+            credentials: credentials(credentials_json)?,
+            latency_bounds: bounds(latency_bounds)?,
+            control: control.map(to_control),
+        };
+        let node = Arc::clone(&node.node);
+        let front = py.detach(|| Front::start(node, settings));
+        let front = front.map_err(|error| errors::front(&error))?;
+        Ok(Self { front })
+    }
+
+    #[getter]
+    fn address(&self) -> String {
+        self.front.address().to_string()
+    }
+
+    fn set_other_address(&self, address: String) {
+        self.front.set_other_address(address);
+    }
+
+    fn set_health(&self, py: Python<'_>, is_serving: bool) {
+        py.detach(|| self.front.set_health(is_serving));
+    }
+
+    fn replace_material(&self, py: Python<'_>, material: PyMaterial) -> PyResult<()> {
+        let material = to_material(material);
+        py.detach(|| self.front.replace_material(&material))
+            .map_err(|error| errors::value("material", &error.to_string()))
+    }
+
+    fn replace_credentials(&self, credentials_json: &str) -> PyResult<()> {
+        self.front
+            .replace_credentials(credentials(credentials_json)?);
+        Ok(())
+    }
+
+    fn counts(&self) -> Vec<(&'static str, i32, u64)> {
+        let counts = self.front.counts();
+        let row = |it: lastunit_front::CallCount| (it.method, it.code, it.count);
+        counts.into_iter().map(row).collect()
+    }
+
+    fn latencies(&self) -> Vec<(&'static str, Vec<u64>, f64)> {
+        let latencies = self.front.latencies();
+        let row = |it: lastunit_front::Latency| (it.method, it.counts, it.total.as_secs_f64());
+        latencies.into_iter().map(row).collect()
+    }
+
+    #[getter]
+    fn open_count(&self) -> usize {
+        self.front.open_count()
+    }
+
+    fn take_unknown_callers(&self) -> Option<(String, String, u64)> {
+        let unknown = self.front.take_unknown_callers()?;
+        Some((unknown.peer, unknown.reason, unknown.count))
+    }
+
+    fn stop(&self, py: Python<'_>, grace_ms: u64) {
+        py.detach(|| self.front.stop(Duration::from_millis(grace_ms)));
+    }
+}
