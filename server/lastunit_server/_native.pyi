@@ -140,9 +140,10 @@ class NativeFront:
         credentials_json: `{"tokens": null | [{"id", "caller", "sha256", "expires_ms"}],
             "certificates": {"CN:name": "caller"}, "has_certificates": bool}`.
         latency_bounds: Upper bounds in seconds of the spans in which calls are counted, rising.
-        control: Rare unary methods by gRPC path, and what answers path, caller and message with a
-            status code and the reply or a serialized `google.rpc.Status`; it must not raise. The
-            front has asked the node's table before. None leaves them to the other front.
+        control: What answers AdmissionService: gets gRPC path, caller and message, gives a status
+            code and the reply or a serialized `google.rpc.Status`, and must not raise. It asks the
+            node's table itself. Of a watch it gives what is to be seen now; `tell_news` has it
+            asked again. None serves no such method.
 
     Raises:
         OSError: The address can't be bound or the certificates can't be used; args are
@@ -168,7 +169,7 @@ class NativeFront:
         material: tuple[bytes, bytes, bytes | None] | None,
         credentials_json: str,
         latency_bounds: tuple[float, ...],
-        control: tuple[list[str], Callable[[str, str, bytes], tuple[int, bytes]]] | None,
+        control: Callable[[str, str, bytes], tuple[int, bytes]] | None,
     ) -> NativeFront: ...
     @property
     def address(self) -> str:
@@ -179,6 +180,9 @@ class NativeFront:
 
     def set_health(self, is_serving: bool) -> None:
         """Sets what health says, of the server and of each service."""
+
+    def tell_news(self) -> None:
+        """Has every watch that `control` answers look again."""
 
     def replace_material(self, material: tuple[bytes, bytes, bytes | None]) -> None:
         """Gives new connections other certificates; open ones keep theirs.

@@ -89,6 +89,21 @@ class GateService:
         response = messages.GetGateResponse(gate=gate_message(self._gates, gate))
         return bytes(response.SerializeToString())
 
+    def watch_gate(self, caller: "Caller", request: bytes) -> bytes | Refusal:
+        """Answers what a watch should show now, in the form of WatchGate's messages."""
+        asked = checked(messages.WatchGateRequest, request)
+        if isinstance(asked, Refusal):
+            return asked
+        refusal = self._doorkeeper.refusal(caller, "WatchGate", sale_id=asked.sale_id)
+        if refusal is not None:
+            return refusal
+        try:
+            gate = self._gates.one(asked.sale_id)
+        except UnknownSaleError:
+            return unknown_sale(asked.sale_id)
+        response = messages.WatchGateResponse(gate=gate_message(self._gates, gate))
+        return bytes(response.SerializeToString())
+
     def list_gates(self, caller: "Caller", request: bytes) -> bytes | Refusal:
         """Answers ListGates; pages in the order of the sales' names."""
         asked = checked(messages.ListGatesRequest, request)

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from lastunit_server import faults, logs
 from lastunit_server.admission_service import AdmissionService
-from lastunit_server.counts import LATENCY_BOUNDS, CallCounts, Counts, Latency
+from lastunit_server.call_context import Caller
+from lastunit_server.counts import LATENCY_BOUNDS, Counts, Latency
 from lastunit_server.errors import StartError
 from lastunit_server.faults import Refusal
-from lastunit_server.methods import Listener
+from lastunit_server.gate_service import GateService
+from lastunit_server.methods import ADMISSION, Listener, path
 from lastunit_server.settings import host_and_port
 from lastunit_server.settlement_exchange import STREAMS_MAX
 from lastunit_server.settlement_front import CONCURRENT_STREAMS_MAX
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 
     from lastunit.tls import Material
     from lastunit_server._native import NativeFront, Node
-    from lastunit_server.doorkeeper import Credentials
+    from lastunit_server.admission_service import Answer
+    from lastunit_server.doorkeeper import Credentials, Doorkeeper
+    from lastunit_server.gates import Gates
     from lastunit_server.settings import Settings
 
 __all__ = ["NativeFronts", "credentials_json"]
@@ -54,47 +58,54 @@ def _pem(material: "Material | None") -> tuple[bytes, bytes, bytes | None] | Non
 
 
 class _Control:
-    """What the native settlement listener has answered here: an operator's rare questions.
+    """What the native listeners have answered here: AdmissionService, an operator's rare calls.
 
     Args:
         node: The open node.
+        gates: What front ends are told.
+        doorkeeper: Who may.
     """
 
-    def __init__(self, node: "Node") -> None:
-        self._methods = AdmissionService(node).methods()
-        self.counts = CallCounts()
+    def __init__(self, node: "Node", gates: "Gates", doorkeeper: "Doorkeeper") -> None:
+        gate_service = GateService(gates, doorkeeper)
+        self._doorkeeper = doorkeeper
+        self._methods = gate_service.methods()
+        self._methods[path(ADMISSION, "WatchGate")] = gate_service.watch_gate
+        for method, answer in AdmissionService(node).methods().items():
+            self._methods[method] = self._asked(method, answer)
 
-    def both(self) -> "tuple[list[str], Callable[[str, str, bytes], tuple[int, bytes]]]":
-        """Returns the paths and what answers them."""
-        return sorted(self._methods), self._answer
+    def _asked(self, method: str, answer: "Answer") -> "Callable[[Caller, bytes], bytes | Refusal]":
+        name = method.rpartition("/")[2]
 
-    def _answer(self, method: str, caller: str, request: bytes) -> tuple[int, bytes]:
+        def answer_to(caller: Caller, request: bytes) -> bytes | Refusal:
+            return self._doorkeeper.refusal(caller, name) or answer(request, caller.name)
+
+        return answer_to
+
+    def answer(self, method: str, caller: str, request: bytes) -> tuple[int, bytes]:
+        """Answers one call, or what a watch should show now; never raises."""
+        shown: bytes | Refusal
         try:
-            shown = self._methods[method](request, caller)
+            shown = self._methods[method](Caller(caller, 0, 0), request)
         except Exception:  # noqa: BLE001 - the outer guard: no text of ours reaches a caller
             shown = faults.bug(method)
-        if not isinstance(shown, Refusal):
-            self.counts.add(method, 0)
-            return 0, shown
-        code = int(shown.code.value[0])
-        self.counts.add(method, code)
-        return code, shown.status
+        if isinstance(shown, Refusal):
+            return int(shown.code.value[0]), shown.status
+        return 0, shown
 
 
 class _NativeCounts:
-    """What one native listener counts, and what is answered here for it."""
+    """What one native listener counts."""
 
-    def __init__(self, front: "NativeFront", control: CallCounts | None) -> None:
+    def __init__(self, front: "NativeFront") -> None:
         self._front = front
-        self._control = control
 
     @property
     def open_count(self) -> int:
         return self._front.open_count
 
     def snapshot(self) -> dict[tuple[str, int], int]:
-        own = {(method, code): count for method, code, count in self._front.counts()}
-        return own | (self._control.snapshot() if self._control else {})
+        return {(method, code): count for method, code, count in self._front.counts()}
 
     def latencies(self) -> dict[str, Latency]:
         return {
@@ -112,6 +123,8 @@ class NativeFronts:
         credentials: What callers are known by.
         material: Certificates; None speaks plain text.
         beside: Where the other front's listeners are, told to callers whose listener is off here.
+        gates: What front ends are told.
+        doorkeeper: Who may do what is answered here.
 
     Raises:
         StartError: An address is taken or not one of this machine.
@@ -125,9 +138,11 @@ class NativeFronts:
         material: "Material | None",
         *,
         beside: dict[Listener, str],
+        gates: "Gates",
+        doorkeeper: "Doorkeeper",
     ) -> None:
         self._settings = settings
-        self._control = _Control(node)
+        self._control = _Control(node, gates, doorkeeper)
         self._sweep_count = 0
         self._door: dict[str, Any] = {
             "material": _pem(material),
@@ -167,7 +182,7 @@ class NativeFronts:
                 listener=listener.value,
                 is_rehearsal=settings.clock == "manual",
                 has_reflection=settings.reflection,
-                control=None if is_data else self._control.both(),
+                control=self._control.answer,
                 **limits,
                 **self._door,
             )
@@ -188,11 +203,15 @@ class NativeFronts:
 
     def counts(self) -> dict[str, Counts]:
         """Returns what each listener counts, by its name in metrics."""
-        control = {Listener.SETTLEMENT: self._control.counts}
         return {
-            f"native_{listener.value}": _NativeCounts(front, control.get(listener))
+            f"native_{listener.value}": _NativeCounts(front)
             for listener, front in self._fronts.items()
         }
+
+    def tell_news(self) -> None:
+        """Has whoever watches a gate shown how it is now."""
+        for front in self._fronts.values():
+            front.tell_news()
 
     def sweep(self) -> None:
         """Logs callers that were not let in; called a few times a second."""

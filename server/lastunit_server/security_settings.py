@@ -77,7 +77,11 @@ class AuthenticationSettings(_Section):
 
     tokens_file: Path | None = Field(default=None, description="a path of a TOML file of digests")
     certificates: Annotated[dict[str, CallerName], AfterValidator(_known_certificate_names)] = (
-        Field(default_factory=dict, max_length=NAMES_MAX)
+        Field(
+            default_factory=dict,
+            max_length=NAMES_MAX,
+            description="callers by a name in their certificate, such as CN:orders",
+        )
     )
 
 

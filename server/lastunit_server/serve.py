@@ -191,6 +191,7 @@ class _Server:
             asyncio.create_task(self._watch_health()),
             asyncio.create_task(self._security.watch()),
             asyncio.create_task(self._gates.follow()),
+            asyncio.create_task(self._tell_native_watchers()),
             *self._policy_watches(),
         ]
         await self._stop_asked.wait()
@@ -275,8 +276,15 @@ class _Server:
                 Listener.DATA: self.data_address,
                 Listener.SETTLEMENT: self.settlement_address,
             },
+            gates=self._gates,
+            doorkeeper=self._security.doorkeeper,
         )
         self._security.follow(lambda now: self._native.replace(now.credentials, now.material))
+
+    async def _tell_native_watchers(self) -> None:
+        while True:
+            await self._gates.news().wait()
+            self._native.tell_news()
 
     def _open_metrics(self) -> MetricsEndpoint | None:
         address = self._settings.metrics_address

@@ -137,7 +137,10 @@ class SettlementListener(_Section):
 
 
 class NativeListeners(_Section):
-    """The same calls without Python on their way (Rust), on two more ports."""
+    """The same calls without Python on their way (Rust), on two more ports.
+
+    What is set in `[data]`, `[limits]` and of the door holds for them too.
+    """
 
     data_address: AddressOrOff | None = Field(
         default=None,
@@ -223,8 +226,16 @@ class ConsoleSettings(_Section):
 class JournalSettings(_Section):
     """How events reach the disk."""
 
-    durability: Literal["flushed", "written", "memory"] = "flushed"
-    segment_bytes: int = Field(default=64 * MEBIBYTE, ge=MEBIBYTE // 4, le=1024 * MEBIBYTE)
+    durability: Literal["flushed", "written", "memory"] = Field(
+        default="flushed",
+        description="what a reply waits for: the disk's flush, the system's write, or nothing",
+    )
+    segment_bytes: int = Field(
+        default=64 * MEBIBYTE,
+        ge=MEBIBYTE // 4,
+        le=1024 * MEBIBYTE,
+        description="bytes of one file of the journal",
+    )
     kept_back_bytes: int = Field(
         default=64 * MEBIBYTE,
         ge=0,
@@ -299,11 +310,15 @@ class Settings(_Section):
     """Everything that `lastunit-server serve` can be told. Every key has a default."""
 
     data_directory: Path = Field(default=Path("lastunit-data"), description="a directory path")
-    clock: Literal["system", "manual"] = "system"
+    clock: Literal["system", "manual"] = Field(
+        default="system", description="whose time it is; manual is set by RehearsalService.SetClock"
+    )
     manual_start_ms: int = Field(
         default=0, ge=0, le=TIME_MS_MAX, description="first ledger time of an empty journal"
     )
-    allow_insecure: bool = False
+    allow_insecure: bool = Field(
+        default=False, description="binds more than loopback without encryption and proved names"
+    )
     grace_seconds: float = Field(
         default=20.0,
         ge=0.0,
@@ -311,8 +326,10 @@ class Settings(_Section):
         description="seconds that a stop may take before it is forced",
     )
     admission_file: Path | None = Field(default=None, description="a path of a TOML file")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    reflection: bool = True
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="the least that is logged"
+    )
+    reflection: bool = Field(default=True, description="whether tools can ask for the contract")
     data: DataListener = DataListener()
     settlement: SettlementListener = SettlementListener()
     native: NativeListeners = NativeListeners()

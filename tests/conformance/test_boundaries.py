@@ -47,7 +47,6 @@ OPERATION_FIELDS: list[Any] = list(
     stock_service_pb2.Operation.DESCRIPTOR.oneofs_by_name["request"].fields
 )
 OPERATIONS = {field.message_type.name: field.name for field in OPERATION_FIELDS}
-GATE_METHODS = ("/GetGate", "/ListGates", "/SetGate", "/WatchGate")
 
 
 def cases_of(path: str, *, is_valid: bool) -> list[Case]:
@@ -64,14 +63,6 @@ def names_of(path: str) -> list[str]:
 def is_named(case: Case, fields: tuple[str, ...]) -> bool:
     """Tells whether a violation names the field or an item, key or value of it."""
     return any(found == case.path or found.startswith(f"{case.path}[") for found in fields)
-
-
-@pytest.fixture(autouse=True)
-def _skip_the_gate_on_the_native_front(request: pytest.FixtureRequest) -> None:
-    """Skips what only the grpcio front serves (docs/decisions/0009-two-fronts.md)."""
-    asked = request.node.callspec.params if hasattr(request.node, "callspec") else {}
-    if asked.get("ledger") == "native" and str(asked.get("path", "")).endswith(GATE_METHODS):
-        pytest.skip("the native front serves no gate")
 
 
 @pytest.mark.parametrize("path", METHODS)

@@ -10,6 +10,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from lastunit.admission.v1 import admission_service_pb2 as admission
+from lastunit.admission.v1 import gate_pb2 as gate
 from lastunit.stock.v1 import journal_service_pb2 as journal
 from lastunit.stock.v1 import rehearsal_service_pb2 as rehearsal
 from lastunit.stock.v1 import reservation_pb2
@@ -84,6 +85,41 @@ CALLS = {
         listener="settlement",
     ),
     "no question about policy": Call(ADMISSION + "GetPolicy", b"\xff" * 9, listener="settlement"),
+    "a policy that is none": Call(
+        ADMISSION + "PutPolicy",
+        admission.PutPolicyRequest(document="version = 0", actor="sre", reason="a test"),
+        listener="settlement",
+    ),
+    "an older policy that never was": Call(
+        ADMISSION + "RollBack",
+        admission.RollBackRequest(revision=999, actor="sre", reason="a test"),
+        listener="settlement",
+    ),
+    "a trial without a reason": Call(
+        ADMISSION + "SetShadowPolicy",
+        admission.SetShadowPolicyRequest(document="version = 1", actor="sre"),
+        listener="settlement",
+    ),
+    "pressure without a window": Call(
+        ADMISSION + "ReportPressure", admission.ReportPressureRequest(), listener="settlement"
+    ),
+    "no message to put": Call(ADMISSION + "PutPolicy", listener="settlement", is_sent=False),
+    "the gate of nobody's sale": Call(
+        ADMISSION + "GetGate", gate.GetGateRequest(sale_id="nobodys"), listener="settlement"
+    ),
+    "an order without a reason": Call(
+        ADMISSION + "SetGate",
+        gate.SetGateRequest(sale_id="nobodys", hand=gate.GATE_HAND_OPEN, actor="sre"),
+        listener="settlement",
+    ),
+    "a watch of nobody's gate": Call(
+        ADMISSION + "WatchGate", gate.WatchGateRequest(sale_id="nobodys")
+    ),
+    "a watch of a gate without a name": Call(ADMISSION + "WatchGate", gate.WatchGateRequest()),
+    "a gate at the wrong door": Call(ADMISSION + "GetGate", gate.GetGateRequest(sale_id="sale")),
+    "a watch of a gate at the wrong door": Call(
+        ADMISSION + "WatchGate", gate.WatchGateRequest(sale_id="sale"), listener="settlement"
+    ),
     "a watch of no sale": Call(STOCK + "WatchAvailability"),
     "a watch that is no message": Call(STOCK + "WatchAvailability", b"\xff"),
     "events after the end": Call(

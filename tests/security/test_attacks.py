@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import httpx
 import pytest
 from bench.attacks import frames
 from bench.attacks.attacker import ATTACKS, RESERVE, Attacker
@@ -107,13 +108,20 @@ def test_a_good_client_is_served_under_attack(
     assert grown <= GROWTHS_MIB_MAX.get(name, GROWTH_MIB_MAX), attacker.seen
 
 
-def test_a_header_bomb_is_bounded_by_the_calls_of_a_connection(tmp_path: Path) -> None:
-    """With 32 calls a connection it costs tens of MiB, and the good client is served."""
-    server = start_server(tmp_path, *FLAGS, "--set", "data.max_concurrent_streams=32")
-    ledger = Ledger(server.ready["data"], server.ready["settlement"])
+@pytest.mark.parametrize(
+    ("prefix", "flags"),
+    [("", ("--set", "data.max_concurrent_streams=32")), ("native_", ())],
+    ids=["grpcio", "native"],
+)
+def test_a_header_bomb_is_bounded_and_a_good_client_is_served(
+    tmp_path: Path, prefix: str, flags: tuple[str, ...]
+) -> None:
+    """It costs tens of MiB at most: grpcio with 32 calls a connection, natively as it comes."""
+    server = start_server(tmp_path, *FLAGS, *flags)
+    ledger = Ledger(server.ready[f"{prefix}data"], server.ready[f"{prefix}settlement"])
     ledger.sequence()
     before = memory_mib(server)
-    attacker = Attacker(port_of(server), ATTACK_SECONDS)
+    attacker = Attacker(port_of(server, f"{prefix}data"), ATTACK_SECONDS)
     with ThreadPoolExecutor(1) as thread:
         attack = thread.submit(ATTACKS["header_bomb"], attacker)
         while not attack.done():
@@ -123,11 +131,15 @@ def test_a_header_bomb_is_bounded_by_the_calls_of_a_connection(tmp_path: Path) -
             )
         attack.result()
     grown = memory_mib(server) - before
+    page = httpx.get(f"http://{server.ready['metrics']}/metrics", timeout=30).text
     ledger.close()
 
     assert server.stop() == 0
     assert attacker.seen["sent"] > 0
     assert grown <= GROWTH_MIB_MAX, attacker.seen
+    # The attack calls Reserve, the good client does not: natively none of it came to a handler.
+    assert 'grpc_method="GetReservation"' in page
+    assert not (prefix and 'grpc_method="Reserve"' in page)
 
 
 def read_all(opened: socket.socket) -> bytes:

@@ -3,7 +3,10 @@
 //! Owns: the counters that metrics read. Must not: cost a lock on the hot path. Where next:
 //! `unary.rs`.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lastunit_wire::Method;
@@ -12,10 +15,10 @@ use lastunit_wire::Method;
 const CODE_COUNT: usize = 17;
 
 /// Calls of one method that ended with one status code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallCount {
     /// The gRPC path.
-    pub method: &'static str,
+    pub method: Cow<'static, str>,
     /// The gRPC status code, 0 to 16.
     pub code: i32,
     /// How many.
@@ -45,6 +48,8 @@ pub(crate) struct Counts {
     cells: Vec<[AtomicU64; CODE_COUNT]>,
     bounds: Vec<Duration>,
     spans: Vec<Spans>,
+    /// What the owner answers, by path and code.
+    rare: Mutex<BTreeMap<(String, i32), u64>>,
 }
 
 impl Counts {
@@ -59,6 +64,7 @@ impl Counts {
             cells: Method::ALL.iter().map(|_| empty()).collect(),
             spans: Method::ALL.iter().map(|_| spans()).collect(),
             bounds,
+            rare: Mutex::default(),
         }
     }
 
@@ -91,21 +97,32 @@ impl Counts {
         self.cells[method as usize][code].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a finished call of the owner's, by one of its known paths.
+    pub(crate) fn add_rare(&self, path: &str, code: i32) {
+        let mut rare = self.rare.lock().unwrap_or_else(PoisonError::into_inner);
+        *rare.entry((path.to_owned(), code)).or_default() += 1;
+    }
+
     pub(crate) fn read(&self) -> Vec<CallCount> {
         let mut counts = Vec::new();
         for (method, row) in Method::ALL.iter().zip(&self.cells) {
             for (code, cell) in (0..).zip(row) {
                 let count = cell.load(Ordering::Relaxed);
                 if count > 0 {
-                    let method = method.path();
                     counts.push(CallCount {
-                        method,
+                        method: method.path().into(),
                         code,
                         count,
                     });
                 }
             }
         }
+        let rare = self.rare.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.extend(rare.iter().map(|((path, code), count)| CallCount {
+            method: path.clone().into(),
+            code: *code,
+            count: *count,
+        }));
         counts
     }
 }
@@ -128,5 +145,19 @@ mod tests {
         assert_eq!(1, latencies[0].counts.iter().sum::<u64>());
         assert_eq!(0, latencies[0].counts[2]);
         assert_eq!(2, counts.read().len());
+    }
+
+    #[test]
+    fn rare_calls_are_counted_beside_the_others() {
+        let counts = Counts::new(Vec::new());
+        counts.add(Method::Reserve, 0);
+        counts.add_rare("/a/b", 5);
+        counts.add_rare("/a/b", 5);
+
+        let last = counts.read().pop().expect("is counted");
+        assert_eq!(
+            ("/a/b", 5, 2),
+            (last.method.as_ref(), last.code, last.count)
+        );
     }
 }

@@ -18,6 +18,7 @@ use tower_service::Service;
 
 use crate::activity::{Activity, OpenCall};
 use crate::anteroom::Anteroom;
+use crate::control::{self, ControlMethods, Shape};
 use crate::counts::Counts;
 use crate::door::{Door, permit};
 use crate::framing::Messages;
@@ -34,18 +35,6 @@ const REFLECTION_PATHS: [&str; 2] = [
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
-/// What the owner of the native settlement listener answers. Of AdmissionService the rest, the
-/// gate, is served by the other front only.
-const CONTROL_PATHS: [&str; 7] = [
-    "/lastunit.admission.v1.AdmissionService/GetPolicy",
-    "/lastunit.admission.v1.AdmissionService/GetAdmissionStats",
-    "/lastunit.admission.v1.AdmissionService/PutPolicy",
-    "/lastunit.admission.v1.AdmissionService/ListRevisions",
-    "/lastunit.admission.v1.AdmissionService/RollBack",
-    "/lastunit.admission.v1.AdmissionService/SetShadowPolicy",
-    "/lastunit.admission.v1.AdmissionService/ReportPressure",
-];
-const ADMISSION_SERVICE: &str = "lastunit.admission.v1.AdmissionService";
 
 /// The method's name in the node's table that opens reflection.
 const REFLECTION_RIGHT: &str = "ServerReflectionInfo";
@@ -78,6 +67,7 @@ pub(crate) type HealthService =
 pub(crate) struct Dispatch {
     state: Arc<State>,
     health: HealthService,
+    control: ControlMethods,
     reflection: Option<Arc<Reflection>>,
     others: Arc<Semaphore>,
 }
@@ -96,6 +86,7 @@ impl Dispatch {
         Ok(Self {
             state,
             health,
+            control: ControlMethods::new(lastunit_wire::FILE_DESCRIPTOR_SET)?,
             reflection,
             others: Arc::new(Semaphore::new(OTHERS_MAX)),
         })
@@ -157,14 +148,8 @@ impl Dispatch {
         open: OpenCall,
     ) -> Answered {
         let path = request.uri().path();
-        if let Some(control) = &self.state.settings.control
-            && control.has(path)
-        {
-            return control.serve(&self.state, request, peer, open).await;
-        }
-        if CONTROL_PATHS.contains(&path) {
-            let status = faults::status_of(&self.elsewhere(path));
-            return reply::refused(status, open);
+        if let Some(shape) = self.control.shape(path) {
+            return self.control(shape, request, peer, open).await;
         }
         let is_health = path.starts_with(HEALTH_PATH);
         let reflection = self.reflection.as_ref();
@@ -179,6 +164,26 @@ impl Dispatch {
         match reflection {
             Some(reflection) => self.introspect(reflection, request, peer, open, place),
             None => self.tell_health(request, open, place).await,
+        }
+    }
+
+    async fn control(
+        &self,
+        shape: Shape,
+        request: http::Request<Incoming>,
+        peer: &Arc<Peer>,
+        open: OpenCall,
+    ) -> Answered {
+        let state = &self.state;
+        let path = request.uri().path();
+        if shape.listener() != state.settings.listener {
+            let fault = self.elsewhere(path);
+            state.counts.add_rare(path, fault.code as i32);
+            return reply::refused(faults::status_of(&fault), open);
+        }
+        match &state.settings.control {
+            Some(control) => control.serve(shape, state, request, peer, open).await,
+            None => unimplemented(path, open),
         }
     }
 
@@ -279,7 +284,7 @@ pub(crate) fn services(settings: &FrontSettings) -> Vec<&'static str> {
         Listener::Settlement => {
             services.push("lastunit.stock.v1.StockAdminService");
             if settings.control.is_some() {
-                services.push(ADMISSION_SERVICE);
+                services.push(control::SERVICE);
             }
             if settings.is_rehearsal {
                 services.push("lastunit.stock.v1.RehearsalService");

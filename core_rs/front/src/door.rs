@@ -134,9 +134,20 @@ impl Visit {
         method: Method,
         subject: Subject<'_>,
     ) -> Result<(), Status> {
+        if self.stay_named(door)? {
+            return Ok(());
+        }
+        permit(node, &self.caller, method.name(), subject)
+    }
+
+    /// Looks whether the caller still has its name; tells whether nothing at all has changed.
+    ///
+    /// # Errors
+    /// It has lost it.
+    pub(crate) fn stay_named(&mut self, door: &Door) -> Result<bool, Status> {
         let generation = door.generation.load(Ordering::Acquire);
         if generation == self.generation {
-            return Ok(());
+            return Ok(true);
         }
         self.generation = generation;
         let credentials = door.credentials();
@@ -150,7 +161,7 @@ impl Visit {
                 return Err(faults::status_of(&fault));
             }
         }
-        permit(node, &self.caller, method.name(), subject)
+        Ok(false)
     }
 }
 

@@ -171,6 +171,13 @@ impl Front {
         self.state.door.replace(credentials);
     }
 
+    /// Has every watch that the owner answers look again.
+    pub fn tell_news(&self) {
+        if let Some(control) = &self.state.settings.control {
+            control.tell_news();
+        }
+    }
+
     /// Calls that ended, by method and status.
     #[must_use]
     pub fn counts(&self) -> Vec<CallCount> {

@@ -43,7 +43,7 @@ fn bounds(seconds: Vec<f64>) -> PyResult<Vec<Duration>> {
 
 /// Answers from a Python function of path, caller and message that returns code and bytes. It
 /// catches what it raises itself, so an error here is the interpreter's end.
-fn to_control((paths, respond): (Vec<String>, Py<PyAny>)) -> Control {
+fn to_control(respond: Py<PyAny>) -> Control {
     let respond = move |path: &str, caller: &str, message: &[u8]| {
         let answered = Python::attach(|py| {
             let answer = respond.call1(py, (path, caller, message))?;
@@ -52,7 +52,7 @@ fn to_control((paths, respond): (Vec<String>, Py<PyAny>)) -> Control {
         let (code, body) = answered.ok()?;
         Some(Answer { code, body })
     };
-    Control::new(paths, Arc::new(respond))
+    Control::new(Arc::new(respond))
 }
 
 /// A native listener.
@@ -88,7 +88,7 @@ impl NativeFront {
         material: Option<PyMaterial>,
         credentials_json: &str,
         latency_bounds: Vec<f64>,
-        control: Option<(Vec<String>, Py<PyAny>)>,
+        control: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let address: SocketAddr = address
             .parse()
@@ -135,6 +135,10 @@ impl NativeFront {
         py.detach(|| self.front.set_health(is_serving));
     }
 
+    fn tell_news(&self) {
+        self.front.tell_news();
+    }
+
     fn replace_material(&self, py: Python<'_>, material: PyMaterial) -> PyResult<()> {
         let material = to_material(material);
         py.detach(|| self.front.replace_material(&material))
@@ -147,9 +151,9 @@ impl NativeFront {
         Ok(())
     }
 
-    fn counts(&self) -> Vec<(&'static str, i32, u64)> {
+    fn counts(&self) -> Vec<(String, i32, u64)> {
         let counts = self.front.counts();
-        let row = |it: lastunit_front::CallCount| (it.method, it.code, it.count);
+        let row = |it: lastunit_front::CallCount| (it.method.into_owned(), it.code, it.count);
         counts.into_iter().map(row).collect()
     }
 

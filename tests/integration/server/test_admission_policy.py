@@ -1,4 +1,7 @@
-"""The policy of a running server: put, tried, rolled back, kept, and read from its file."""
+"""The policy of a running server: put, tried, rolled back, kept, and read from its file.
+
+Each test runs through both fronts.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,12 @@ WIDE = "version = 1\n"
 STRICT = "version = 1\n[lanes.reservation]\nrate_per_second = 0.001\nburst = 1\n"
 PATIENCE_SECONDS = 30.0
 
+pytestmark = pytest.mark.parametrize("prefix", ["", "native_"], ids=["grpcio", "native"])
 
-def connect(server: Server) -> Ledger:
-    """Connects to both listeners."""
-    return Ledger(server.ready["data"], server.ready["settlement"])
+
+def connect(server: Server, prefix: str) -> Ledger:
+    """Connects to both listeners of the front that a prefix names in the ready line."""
+    return Ledger(server.ready[f"{prefix}data"], server.ready[f"{prefix}settlement"])
 
 
 def put(ledger: Ledger, document: str, *, expected: int | None = None) -> int:
@@ -46,10 +51,10 @@ def wait_until(what: str, is_there: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_a_policy_is_put_tried_rolled_back_and_survives_a_kill(tmp_path: Path) -> None:
+def test_a_policy_is_put_tried_rolled_back_and_survives_a_kill(tmp_path: Path, prefix: str) -> None:
     """Every revision keeps who and why; what is wrong is refused with its line."""
     server = start_server(tmp_path)
-    ledger = connect(server)
+    ledger = connect(server, prefix)
     assert held(ledger).version == 0
     first = put(ledger, STRICT, expected=0)
     trial = admission.PutPolicyRequest(
@@ -61,7 +66,7 @@ def test_a_policy_is_put_tried_rolled_back_and_survives_a_kill(tmp_path: Path) -
     with pytest.raises(grpc.RpcError) as stale:
         put(ledger, WIDE, expected=0)
     server.kill()
-    ledger = connect(start_server(tmp_path))
+    ledger = connect(start_server(tmp_path), prefix)
     roll = admission.RollBackRequest(revision=0, actor="sre", reason="undo", expected_revision=1)
     back = ledger.admission.RollBack(roll)
     listed = ledger.admission.ListRevisions(admission.ListRevisionsRequest(page_size=10))
@@ -80,11 +85,11 @@ def test_a_policy_is_put_tried_rolled_back_and_survives_a_kill(tmp_path: Path) -
     assert held(ledger).lanes[2].bucket.rate_per_second == 50_000
 
 
-def test_a_changed_file_takes_effect_and_a_wrong_one_does_not(tmp_path: Path) -> None:
+def test_a_changed_file_takes_effect_and_a_wrong_one_does_not(tmp_path: Path, prefix: str) -> None:
     """The file is read again while the server runs; calls go on through it."""
     file = tmp_path / "admission.toml"
     file.write_text(WIDE)
-    ledger = connect(start_server(tmp_path, "--policy", str(file)))
+    ledger = connect(start_server(tmp_path, "--policy", str(file)), prefix)
     sale_id = ledger.put_sale(units=100)
     assert held(ledger).version == 1
     file.write_text("version = 1\n[lanes.fast]\n")
@@ -102,9 +107,9 @@ def test_a_changed_file_takes_effect_and_a_wrong_one_does_not(tmp_path: Path) ->
     assert held(ledger).version == 2
 
 
-def test_a_policy_on_trial_is_counted_beside_the_one_in_force(tmp_path: Path) -> None:
+def test_a_policy_on_trial_is_counted_beside_the_one_in_force(tmp_path: Path, prefix: str) -> None:
     """The trial refuses nothing; the counts say what it would have refused."""
-    ledger = connect(start_server(tmp_path))
+    ledger = connect(start_server(tmp_path), prefix)
     sale_id = ledger.put_sale(units=100)
     ledger.admission.SetShadowPolicy(
         admission.SetShadowPolicyRequest(document=STRICT, actor="sre", reason="a trial")
@@ -117,9 +122,9 @@ def test_a_policy_on_trial_is_counted_beside_the_one_in_force(tmp_path: Path) ->
     assert held(ledger).shadow.document == STRICT
 
 
-def test_the_order_service_makes_room_in_the_credit_window(tmp_path: Path) -> None:
+def test_the_order_service_makes_room_in_the_credit_window(tmp_path: Path, prefix: str) -> None:
     """A full window refuses by its name until a report says what was persisted."""
-    ledger = connect(start_server(tmp_path))
+    ledger = connect(start_server(tmp_path), prefix)
     sale_id = ledger.put_sale(units=100)
     with pytest.raises(grpc.RpcError) as none:
         ledger.admission.ReportPressure(admission.ReportPressureRequest())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from tests.conformance.kit import (
     start_server,
 )
 
+from lastunit.admission.v1 import admission_service_pb2 as policy
 from lastunit.admission.v1 import gate_pb2 as messages
 from lastunit.admission.v1.admission_service_pb2_grpc import AdmissionServiceStub
 from lastunit.stock.v1 import sale_pb2
@@ -41,9 +43,13 @@ QUEUEING = messages.GATE_STATE_QUEUEING
 CLOSED = messages.GATE_STATE_CLOSED
 
 
-def connected(server: Server, access: Access | None = None) -> Ledger:
-    """Returns a client of a server."""
-    return Ledger(server.ready["data"], server.ready["settlement"], access or Access())
+on_both_fronts = pytest.mark.parametrize("prefix", ["", "native_"], ids=["grpcio", "native"])
+
+
+def connected(server: Server, access: Access | None = None, prefix: str = "") -> Ledger:
+    """Returns a client of a server; the prefix of addresses in its ready line names the front."""
+    data, settlement = server.ready[f"{prefix}data"], server.ready[f"{prefix}settlement"]
+    return Ledger(data, settlement, access or Access())
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +60,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.stop()
 
 
-@pytest.fixture(scope="module")
-def ledger(server: Server) -> Iterator[Ledger]:
-    """A client of the server."""
-    ledger = connected(server)
+@pytest.fixture(scope="module", params=["", "native_"], ids=["grpcio", "native"])
+def ledger(server: Server, request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    """A client of each front of the server."""
+    ledger = connected(server, prefix=request.param)
     yield ledger
     ledger.close()
 
@@ -249,7 +255,27 @@ def test_a_watch_tells_the_present_state_and_then_what_changes(ledger: Ledger) -
     assert refused(caught.value).reason == "WRONG_LISTENER"
 
 
-def test_who_may_look_may_not_lay_a_hand_on_it(tmp_path: Path) -> None:
+@on_both_fronts
+def test_a_watch_ends_as_draining_when_the_server_stops(tmp_path: Path, prefix: str) -> None:
+    """A watcher of a gate does not hold a stop up and hears why it ends."""
+    server = start_server(tmp_path, "--durability", "memory")
+    ledger = connected(server, prefix=prefix)
+    sale_id = ledger.put_sale()
+    gate(ledger, sale_id)
+    stub = AdmissionServiceStub(ledger.data)
+    stream = stub.WatchGate(messages.WatchGateRequest(sale_id=sale_id), timeout=60)
+    assert next(stream).gate.state == OPEN
+
+    server.process.send_signal(signal.SIGTERM)
+    with pytest.raises(grpc.RpcError) as caught:
+        list(stream)
+    assert refused(caught.value).reason == "DRAINING"
+    assert server.process.wait(30) == 0
+    ledger.close()
+
+
+@on_both_fronts
+def test_who_may_look_may_not_lay_a_hand_on_it(tmp_path: Path, prefix: str) -> None:
     """The group admission opens the reads, the group gate the orders, each for its sales only."""
     tokens = {name: new_token(name, identifier=None, expires=None) for name in ("eye", "hand")}
     (tmp_path / "tokens.toml").write_text("\n".join(row for _token, row in tokens.values()))
@@ -260,7 +286,9 @@ def test_who_may_look_may_not_lay_a_hand_on_it(tmp_path: Path) -> None:
         '[[permissions]]\ncallers = ["hand"]\nmethods = ["gate"]\nsales = ["sale-*"]\n'
     )
     server = start_server(tmp_path, "--config", str(settings), "--durability", "memory")
-    eye, hand = (connected(server, Access(token=tokens[name][0])) for name in ("eye", "hand"))
+    eye, hand = (
+        connected(server, Access(token=tokens[name][0]), prefix) for name in ("eye", "hand")
+    )
     sale_id = hand.put_sale()
     closing = order(sale_id, messages.GATE_HAND_CLOSED)
     assert gate(eye, sale_id).state == OPEN
@@ -272,6 +300,9 @@ def test_who_may_look_may_not_lay_a_hand_on_it(tmp_path: Path) -> None:
     elsewhere = order("other-1", messages.GATE_HAND_CLOSED)
     with pytest.raises(grpc.RpcError) as caught:
         hand.admission.SetGate(elsewhere)
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    with pytest.raises(grpc.RpcError) as caught:
+        eye.admission.PutPolicy(policy.PutPolicyRequest(document="", actor="eye", reason="none"))
     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
     for client in (eye, hand):
         client.close()

@@ -173,10 +173,11 @@ def decided(ledger: Ledger) -> int:
     return int(answer.place.op_number)
 
 
-def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:
+@on_both_fronts
+def test_a_second_signal_leaves_at_once(tmp_path: Path, prefix: str) -> None:
     """A stop that waits for a slow reader is cut short with exit status 5; nothing is lost."""
     server = start_server(tmp_path, "--grace-seconds", "60")
-    ledger = opened(server)
+    ledger = opened(server, prefix)
     sale_id = ledger.put_sale(units=3)
     reservation_id = ledger.held(sale_id)
     unread = unread_exchange(ledger)
@@ -192,7 +193,7 @@ def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:
     unread.cancel()
     ledger.close()
     again = start_server(tmp_path)
-    ledger = opened(again)
+    ledger = opened(again, prefix)
     assert ledger.state(reservation_id) == 1
     ledger.close()
     assert again.stop() == 0

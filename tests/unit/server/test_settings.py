@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tools import settings_page
 
 from lastunit_server.errors import SettingsError
 from lastunit_server.loading import load_settings
@@ -200,3 +201,14 @@ def test_a_value_and_a_table_of_one_name_are_refused() -> None:
 
     with pytest.raises(SettingsError, match="value already"):
         load_settings(flags=flags, environment={})
+
+
+def test_the_page_of_settings_is_what_the_code_says() -> None:
+    """docs/reference/settings.md is made from the settings, and says something about each key."""
+    rows = [line for line in settings_page.page().splitlines() if line.startswith("| `")]
+
+    assert settings_page.PAGE.read_text() == settings_page.page()
+    assert len(rows) > 50
+    assert [row for row in rows if row.endswith("|  |")] == []
+    # A default and a range as they stand in the code, so that the form can't drop them.
+    assert "| `thread_count` | `2` | 1 to 64 | threads of each listener |" in rows
