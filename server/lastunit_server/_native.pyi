@@ -416,12 +416,12 @@ class Node:
 
     def report_pressure(
         self, generation: int, persisted_count: int, oldest_wait_ms: int
-    ) -> tuple[int, int] | tuple[int, bytes]:
+    ) -> tuple[int, int] | tuple[int, bytes] | None:
         """Takes what the order service has persisted.
 
         Returns:
-            The window's limit and what is outstanding, or a code and a serialized
-            `google.rpc.Status`: NO_WINDOW, REPORT_REFUSED.
+            The window's limit and what is outstanding, None without a window, or a code and a
+            serialized `google.rpc.Status`: REPORT_REFUSED.
         """
 
     def read_events(self, after_sequence: int, limit: int) -> tuple[bytes, int]:

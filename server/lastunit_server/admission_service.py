@@ -219,9 +219,12 @@ class AdmissionService:
         asked = checked(messages.ReportPressureRequest, request)
         if isinstance(asked, Refusal):
             return asked
-        first, second = self._node.report_pressure(
+        taken = self._node.report_pressure(
             asked.generation, asked.persisted_count, asked.oldest_wait.ToMilliseconds()
         )
+        if taken is None:
+            return _packed(messages.ReportPressureResponse())
+        first, second = taken
         if isinstance(second, bytes):
             return faults.refusal_from(first, second)
         return _packed(messages.ReportPressureResponse(window=_window(first, second)))

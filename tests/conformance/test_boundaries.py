@@ -41,7 +41,6 @@ FIELDS_WERE_TAKEN = {
     "REVISION_MISMATCH",
     "UNKNOWN_REVISION",
     "UNKNOWN_SALE",
-    "NO_WINDOW",
 }
 OPERATION_FIELDS: list[Any] = list(
     stock_service_pb2.Operation.DESCRIPTOR.oneofs_by_name["request"].fields

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from lastunit.client.security import ClientSecurity
 
-__all__ = ["open_channel"]
+__all__ = ["open_channel", "open_sync_channel"]
 
 # What the server sends at most: replies of a full exchange, pages of reservations.
 _REPLY_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -52,11 +52,25 @@ def open_channel(address: str, security: ClientSecurity) -> grpc.aio.Channel:
         OSError: A file of it can't be read.
         ValueError: A token would travel in clear text.
     """
-    security.check_address(address)
-    credentials = security.credentials()
+    credentials, options = _opening(address, security)
     if credentials is None:
-        return grpc.aio.insecure_channel(address, options=_OPTIONS)
+        return grpc.aio.insecure_channel(address, options=options)
+    return grpc.aio.secure_channel(address, credentials, options=options)
+
+
+def open_sync_channel(address: str, security: ClientSecurity) -> grpc.Channel:
+    """Is `open_channel` for threads."""
+    credentials, options = _opening(address, security)
+    if credentials is None:
+        return grpc.insecure_channel(address, options=options)
+    return grpc.secure_channel(address, credentials, options=options)
+
+
+def _opening(
+    address: str, security: ClientSecurity
+) -> tuple[grpc.ChannelCredentials | None, list[tuple[str, int | str]]]:
+    security.check_address(address)
     options = list(_OPTIONS)
     if security.server_name:
         options.append(("grpc.ssl_target_name_override", security.server_name))
-    return grpc.aio.secure_channel(address, credentials, options=options)
+    return security.credentials(), options

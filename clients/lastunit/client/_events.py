@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lastunit.client._seen import Seen
     from lastunit.stock.v1 import event_pb2
 
-__all__ = ["EventPage", "EventReader"]
+__all__ = ["EventPage", "EventReader", "Resumed"]
 
 RequestT = TypeVar("RequestT")
 
@@ -111,7 +111,7 @@ class EventReader:
             )
             return self._read(request, metadata=self._seen.metadata())
 
-        stream = _Resumed[journal_service_pb2.ReadEventsResponse](
+        stream = Resumed[journal_service_pb2.ReadEventsResponse](
             open_stream, does_end=not follow, jitter=self._jitter
         )
         messages = stream.messages()
@@ -140,7 +140,7 @@ class EventReader:
         def open_stream() -> Any:
             return self._read(request, metadata=self._seen.metadata())
 
-        stream = _Resumed[journal_service_pb2.ReadEventsResponse](
+        stream = Resumed[journal_service_pb2.ReadEventsResponse](
             open_stream, does_end=True, jitter=self._jitter
         )
         messages = stream.messages()
@@ -168,7 +168,7 @@ class EventReader:
             request.after_sequence = cursor
             return self._watch(request, metadata=self._seen.metadata())
 
-        stream = _Resumed[stock_service_pb2.WatchAvailabilityResponse](
+        stream = Resumed[stock_service_pb2.WatchAvailabilityResponse](
             open_stream, does_end=False, jitter=self._jitter
         )
         messages = stream.messages()
@@ -185,7 +185,7 @@ class EventReader:
 MessageT = TypeVar("MessageT")
 
 
-class _Resumed(Generic[MessageT]):
+class Resumed(Generic[MessageT]):
     """A stream that is opened again when it breaks.
 
     Args:

@@ -76,6 +76,7 @@ class OrderCore:
 
     Attributes:
         follower: Moves the orders on; its steps are called beside these.
+        persisted_count: Grants of the ledger that were written down, or given up, since the start.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class OrderCore:
         self._clock = clock
         self._settings = settings
         self._place_calls = 0
+        self.persisted_count = 0
         # First come, first served. Held while others are asked, never while the row is written:
         # on a slow database the orders that won must not keep the others from their refusal.
         self._place_work = asyncio.Semaphore(settings.place_work_max)
@@ -205,7 +207,12 @@ class OrderCore:
             is_new = store.insert_order(connection, order)
             return is_new and self.follower.has_passed_by(order_id, order.ledger_sequence)
 
-        has_missed_events = await self._runner.run(insert, lane=Lane.RESERVATION)
+        try:
+            has_missed_events = await self._runner.run(insert, lane=Lane.RESERVATION)
+        finally:
+            # Written, failed or given up by its caller: nobody waits for the database with it now.
+            # The ledger counted its grant once, so the repeat of a call is not counted again.
+            self.persisted_count += not reply.is_replayed
         if has_missed_events:
             await self.follower.compare(order_id)
         placed = self._placed_before(order_id, request)

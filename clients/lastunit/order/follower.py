@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lastunit.errors import RolledBackError
 from lastunit.order import store, translation
+from lastunit.order.pressure import PayTimes
 from lastunit.order.states import IllegalTransitionError, OrderState, is_reachable
 from lastunit.service.database import Lane
 
@@ -53,6 +54,7 @@ class OrderFollower:
     Attributes:
         illegal_count: Events that had no place in an order's state; each led to a comparison.
         divergent_count: Comparisons in which the table knows no way to what the ledger says.
+        pays: How long payments of these orders take.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class OrderFollower:
         self._rolled_back: RolledBackError | None = None
         self.illegal_count = 0
         self.divergent_count = 0
+        self.pays = PayTimes()
 
     def check_not_rolled_back(self) -> None:
         """Refuses to go on once the ledger was seen to have lost what it told us.
@@ -134,6 +137,8 @@ class OrderFollower:
         if moving or last - self._saved >= _UNSAVED_EVENTS_MAX:
             await self._write(moving, last)
         self._position = last
+        for event in moving:
+            self.pays.note(event)
         return len(new)
 
     async def compare(self, order_id: str) -> None:

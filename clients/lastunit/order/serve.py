@@ -6,17 +6,21 @@ Next: `lastunit.order.core`.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from lastunit.client.admission import PressureLine
 from lastunit.client.aio import ClientSecurity, StockClient
 from lastunit.client.peer import PeerClient
 from lastunit.errors import RolledBackError
+from lastunit.order import store
 from lastunit.order.core import OrderCore
 from lastunit.order.grpc_service import SERVICE_NAME, OrderServicer
 from lastunit.order.peers import GrpcAccounts, GrpcPayments
 from lastunit.order.persons import PersonDirectory
+from lastunit.order.pressure import PressureReporter
 from lastunit.order.schema import ORDER_METADATA
 from lastunit.order.v1 import order_service_pb2_grpc
 from lastunit.service.clock import SystemClock
@@ -36,6 +40,9 @@ if TYPE_CHECKING:
 __all__ = ["OrderProcess", "serve_orders"]
 
 _EVENTS_MAX: Final = 1_024
+
+# Under which the ledger knows this service, as a caller and as a reader of its events.
+_CALLER: Final = "order-service"
 
 # A buyer's first press waits so much longer, and a rush of them costs a twentieth of the calls.
 _GATHER_SECONDS: Final = 0.01
@@ -104,9 +111,9 @@ async def serve_orders(
     ledger = StockClient(
         process.ledger_address,
         settlement_address=process.settlement_address,
-        caller="order-service",
+        caller=_CALLER,
         # What comes while this service is down is kept for it.
-        reader_id="order-service",
+        reader_id=_CALLER,
         deadline_seconds=process.deadline_seconds,
         security=security,
     )
@@ -127,9 +134,20 @@ async def serve_orders(
         settings=settings,
     )
     background = Background()
+    line = PressureLine(process.settlement_address, caller=_CALLER, security=security)
+    reporter = PressureReporter(
+        line,
+        writer=database.writer,
+        generation=await database.run(store.count_start),
+        persisted_count=lambda: core.persisted_count,
+        pays=core.follower.pays,
+        interval_seconds=settings.report_seconds,
+    )
 
     async def close() -> None:
         await background.stop()
+        await asyncio.to_thread(reporter.stop)
+        line.close()
         await ledger.close()
         await accounts.close()
         await payments.close()
@@ -146,4 +164,5 @@ async def serve_orders(
             batch_max=_EVENTS_MAX,
         )
     )
+    reporter.start()
     await run_service(server, on_drained=close)

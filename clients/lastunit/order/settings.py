@@ -21,6 +21,10 @@ WORK_AT_ONCE_MAX: Final = 30_000
 GHOST_SECONDS_MIN: Final = 0.1
 GHOST_SECONDS_MAX: Final = 600.0
 
+# As the credit window of an admission policy allows; slower than that it collapses.
+REPORT_SECONDS_MIN: Final = 0.01
+REPORT_SECONDS_MAX: Final = 0.5
+
 # Two digits, so that an attempt's id never outgrows the 64 bytes of an id.
 PAYS_PER_ORDER_MAX: Final = 99
 
@@ -37,6 +41,9 @@ class OrderSettings:
             RESOURCE_EXHAUSTED with when to come back.
         place_work_max: How many of them ask the account service and the ledger at once, 1 to
             30,000; the others wait, so that payments get their turn on the event loop.
+        report_seconds: How often the ledger is told how far this service is, 0.01 to 0.5. A credit
+            window that hears nothing for three of its intervals, 0.1 s each by default, grants its
+            floor rate only.
         pays_per_order_max: Numbers of attempts one order may use up, 1 to 99; the ledger bounds
             those that were begun much lower.
     """
@@ -45,6 +52,7 @@ class OrderSettings:
     ghost_seconds: float = 10.0
     place_calls_max: int = 30_000
     place_work_max: int = 512
+    report_seconds: float = 0.1
     pays_per_order_max: int = 16
 
     def __post_init__(self) -> None:
@@ -52,6 +60,7 @@ class OrderSettings:
         self._check("ghost_seconds", self.ghost_seconds, GHOST_SECONDS_MIN, GHOST_SECONDS_MAX)
         self._check("place_calls_max", self.place_calls_max, 1, CALLS_OPEN_MAX)
         self._check("place_work_max", self.place_work_max, 1, WORK_AT_ONCE_MAX)
+        self._check("report_seconds", self.report_seconds, REPORT_SECONDS_MIN, REPORT_SECONDS_MAX)
         self._check("pays_per_order_max", self.pays_per_order_max, 1, PAYS_PER_ORDER_MAX)
 
     def _check(self, name: str, value: float, least: float, most: float) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "Move",
     "NewOrder",
     "allocate_attempt",
+    "count_start",
     "insert_order",
     "load_attempts",
     "load_order",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 _POSITION: Final = "journal"
+_STARTS: Final = "starts"
 
 # Statements of every call are built once: building one costs more than running it.
 _LOAD_ORDER: Final = sa.select(schema.orders).where(
@@ -308,3 +310,13 @@ def save_position(connection: sa.Connection, position: int) -> None:
             set_={"position": sa.func.max(schema.cursors.c.position, position)},
         )
     )
+
+
+def count_start(connection: sa.Connection) -> int:
+    """Counts one more start of this service, and returns how many there were."""
+    starts = schema.cursors
+    statement = sqlite.insert(starts).values(name=_STARTS, position=1)
+    counted = statement.on_conflict_do_update(
+        index_elements=[starts.c.name], set_={"position": starts.c.position + 1}
+    ).returning(starts.c.position)
+    return int(connection.execute(counted).scalar_one())

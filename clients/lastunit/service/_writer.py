@@ -103,6 +103,8 @@ class _Unit:
     future: Future[Any] | asyncio.Future[Any]
     # None for a plain future, which any thread may resolve.
     loop: asyncio.AbstractEventLoop | None
+    # Seconds of the monotonic clock when it was queued.
+    queued_at: float = 0.0
     value: Any = None
     error: BaseException | None = None
 
@@ -157,6 +159,7 @@ class Writer:
         self.failure_count = 0
         self.commit_spans = [0] * (len(COMMIT_BOUNDS) + 1)
         self.commit_seconds = 0.0
+        self.busy_seconds = 0.0
         self._connection: sa.Connection | None = None
         self._thread: threading.Thread | None = None
         if is_threaded:
@@ -167,6 +170,12 @@ class Writer:
     def queued_count(self) -> int:
         """How many units of work wait to be started."""
         return sum(map(len, self._queues))
+
+    def oldest_wait_seconds(self, lane: Lane) -> float:
+        """Returns how long the oldest unit of a lane waits to be started; 0 if none does."""
+        with self._changed:
+            queue = self._queues[lane]
+            return time.monotonic() - queue[0].queued_at if queue else 0.0
 
     async def run(
         self, work: Callable[[sa.Connection], ResultT], *, lane: Lane = Lane.RESERVATION
@@ -221,6 +230,7 @@ class Writer:
                     limit=self._units_queued_max,
                 )
             if self._thread is not None:
+                unit.queued_at = time.monotonic()
                 self._queues[lane].append(unit)
                 self._changed.notify()
                 return
@@ -230,10 +240,12 @@ class Writer:
     def _serve(self) -> None:
         with asyncio.Runner() as runner:
             while self._wait_for_work():
+                begun = time.monotonic()
                 self._keep_pace(runner)
                 units = self._take()
                 self._commit(units)
                 self._report(units)
+                self.busy_seconds += time.monotonic() - begun
 
     def _wait_for_work(self) -> bool:
         with self._changed:

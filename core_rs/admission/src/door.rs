@@ -224,7 +224,7 @@ impl Door {
         Stats {
             hopeless_count: self.hopeless_count,
             hopeless_in_flight: self.hopeless_in_flight,
-            window: self.window(),
+            window: self.window(now),
             sale_count,
             sku_count,
             ..self.admission.stats(caller_limit, now)
@@ -239,8 +239,8 @@ impl Door {
 
     /// Where the credit window stands; None without one.
     #[must_use]
-    pub fn window(&self) -> Option<WindowStats> {
-        self.window.as_ref().map(Window::stats)
+    pub fn window(&self, now: Nanos) -> Option<WindowStats> {
+        self.window.as_ref().map(|window| window.stats(now))
     }
 
     /// What the buckets of a sale and of a SKU hold, in micro-tokens; None where there is none.

@@ -103,6 +103,8 @@ pub struct WindowStats {
     pub drain: u64,
     /// Grants that nobody persisted within their life.
     pub written_off: u64,
+    /// Whether reports fail to come, so that only the floor is granted.
+    pub is_stale: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -196,11 +198,16 @@ impl Window {
                 return Err(ReportError::OldGeneration);
             }
             Some(heard) if report.generation == heard.generation => Some(heard),
-            _ => None,
+            Some(_) => {
+                // It has nothing in its queue yet, and who had what is out is dead.
+                self.written_off += self.outstanding;
+                self.settle(self.outstanding);
+                None
+            }
+            None => None,
         };
         let Some(before) = before else {
-            // The first word of a new order service: what it has persisted so far was granted by
-            // others, or counted already.
+            // The first word: what it has persisted so far was granted by others.
             self.hear(report, now);
             return Ok(());
         };
@@ -240,12 +247,13 @@ impl Window {
 
     /// Where it stands.
     #[must_use]
-    pub fn stats(&self) -> WindowStats {
+    pub fn stats(&self, now: Nanos) -> WindowStats {
         WindowStats {
             limit: self.limit,
             outstanding: self.outstanding,
             drain: self.drain,
             written_off: self.written_off,
+            is_stale: self.is_stale(now),
         }
     }
 
@@ -334,7 +342,10 @@ impl Window {
         let heard = self.heard.map_or(now, |heard| heard.at);
         let until_report = (heard + self.policy.report_interval).saturating_sub(now);
         let places = u128::from(self.refused_count) * 1_000 * SECOND;
-        let pace = places / u128::from(self.drain.max(1));
+        // Before anything was measured all that is known is how long a grant is meant to wait.
+        let pace = places
+            .checked_div(self.drain.into())
+            .unwrap_or(self.policy.target_delay.into());
         let pace = Nanos::try_from(pace).unwrap_or(RETRY_MAX);
         Denial::NotNow {
             retry_after: until_report.saturating_add(pace).min(RETRY_MAX),

@@ -53,7 +53,7 @@ fn no_more_are_out_than_the_window_is_wide() {
     let mut window = heard();
 
     assert_eq!(40, fill(&mut window, 0));
-    assert_eq!(40, window.stats().outstanding);
+    assert_eq!(40, window.stats(0).outstanding);
     window.give_back(3);
     assert_eq!(3, fill(&mut window, 0));
 }
@@ -64,7 +64,7 @@ fn refused_calls_are_told_to_come_at_the_pace_of_the_drain() {
     fill(&mut window, 0);
     window.report(&report(40), 100 * MILLI).expect("taken");
     fill(&mut window, 100 * MILLI);
-    let drain = window.stats().drain;
+    let drain = window.stats(0).drain;
 
     let waits: Vec<_> = (0..50).map(|_| window.check(100 * MILLI)).collect();
 
@@ -82,8 +82,8 @@ fn without_reports_only_the_floor_is_granted() {
     assert_eq!(1, fill(&mut silent, 100 * MILLI), "ten a second");
 
     let mut window = heard();
-    assert!(!window.is_stale(300 * MILLI));
-    assert!(window.is_stale(300 * MILLI + 1));
+    assert!(!window.stats(300 * MILLI).is_stale);
+    assert!(window.stats(300 * MILLI + 1).is_stale);
     assert_eq!(1, fill(&mut window, 400 * MILLI));
     window.report(&report(1), 400 * MILLI).expect("taken");
     assert_eq!(40, fill(&mut window, 400 * MILLI));
@@ -94,7 +94,7 @@ fn reports_that_go_back_are_refused_and_change_nothing() {
     let mut window = heard();
     fill(&mut window, 0);
     window.report(&report(10), 100 * MILLI).expect("taken");
-    let before = window.stats();
+    let before = window.stats(0);
 
     let back = window.report(&report(9), 200 * MILLI);
     let old = Report {
@@ -105,7 +105,7 @@ fn reports_that_go_back_are_refused_and_change_nothing() {
 
     assert_eq!(Err(ReportError::WentBack), back);
     assert_eq!(Err(ReportError::OldGeneration), old);
-    assert_eq!(before, window.stats());
+    assert_eq!(before, window.stats(0));
 }
 
 #[test]
@@ -117,14 +117,25 @@ fn a_new_order_service_counts_from_its_own_beginning() {
         ..report(7)
     };
     window.report(&reborn, 100 * MILLI).expect("taken");
-    assert_eq!(40, window.stats().outstanding, "what is out is out");
+    assert_eq!(0, window.stats(0).outstanding, "who had them is dead");
+    assert_eq!(40, window.stats(0).written_off);
 
+    assert_eq!(40, fill(&mut window, 100 * MILLI));
     let next = Report {
         persisted_count: 17,
         ..reborn
     };
     window.report(&next, 200 * MILLI).expect("taken");
-    assert_eq!(30, window.stats().outstanding);
+    assert_eq!(30, window.stats(0).outstanding);
+}
+
+#[test]
+fn before_a_drain_was_measured_nobody_is_sent_away_for_long() {
+    let mut window = heard();
+    fill(&mut window, 0);
+
+    let retry_after = policy().report_interval + policy().target_delay;
+    assert_eq!(Err(Denial::NotNow { retry_after }), window.check(0));
 }
 
 #[test]
@@ -139,12 +150,12 @@ fn grants_that_nobody_persists_end_their_count_after_their_life() {
         fill(&mut window, life),
         "the floor: no report came for long"
     );
-    assert_eq!(40, window.stats().written_off);
-    assert_eq!(1, window.stats().outstanding);
+    assert_eq!(40, window.stats(0).written_off);
+    assert_eq!(1, window.stats(0).outstanding);
     window.grow_old(100 * life);
     assert_eq!(
         0,
-        window.stats().outstanding,
+        window.stats(0).outstanding,
         "a long sleep ends every life"
     );
 }
@@ -157,11 +168,11 @@ fn the_window_never_passes_the_operators_number() {
         persisted += fill(&mut window, tick * 100 * MILLI);
         let soon = tick * 100 * MILLI + 99 * MILLI;
         window.report(&report(persisted), soon).expect("taken");
-        assert!(window.stats().limit <= u64::from(policy().most));
+        assert!(window.stats(0).limit <= u64::from(policy().most));
     }
     assert_eq!(
         u64::from(policy().most),
-        window.stats().limit,
+        window.stats(0).limit,
         "a fast store gets all"
     );
 }
@@ -178,7 +189,10 @@ fn a_change_of_policy_keeps_what_is_out() {
     };
     window.set_policy(narrow, 0);
 
-    assert_eq!((10, 40), (window.stats().limit, window.stats().outstanding));
+    assert_eq!(
+        (10, 40),
+        (window.stats(0).limit, window.stats(0).outstanding)
+    );
     assert!(window.check(0).is_err());
     window.give_back(31);
     assert_eq!(1, fill(&mut window, 0));

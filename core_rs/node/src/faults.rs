@@ -314,8 +314,3 @@ pub(crate) fn report_refused(error: ReportError) -> Fault {
     let message = format!("the report was not taken: {why}; count up, from a new generation");
     Fault::new(Code::FailedPrecondition, "REPORT_REFUSED", message)
 }
-
-pub(crate) fn no_window() -> Fault {
-    let message = "the policy in force has no credit window; put one with a [window] section";
-    Fault::new(Code::FailedPrecondition, "NO_WINDOW", message)
-}

@@ -74,6 +74,7 @@ struct Measures {
     now: Nanos,
     ledger_now: Millis,
     in_flight: u64,
+    is_report_stale: bool,
     settlement_lag: Option<(Millis, Millis)>,
 }
 
@@ -276,6 +277,8 @@ fn measure(shared: &Shared) -> Option<(Measures, BTreeMap<Text, Sale>)> {
         now: shared.gates.now(),
         ledger_now,
         in_flight,
+        // Nobody is asked to report to a window that is not there.
+        is_report_stale: stats.window.is_some_and(|window| window.is_stale),
         settlement_lag,
     };
     Some((measures, sales))
@@ -308,6 +311,7 @@ impl State {
             in_flight_max,
             queue_count,
             callback_lag: nanos(self.lags.median()),
+            is_report_stale: measures.is_report_stale,
             drain: self.drain.rate().unwrap_or(self.settings.settled_rate()),
             ..GateInputs::default()
         };

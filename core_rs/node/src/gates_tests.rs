@@ -163,6 +163,24 @@ fn a_sale_that_is_over_is_closed_for_good_whatever_the_hand() {
 }
 
 #[test]
+fn an_order_service_that_does_not_report_makes_buyers_wait() {
+    let mut state = State::default();
+    let sales = one(SaleState::Open);
+    let silent = |seconds| Measures {
+        is_report_stale: true,
+        ..at(seconds * SECOND)
+    };
+
+    state.judge(silent(1), 0, &sales);
+    assert_eq!((GateState::Queueing, "NO_REPORT"), shown(&state));
+    assert!(state.gates["sale-1"].view.come_back.is_some());
+
+    state.judge(at(2 * SECOND), 0, &sales);
+    state.judge(at(3 * SECOND), 0, &sales);
+    assert_eq!((GateState::Open, "CALM"), shown(&state));
+}
+
+#[test]
 fn news_are_told_at_once_and_numbers_once_a_second() {
     let mut state = State::default();
     let mut sales = one(SaleState::Open);

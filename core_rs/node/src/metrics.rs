@@ -169,6 +169,7 @@ fn window(stats: WindowStats) -> Value {
         "outstanding": stats.outstanding,
         "drain_per_second": stats.drain / 1_000,
         "written_off_count": stats.written_off,
+        "is_report_stale": stats.is_stale,
     })
 }
 

@@ -347,18 +347,15 @@ impl Node {
         set.map_err(|fault| serve::refuse(shared, &fault))
     }
 
-    /// Takes what the order service says of how far it is; gives where the credit window stands.
+    /// Takes what the order service says of how far it is; gives where the credit window stands,
+    /// None without one.
     ///
     /// # Errors
-    /// The answer to give instead: there is no window, or the report goes back.
-    pub fn report_pressure(&self, report: &Report) -> Result<WindowStats, Answer> {
+    /// The answer to give instead: the report goes back.
+    pub fn report_pressure(&self, report: &Report) -> Result<Option<WindowStats>, Answer> {
         let shared = &self.shared;
-        let fault = match shared.turnstile.report(report) {
-            Some(Ok(stats)) => return Ok(stats),
-            Some(Err(error)) => faults::report_refused(error),
-            None => faults::no_window(),
-        };
-        Err(serve::refuse(shared, &fault))
+        let taken = shared.turnstile.report(report).transpose();
+        taken.map_err(|error| serve::refuse(shared, &faults::report_refused(error)))
     }
 
     fn shown(&self, made: Result<serde_json::Value, Fault>) -> Result<String, Answer> {

@@ -196,12 +196,12 @@ impl Turnstile {
     pub(crate) fn report(&self, report: &Report) -> Option<Result<WindowStats, ReportError>> {
         let now = self.now();
         let mut booth = self.booth();
-        booth.door.window()?;
+        booth.door.window(now)?;
         if let Some(shadow) = &mut booth.shadow {
             shadow.report(report, now);
         }
         let taken = booth.door.report(report, now);
-        let stats = booth.door.window()?;
+        let stats = booth.door.window(now)?;
         Some(taken.map(|()| stats))
     }
 

@@ -240,9 +240,10 @@ impl Node {
             oldest_wait: oldest_wait_ms.saturating_mul(1_000_000),
         };
         match py.detach(|| self.node.report_pressure(&report)) {
-            Ok(stats) => Ok((stats.limit, stats.outstanding)
+            Ok(Some(stats)) => Ok((stats.limit, stats.outstanding)
                 .into_pyobject(py)?
                 .into_any()),
+            Ok(None) => Ok(py.None().into_bound(py)),
             Err(answer) => Ok(to_python(py, &answer).into_pyobject(py)?.into_any()),
         }
     }

@@ -887,14 +887,35 @@ class ReportPressureRequest(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     PERSISTED_COUNT_FIELD_NUMBER: _builtins.int
     OLDEST_WAIT_FIELD_NUMBER: _builtins.int
+    QUEUE_COUNT_FIELD_NUMBER: _builtins.int
+    WORK_PER_SECOND_MILLI_FIELD_NUMBER: _builtins.int
+    WORK_PER_ORDER_MILLI_FIELD_NUMBER: _builtins.int
+    PAY_P99_FIELD_NUMBER: _builtins.int
+    PAY_COUNT_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """Rises with each start of the order service, whose counter then begins anew; 0 or more."""
     persisted_count: _builtins.int
     """Counts reservations persisted since then; never falls."""
+    queue_count: _builtins.int
+    """Counts units of work that wait for its database; 0 or more."""
+    work_per_second_milli: _builtins.int
+    """States how many thousandths of a unit of work a second its database does while work waits for
+    it; 0 is not known, up to 1e12.
+    """
+    work_per_order_milli: _builtins.int
+    """States how many thousandths of a unit of work an order takes; 0 is not known, up to 1e12."""
+    pay_count: _builtins.int
+    """Counts the payments of which `pay_p99` speaks; 0 or more."""
     @_builtins.property
     def oldest_wait(self) -> _duration_pb2.Duration:
         """States how long the oldest granted reservation waits for the database now, up to an hour; unset
         is not at all.
+        """
+
+    @_builtins.property
+    def pay_p99(self) -> _duration_pb2.Duration:
+        """States how long a payment took from its begin to its news, of all but one in a hundred of the
+        last ones, up to a day; unset is not known.
         """
 
     def __init__(
@@ -903,10 +924,15 @@ class ReportPressureRequest(_message.Message):
         generation: _builtins.int = ...,
         persisted_count: _builtins.int = ...,
         oldest_wait: _duration_pb2.Duration | None = ...,
+        queue_count: _builtins.int = ...,
+        work_per_second_milli: _builtins.int = ...,
+        work_per_order_milli: _builtins.int = ...,
+        pay_p99: _duration_pb2.Duration | None = ...,
+        pay_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_wait", b"oldest_wait"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_wait", b"oldest_wait", "pay_p99", b"pay_p99"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "oldest_wait", b"oldest_wait", "persisted_count", b"persisted_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "oldest_wait", b"oldest_wait", "pay_count", b"pay_count", "pay_p99", b"pay_p99", "persisted_count", b"persisted_count", "queue_count", b"queue_count", "work_per_order_milli", b"work_per_order_milli", "work_per_second_milli", b"work_per_second_milli"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -921,7 +947,7 @@ class ReportPressureResponse(_message.Message):
     WINDOW_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def window(self) -> Global___CreditWindow:
-        """Shows the window after the report."""
+        """Shows the window after the report; unset if the policy has none."""
 
     def __init__(
         self,

@@ -179,8 +179,8 @@ class AdmissionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReportPressure(self, request, context):
-        """Takes what the order service has persisted, which makes room in the credit window. Refused as
-        NO_WINDOW without one, as REPORT_REFUSED if it goes back.
+        """Takes how far the order service is: what it has persisted makes room in the credit window, if
+        the policy has one. Refused as REPORT_REFUSED if it goes back.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -72,8 +72,8 @@ class AdmissionServiceStub:
     world of its own, counts (GetAdmissionStats) and changes no answer. Ends with the process.
     """
     ReportPressure: _grpc.UnaryUnaryMultiCallable[_admission_service_pb2.ReportPressureRequest, _admission_service_pb2.ReportPressureResponse]
-    """Takes what the order service has persisted, which makes room in the credit window. Refused as
-    NO_WINDOW without one, as REPORT_REFUSED if it goes back.
+    """Takes how far the order service is: what it has persisted makes room in the credit window, if
+    the policy has one. Refused as REPORT_REFUSED if it goes back.
     """
 
 @_typing.type_check_only
@@ -119,8 +119,8 @@ class AdmissionServiceAsyncStub(AdmissionServiceStub):
     world of its own, counts (GetAdmissionStats) and changes no answer. Ends with the process.
     """
     ReportPressure: _aio.UnaryUnaryMultiCallable[_admission_service_pb2.ReportPressureRequest, _admission_service_pb2.ReportPressureResponse]  # type: ignore[assignment]
-    """Takes what the order service has persisted, which makes room in the credit window. Refused as
-    NO_WINDOW without one, as REPORT_REFUSED if it goes back.
+    """Takes how far the order service is: what it has persisted makes room in the credit window, if
+    the policy has one. Refused as REPORT_REFUSED if it goes back.
     """
 
 class AdmissionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -229,8 +229,8 @@ class AdmissionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admission_service_pb2.ReportPressureRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admission_service_pb2.ReportPressureResponse, _abc.Awaitable[_admission_service_pb2.ReportPressureResponse]]:
-        """Takes what the order service has persisted, which makes room in the credit window. Refused as
-        NO_WINDOW without one, as REPORT_REFUSED if it goes back.
+        """Takes how far the order service is: what it has persisted makes room in the credit window, if
+        the policy has one. Refused as REPORT_REFUSED if it goes back.
         """
 
 def add_AdmissionServiceServicer_to_server(servicer: AdmissionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
