@@ -41,6 +41,8 @@ LABELS: Final[dict[str, str]] = {
     "state": "`open`, `queueing` or `closed`.",
     "place": "`available`, `buffer`, `held`, `paying`, `overdue`, `sold` or `quarantine`.",
     "by": "`operator` or `lag`.",
+    "live": "What the policy in force did: `admitted` or `refused`.",
+    "shadow": "What the policy on trial would have done: `admitted` or `refused`.",
     "lane": "`control`, `settlement`, `reservation` or `read`.",
     "caller": "A caller; the first 20 that were seen, the others together as `(other)`.",
     "reader": "A named reader of events; 20 at most, the others together as `(other)`.",
@@ -277,6 +279,19 @@ METRICS: Final = (
         "counter",
         "Reservations no longer waited for, because no report ever named them; absent without a"
         " window.",
+    ),
+    Family(
+        "lastunit_admission_window_report_stale",
+        "gauge",
+        "1 while the order service does not report and only the floor is granted; absent without a"
+        " window.",
+    ),
+    Family(
+        "lastunit_admission_shadow_total",
+        "counter",
+        "Calls by what the policy in force did and the policy on trial would have done; begins anew"
+        " with each trial; absent without one.",
+        ("live", "shadow"),
     ),
     Family("lastunit_admission_callers", "gauge", "Callers that are counted apart."),
     Family(

@@ -39,6 +39,13 @@ _CODE_NAMES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 _PHASES: Final = ("Serving", "Draining", "Closed", "JournalFailed", "Poisoned")
 _GATES: Final = ("open", "queueing", "closed")
 _NEVER: Final = "refused_never_count"
+# What the policy in force did and the one on trial would have done, and the count of both.
+_TRIAL: Final = {
+    ("admitted", "admitted"): "both_admitted_count",
+    ("admitted", "refused"): "only_live_admitted_count",
+    ("refused", "admitted"): "only_shadow_admitted_count",
+    ("refused", "refused"): "both_refused_count",
+}
 # Whoever comes first, our own services keep their names.
 _ALWAYS_NAMED: Final = ("order-service", "payment-service")
 
@@ -132,6 +139,10 @@ class ServerCollector(Collector):
             yield _one("lastunit_admission_window_outstanding", window["outstanding"])
             yield _one("lastunit_admission_window_drain_per_second", window["drain_per_second"])
             yield _one("lastunit_admission_window_written_off_total", window["written_off_count"])
+            yield _one("lastunit_admission_window_report_stale", window["is_report_stale"])
+        if (shadow := numbers["shadow"]) is not None:
+            pairs = [(labels, shadow[key]) for labels, key in _TRIAL.items()]
+            yield _family("lastunit_admission_shadow_total", pairs)
         yield _one("lastunit_admission_callers", numbers["caller_count"])
         yield from self._callers(numbers["callers"], lanes.values())
 

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.conformance.kit import Bearer, Ledger, Server, patiently, reserve_request, start_server
 from tools import metrics_page
 
+from lastunit.admission.v1 import admission_service_pb2 as admission
 from lastunit.stock.v1 import rehearsal_service_pb2 as rehearsal
 from lastunit.stock.v1 import reservation_pb2
 from lastunit.stock.v1 import stock_admin_service_pb2 as admin
@@ -278,3 +279,29 @@ def test_what_the_native_listeners_serve_is_counted_as_theirs(server: Server) ->
     assert grown[handled.format("FAILED_PRECONDITION", stock, "native_settlement")] == 1
     assert grown[timed.format(stock, "native_data")] == 1
     assert grown.get(handled.format("OK", stock, "data"), 0) == 0
+
+
+def test_a_trial_a_window_and_what_is_gone_are_told(tmp_path: Path) -> None:
+    """Two of three calls that a trial would refuse are told as such; a silent service is too."""
+    window = "version = 1\n[window]\ncredits_max = 10\ncredits_min = 10\n"
+    floor = "floor_rate_per_second = 1000\nfloor_burst = 1000\n"
+    policy = tmp_path / "policy.toml"
+    policy.write_text(window + floor)
+    server = start_server(tmp_path, "--policy", str(policy))
+    ledger = Ledger(server.ready["data"], server.ready["settlement"])
+    sale = ledger.put_sale(units=3)
+    assert not any("shadow" in name for name in samples(server))
+    strict = "version = 1\n[lanes.reservation]\nrate_per_second = 0.001\nburst = 1\n"
+    trial = admission.SetShadowPolicyRequest(document=strict, actor="sre", reason="a trial")
+    ledger.admission.SetShadowPolicy(trial)
+    for _ in range(3):
+        ledger.sold(sale)
+    for _ in range(3):
+        # The first of them learns that nothing is left; the next ones are hopeless.
+        ledger.stock.Reserve(reserve_request(sale))
+    told = samples(server)
+
+    assert told["lastunit_admission_shadow_total{live=admitted,shadow=refused}"] >= 2
+    assert told["lastunit_admission_shadow_total{live=refused,shadow=refused}"] == 0
+    assert told["lastunit_admission_window_report_stale"] == 1
+    assert told["lastunit_admission_hopeless_total"] == 2
