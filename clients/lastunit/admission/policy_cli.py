@@ -9,25 +9,21 @@ Exit status: 0 done, 1 the server was not reached or the file can't be read, 2 a
 
 from __future__ import annotations
 
-import asyncio
-import getpass
-import re
-import sys
 from datetime import datetime  # noqa: TC003 - typer reads the annotation
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from google.protobuf.json_format import MessageToJson
 
+from lastunit.admission import way
 from lastunit.admission.v1 import admission_service_pb2 as messages
-from lastunit.client.peer import PeerClient
-from lastunit.client.security import ClientSecurity
-from lastunit.errors import (
-    DeadlineExceededError,
-    InvalidArgumentError,
-    LastunitError,
-    UnavailableError,
+from lastunit.admission.way import (
+    TARGET_DEFAULT,
+    ActorOption,
+    JsonOption,
+    ReasonOption,
+    TargetOption,
 )
 
 if TYPE_CHECKING:
@@ -35,32 +31,15 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-_SERVICE: Final = "/lastunit.admission.v1.AdmissionService/"
-_DEADLINE_SECONDS: Final = 10.0
-_UNREACHED_EXIT: Final = 1
-_USAGE_EXIT: Final = 2
-_REFUSED_EXIT: Final = 3
-_NO_ID: Final = re.compile(r"[^A-Za-z0-9._:-]")
+_ENDS: Final = way.Ends(unreached=1, refused=3)
 
-Target = Annotated[
-    str,
-    typer.Option(
-        help="The ledger's settlement listener, host:port.", envvar="LASTUNIT_SETTLEMENT_ADDRESS"
-    ),
-]
 Document = Annotated[Path, typer.Argument(help="The TOML document.", metavar="FILE")]
-Reason = Annotated[str, typer.Option(help="Why; kept with the revision.")]
-Actor = Annotated[
-    str | None, typer.Option(help="Who wants it.", show_default="the name of the login")
-]
 Expected = Annotated[
     int | None,
     typer.Option(
         "--expect", min=0, help="Refuse if this is not the last revision.", show_default="any"
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
-_TARGET_DEFAULT: Final = "127.0.0.1:7401"
 
 
 def register(app: typer.Typer) -> None:
@@ -74,14 +53,16 @@ def register(app: typer.Typer) -> None:
 
 def show(
     *,
-    target: Target = _TARGET_DEFAULT,
+    target: TargetOption = TARGET_DEFAULT,
     has_settings: Annotated[
         bool, typer.Option("--settings", help="Print every setting, defaults included.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the policy in force: who put it, why, and its document."""
-    held = _call(target, "GetPolicy", messages.GetPolicyRequest(), messages.GetPolicyResponse)
+    held = way.call(
+        target, "GetPolicy", messages.GetPolicyRequest(), messages.GetPolicyResponse, _ENDS
+    )
     if as_json:
         typer.echo(MessageToJson(held, preserving_proto_field_name=True))
         return
@@ -101,21 +82,21 @@ def show(
 def put(
     document: Document,
     *,
-    reason: Reason,
-    target: Target = _TARGET_DEFAULT,
-    actor: Actor = None,
+    reason: ReasonOption,
+    target: TargetOption = TARGET_DEFAULT,
+    actor: ActorOption = "",
     expected_revision: Expected = None,
     at: Annotated[
         datetime | None,
         typer.Option(help="When it takes effect, local time.", show_default="now"),
     ] = None,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Put a document as a new revision; it is in force when the command ends."""
     request = _put_request(document, actor, reason, expected_revision)
     if at is not None:
         request.effect_time.FromDatetime(at.astimezone())
-    done = _call(target, "PutPolicy", request, messages.PutPolicyResponse)
+    done = way.call(target, "PutPolicy", request, messages.PutPolicyResponse, _ENDS)
     if as_json:
         typer.echo(MessageToJson(done, preserving_proto_field_name=True))
         return
@@ -127,12 +108,12 @@ def put(
 
 
 def dry_run(
-    document: Document, *, target: Target = _TARGET_DEFAULT, as_json: AsJson = False
+    document: Document, *, target: TargetOption = TARGET_DEFAULT, as_json: JsonOption = False
 ) -> None:
     """Check a document and print what it would change; change nothing."""
-    request = _put_request(document, None, "dry run", None)
+    request = _put_request(document, "", "dry run", None)
     request.is_dry_run = True
-    done = _call(target, "PutPolicy", request, messages.PutPolicyResponse)
+    done = way.call(target, "PutPolicy", request, messages.PutPolicyResponse, _ENDS)
     if as_json:
         typer.echo(MessageToJson(done, preserving_proto_field_name=True))
         return
@@ -142,16 +123,16 @@ def dry_run(
 
 def history(
     *,
-    target: Target = _TARGET_DEFAULT,
+    target: TargetOption = TARGET_DEFAULT,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many revisions.")] = 20,
     before: Annotated[
         int, typer.Option(min=0, help="Begin before this revision.", show_default="the newest")
     ] = 0,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List revisions, the newest first: who, why and when."""
     request = messages.ListRevisionsRequest(page_size=limit, before_revision=before)
-    listed = _call(target, "ListRevisions", request, messages.ListRevisionsResponse)
+    listed = way.call(target, "ListRevisions", request, messages.ListRevisionsResponse, _ENDS)
     if as_json:
         typer.echo(MessageToJson(listed, preserving_proto_field_name=True))
         return
@@ -165,17 +146,19 @@ def history(
 def rollback(
     revision: Annotated[int, typer.Argument(min=0, help="Whose document is put again.")],
     *,
-    reason: Reason,
-    target: Target = _TARGET_DEFAULT,
-    actor: Actor = None,
+    reason: ReasonOption,
+    target: TargetOption = TARGET_DEFAULT,
+    actor: ActorOption = "",
     expected_revision: Expected = None,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Put the document of an older revision again, as a new one; 0 is the built-in policy."""
-    request = messages.RollBackRequest(revision=revision, actor=_actor(actor), reason=reason)
+    request = messages.RollBackRequest(
+        revision=revision, actor=way.actor_or_login(actor), reason=reason
+    )
     if expected_revision is not None:
         request.expected_revision = expected_revision
-    done = _call(target, "RollBack", request, messages.RollBackResponse)
+    done = way.call(target, "RollBack", request, messages.RollBackResponse, _ENDS)
     if as_json:
         typer.echo(MessageToJson(done, preserving_proto_field_name=True))
         return
@@ -184,53 +167,18 @@ def rollback(
 
 
 def _put_request(
-    document: Path, actor: str | None, reason: str, expected_revision: int | None
+    document: Path, actor: str, reason: str, expected_revision: int | None
 ) -> messages.PutPolicyRequest:
     try:
         text = document.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        _fail(f"{document} can't be read: {error}", _UNREACHED_EXIT)
-    request = messages.PutPolicyRequest(document=text, actor=_actor(actor), reason=reason)
+        way.fail(f"{document} can't be read: {error}", _ENDS.unreached, _ENDS)
+    request = messages.PutPolicyRequest(
+        document=text, actor=way.actor_or_login(actor), reason=reason
+    )
     if expected_revision is not None:
         request.expected_revision = expected_revision
     return request
-
-
-def _actor(actor: str | None) -> str:
-    if actor is not None:
-        return actor
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = "unknown"
-    return _NO_ID.sub("-", name)[:64] or "unknown"
-
-
-def _call(target: str, method: str, request: Any, response_type: Any) -> Any:
-    """Calls, or ends with what the server said of it."""
-
-    async def ask() -> Any:
-        peer = PeerClient(
-            target,
-            deadline_seconds=_DEADLINE_SECONDS,
-            security=ClientSecurity.from_environment(),
-        )
-        try:
-            return await peer.call(_SERVICE + method, request, response_type)
-        finally:
-            await peer.close()
-
-    try:
-        return asyncio.run(ask())
-    except ValueError as error:
-        _fail(str(error), _USAGE_EXIT)
-    except InvalidArgumentError as error:
-        lines = [violation.description for violation in error.violations]
-        _fail("\n".join(lines or [str(error)]), _REFUSED_EXIT)
-    except (UnavailableError, DeadlineExceededError) as error:
-        _fail(f"{target}: {error}", _UNREACHED_EXIT)
-    except LastunitError as error:
-        _fail(str(error), _REFUSED_EXIT)
 
 
 def _print_changes(changes: Sequence[messages.PolicyChange]) -> None:
@@ -251,8 +199,3 @@ def _line_of(row: messages.PolicyRevision) -> str:
 
 def _when(time: Any) -> str:
     return str(time.ToJsonString())
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    sys.stderr.write(f"lastunit admission: {message}\n")
-    raise typer.Exit(code)

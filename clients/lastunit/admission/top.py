@@ -21,36 +21,26 @@ from rich.text import Text
 
 from lastunit.admission.sample import Sample, lane_name, rank, rates_between
 from lastunit.admission.v1 import admission_service_pb2 as messages
-from lastunit.client.peer import PeerClient
-from lastunit.client.security import ClientSecurity
+from lastunit.admission.way import TARGET_DEFAULT, USAGE_EXIT, TargetOption, open_peer, pages
 from lastunit.errors import LastunitError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from lastunit.admission.sample import Rates
+    from lastunit.client.peer import PeerClient
 
 __all__ = ["top"]
 
-_STATS: Final = "/lastunit.admission.v1.AdmissionService/GetAdmissionStats"
 _PAGE_SIZE: Final = 1_000
-# More callers than a node keeps apart; a server that pages for ever must not keep us.
-_PAGES_MAX: Final = 100
 _DEADLINE_SECONDS: Final = 5.0
 _UNREACHED_EXIT: Final = 1
-_USAGE_EXIT: Final = 2
 _UNKNOWN: Final = "-"
 
 
 def top(
     *,
-    target: Annotated[
-        str,
-        typer.Option(
-            help="The ledger's settlement listener, host:port.",
-            envvar="LASTUNIT_SETTLEMENT_ADDRESS",
-        ),
-    ] = "127.0.0.1:7401",
+    target: TargetOption = TARGET_DEFAULT,
     interval: Annotated[
         float, typer.Option(min=0.1, max=60.0, help="Seconds between two looks.")
     ] = 1.0,
@@ -64,14 +54,9 @@ def top(
 
     Ends with Ctrl-C, or with --once after one interval. Exit status 1: the server was not reached.
     """
-    try:
-        security = ClientSecurity.from_environment()
-    except ValueError as error:
-        sys.stderr.write(f"lastunit admission top: {error}\n")
-        raise typer.Exit(_USAGE_EXIT) from error
     shown = _Shown(target, interval, callers, once=once, as_json=as_json)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(shown.run(security))
+        asyncio.run(shown.run())
     if shown.is_lost:
         raise typer.Exit(_UNREACHED_EXIT)
 
@@ -89,13 +74,13 @@ class _Shown:
         self._is_json = as_json
         self.is_lost = False
 
-    async def run(self, security: ClientSecurity) -> None:
+    async def run(self) -> None:
         """Looks until told to end."""
         try:
-            peer = PeerClient(self._target, deadline_seconds=_DEADLINE_SECONDS, security=security)
+            peer = open_peer(self._target, _DEADLINE_SECONDS)
         except (OSError, ValueError) as error:
-            self._tell_lost(str(error))
-            return
+            sys.stderr.write(f"lastunit admission top: {error}\n")
+            raise typer.Exit(USAGE_EXIT) from error
         try:
             if self._is_json or self._is_once:
                 await self._print(peer)
@@ -168,15 +153,11 @@ async def _ask(peer: PeerClient) -> Sample:
     """Asks for all counts; callers come in pages."""
     lanes: dict[str, messages.AdmissionCounts] = {}
     callers: dict[str, messages.AdmissionCounts] = {}
-    token = ""
-    for _page_number in range(_PAGES_MAX):
-        request = messages.GetAdmissionStatsRequest(page_size=_PAGE_SIZE, page_token=token)
-        page = await peer.call(_STATS, request, messages.GetAdmissionStatsResponse)
+    request = messages.GetAdmissionStatsRequest(page_size=_PAGE_SIZE)
+    response_type = messages.GetAdmissionStatsResponse
+    async for page in pages(peer, "GetAdmissionStats", request, response_type):
         lanes = {lane_name(counts.lane): counts for counts in page.lanes}
         callers |= {counts.caller: counts for counts in page.callers}
-        token = page.next_page_token
-        if not token:
-            break
     return Sample(time.monotonic(), lanes, callers)
 
 
