@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUST_TARGETS := --workspace --exclude lastunit-python
 
 .DEFAULT_GOAL := help
-.PHONY: bench-attacks monitoring-check help setup run fuzz test test-rust test-python test-slow lint format proto proto-check bench bench-recovery history crash crash-disk sim sim-defects lock clean
+.PHONY: bench-attacks bench-fronts monitoring-check help setup run fuzz test test-rust test-python test-slow lint format proto proto-check bench bench-recovery history crash crash-disk sim sim-defects lock clean
 
 help: ## List the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -60,6 +60,9 @@ monitoring-check: setup ## Check alerts and dashboard with promtool, and fire th
 
 bench: setup ## Measure the server's front beside an empty gRPC call, with ghz
 	$(BIN)/python -m bench.front $(ARGS)
+
+bench-fronts: setup ## Measure both fronts beside an empty call of each kind, with ghz
+	$(BIN)/python -m bench.fronts $(ARGS)
 
 crash: setup ## Kill the server in rounds under load, account for every call (ARGS='--rounds 1000')
 	@$(BIN)/python -m tests.crash.rounds $(ARGS)

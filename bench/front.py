@@ -77,14 +77,20 @@ def loads(calls: int) -> list[tuple[str, ghz.Load, int]]:
     return [*unary, (label, exchange, OPERATIONS_PER_MESSAGE * MESSAGES_PER_STREAM)]
 
 
-def measure(server: Server, load: ghz.Load, operations: int, protoset: Path) -> dict[str, float]:
-    """Runs one load on one server and returns its figures."""
+def measure(
+    server: Server, load: ghz.Load, operations: int, protoset: Path, *, status: str = "OK"
+) -> dict[str, float]:
+    """Runs one load on one server and returns its figures; ends if calls end otherwise.
+
+    Of refusals one in a hundred may be none: a bucket fills while it is measured.
+    """
     before = machine.cpu_seconds(server.pid)
     report = ghz.run(load, address=server.addresses["data"], protoset=protoset)
     used = machine.cpu_seconds(server.pid) - before
-    done = report["statusCodeDistribution"].get("OK", 0)
-    if done != load.total:
-        sys.exit(f"bench: {server.name}: not every call was OK: {report['statusCodeDistribution']}")
+    done = report["statusCodeDistribution"].get(status, 0)
+    if done < load.total * (1 if status == "OK" else 0.99):
+        found = report["statusCodeDistribution"]
+        sys.exit(f"bench: {server.name}: not every call ended as {status}: {found}")
     return {
         "operations_per_second": report["rps"] * operations,
         "p50_ms": ghz.percentile_ms(report, 50),

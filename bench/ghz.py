@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,8 @@ def run(load: Load, *, address: str, protoset: Path) -> dict[str, Any]:
         protoset: Descriptor set of the contract, so that a server without reflection works too.
     """
     command = [binary(), "--insecure", "--format", "json", "--call", load.call]
-    command += ["--protoset", str(protoset), "--data", json.dumps(load.data)]
+    # Refusals are answers too, with a latency of their own.
+    command += ["--count-errors", "--protoset", str(protoset)]
     command += ["-n", str(load.total), "-c", str(load.concurrency)]
     command += [
         "--connections",
@@ -77,9 +79,14 @@ def run(load: Load, *, address: str, protoset: Path) -> dict[str, Any]:
         "30s",
         address,
     ]
-    outcome = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=RUN_SECONDS_MAX
-    )
+    # In a file: thousands of operations are more than a command line holds.
+    with tempfile.NamedTemporaryFile("w", prefix="lastunit-ghz-", suffix=".json") as file:
+        json.dump(load.data, file)
+        file.flush()
+        command[1:1] = ["--data-file", file.name]
+        outcome = subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=RUN_SECONDS_MAX
+        )
     if outcome.returncode != 0:
         sys.exit(f"bench: ghz failed: {outcome.stderr.strip() or outcome.stdout.strip()}")
     report: dict[str, Any] = json.loads(outcome.stdout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,6 +40,10 @@ def facts() -> dict[str, object]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Returns user and system CPU seconds that process `pid` has used so far, all threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Returns user and system CPU seconds that process `pid` has used so far, all threads.
+
+    From the kernel's clock of the process, to the nanosecond: /proc counts in ticks of 10 ms, in
+    which thousands of calls fit.
+    """
+    # As clock_getcpuclockid(3) makes it; Python has that only for threads of its own.
+    return time.clock_gettime((~pid << 3) | 2)
