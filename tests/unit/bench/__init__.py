@@ -1,0 +1,1 @@
+"""What the programs of bench/ decide by themselves."""
