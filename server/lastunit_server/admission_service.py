@@ -6,6 +6,7 @@ its revision is on the disk.
 """
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from lastunit_server._native import Node
+    from lastunit_server.advice import Advised
+    from lastunit_server.advisor import Advisor
 
-__all__ = ["AdmissionService", "Answer"]
+__all__ = ["AdmissionService", "Answer", "advice_message"]
 
 # What a method gives for a request and the name of the caller.
 Answer: TypeAlias = "Callable[[bytes, str], bytes | Refusal]"
@@ -57,10 +60,12 @@ class AdmissionService:
 
     Args:
         node: The open node.
+        advisor: Keeps what is reported, and advises.
     """
 
-    def __init__(self, node: "Node") -> None:
+    def __init__(self, node: "Node", advisor: "Advisor") -> None:
         self._node = node
+        self._advisor = advisor
 
     def methods(self) -> "dict[str, Answer]":
         """Returns each method by its gRPC path."""
@@ -72,6 +77,7 @@ class AdmissionService:
             "RollBack": self.roll_back,
             "SetShadowPolicy": self.set_shadow_policy,
             "ReportPressure": self.report_pressure,
+            "GetAdvice": self.get_advice,
         }
         return {path(ADMISSION, name): answer for name, answer in answers.items()}
 
@@ -222,12 +228,30 @@ class AdmissionService:
         taken = self._node.report_pressure(
             asked.generation, asked.persisted_count, asked.oldest_wait.ToMilliseconds()
         )
-        if taken is None:
-            return _packed(messages.ReportPressureResponse())
-        first, second = taken
-        if isinstance(second, bytes):
-            return faults.refusal_from(first, second)
-        return _packed(messages.ReportPressureResponse(window=_window(first, second)))
+        response = messages.ReportPressureResponse()
+        if taken is not None:
+            first, second = taken
+            if isinstance(second, bytes):
+                return faults.refusal_from(first, second)
+            response.window.CopyFrom(_window(first, second))
+        self._advisor.note_report(asked)
+        return _packed(response)
+
+    def get_advice(self, request: bytes, _caller: str) -> bytes | Refusal:
+        """Answers GetAdvice."""
+        asked = checked(messages.GetAdviceRequest, request)
+        if isinstance(asked, Refusal):
+            return asked
+        margin = asked.margin.ToMilliseconds() / 1000 if asked.HasField("margin") else None
+        return _packed(advice_message(self._advisor.advise(margin)))
+
+
+def advice_message(advised: "Advised") -> messages.GetAdviceResponse:
+    """Says what is advised in the words of the contract."""
+    return messages.GetAdviceResponse(
+        advices=[messages.Advice(**asdict(advice)) for advice in advised.advices],
+        missing=[messages.MissingAdvice(**asdict(missing)) for missing in advised.missing],
+    )
 
 
 def _packed(response: "Message") -> bytes:

@@ -16,6 +16,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from lastunit.admission.v1 import admission_service_pb2
 from lastunit.client.security import ClientSecurity
 from lastunit.stock.v1 import (
     journal_service_pb2,
@@ -24,7 +25,7 @@ from lastunit.stock.v1 import (
     stock_service_pb2,
 )
 from lastunit_server.errors import EventsRemovedTargetError, TargetError
-from lastunit_server.methods import ADMIN, JOURNAL, STOCK, path
+from lastunit_server.methods import ADMIN, ADMISSION, JOURNAL, STOCK, path
 
 if TYPE_CHECKING:
     from lastunit.stock.v1 import event_pb2
@@ -74,6 +75,11 @@ _QUESTIONS: dict[str, tuple[str, type[Message], type[Message]]] = {
         STOCK,
         stock_service_pb2.GetAvailabilityRequest,
         stock_service_pb2.GetAvailabilityResponse,
+    ),
+    "GetAdvice": (
+        ADMISSION,
+        admission_service_pb2.GetAdviceRequest,
+        admission_service_pb2.GetAdviceResponse,
     ),
 }
 
@@ -132,6 +138,27 @@ def live_answer(target: str, method: str, **fields: Any) -> Facts:
     request = _QUESTIONS[method][1](**fields)
     listener = "data" if method == "GetAvailability" else "settlement"
     return _message_facts(_asked_live(target, method, request, listener=listener))
+
+
+def live_advice(
+    target: str, margin_seconds: float | None = None
+) -> admission_service_pb2.GetAdviceResponse:
+    """Asks a live server which limits to set.
+
+    Args:
+        target: `host:port` of the settlement listener.
+        margin_seconds: Left over at the end of a reservation's life; None leaves it to the server.
+
+    Raises:
+        TargetError: No answer, or not from a ledger.
+    """
+    request = admission_service_pb2.GetAdviceRequest()
+    if margin_seconds is not None:
+        request.margin.FromMilliseconds(round(margin_seconds * 1000))
+    answer: admission_service_pb2.GetAdviceResponse = _asked_live(
+        target, "GetAdvice", request, listener="settlement"
+    )
+    return answer
 
 
 def directory_answer(

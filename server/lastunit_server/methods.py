@@ -69,7 +69,14 @@ _ADMIN_METHODS = (
     "ExplainReservation",
 )
 _REHEARSAL_METHODS = ("SetClock",)
-_ADMISSION_METHODS = ("GetPolicy", "GetAdmissionStats", "ListRevisions", "GetGate", "ListGates")
+_ADMISSION_METHODS = (
+    "GetPolicy",
+    "GetAdmissionStats",
+    "ListRevisions",
+    "GetGate",
+    "ListGates",
+    "GetAdvice",
+)
 _POLICY_METHODS = ("PutPolicy", "RollBack", "SetShadowPolicy")
 _PRESSURE_METHODS = ("ReportPressure",)
 _GATE_METHODS = ("SetGate",)

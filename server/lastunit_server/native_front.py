@@ -11,7 +11,6 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from lastunit_server import faults, logs
-from lastunit_server.admission_service import AdmissionService
 from lastunit_server.call_context import Caller
 from lastunit_server.counts import LATENCY_BOUNDS, Counts, Latency
 from lastunit_server.errors import StartError
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from lastunit.tls import Material
     from lastunit_server._native import NativeFront, Node
-    from lastunit_server.admission_service import Answer
+    from lastunit_server.admission_service import AdmissionService, Answer
     from lastunit_server.doorkeeper import Credentials, Doorkeeper
     from lastunit_server.gates import Gates
     from lastunit_server.settings import Settings
@@ -61,17 +60,19 @@ class _Control:
     """What the native listeners have answered here: AdmissionService, an operator's rare calls.
 
     Args:
-        node: The open node.
+        admission: Shows and changes how work is let in.
         gates: What front ends are told.
         doorkeeper: Who may.
     """
 
-    def __init__(self, node: "Node", gates: "Gates", doorkeeper: "Doorkeeper") -> None:
+    def __init__(
+        self, admission: "AdmissionService", gates: "Gates", doorkeeper: "Doorkeeper"
+    ) -> None:
         gate_service = GateService(gates, doorkeeper)
         self._doorkeeper = doorkeeper
         self._methods = gate_service.methods()
         self._methods[path(ADMISSION, "WatchGate")] = gate_service.watch_gate
-        for method, answer in AdmissionService(node).methods().items():
+        for method, answer in admission.methods().items():
             self._methods[method] = self._asked(method, answer)
 
     def _asked(self, method: str, answer: "Answer") -> "Callable[[Caller, bytes], bytes | Refusal]":
@@ -125,6 +126,7 @@ class NativeFronts:
         beside: Where the other front's listeners are, told to callers whose listener is off here.
         gates: What front ends are told.
         doorkeeper: Who may do what is answered here.
+        admission: Shows and changes how work is let in.
 
     Raises:
         StartError: An address is taken or not one of this machine.
@@ -140,9 +142,10 @@ class NativeFronts:
         beside: dict[Listener, str],
         gates: "Gates",
         doorkeeper: "Doorkeeper",
+        admission: "AdmissionService",
     ) -> None:
         self._settings = settings
-        self._control = _Control(node, gates, doorkeeper)
+        self._control = _Control(admission, gates, doorkeeper)
         self._sweep_count = 0
         self._door: dict[str, Any] = {
             "material": _pem(material),

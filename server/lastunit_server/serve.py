@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from lastunit import tracing
 from lastunit_server import logs, standard
+from lastunit_server.admission_service import AdmissionService
+from lastunit_server.advisor import Advisor
 from lastunit_server.console import Console
 from lastunit_server.data_front import DataFront
 from lastunit_server.errors import StartError
@@ -192,6 +194,7 @@ class _Server:
             asyncio.create_task(self._security.watch()),
             asyncio.create_task(self._gates.follow()),
             asyncio.create_task(self._tell_native_watchers()),
+            asyncio.create_task(self._advisor.watch()),
             *self._policy_watches(),
         ]
         await self._stop_asked.wait()
@@ -237,6 +240,8 @@ class _Server:
             "rotation": security.rotation,
             "gates": self._gates,
         }
+        self._advisor = Advisor(self._node, self._gates, settings.gate)
+        self._admission = AdmissionService(self._node, self._advisor)
         self._data = DataFront(self._node, settings, asyncio.get_running_loop(), **door)
         self._data_health = standard.DataHealth()
         self._data_health.add_to(self._data.server)
@@ -245,7 +250,9 @@ class _Server:
         )
         self.data_address = self._data.bind()
 
-        self._settlement = SettlementFront(self._node, settings, self.data_address, **door)
+        self._settlement = SettlementFront(
+            self._node, settings, self.data_address, admission=self._admission, **door
+        )
         self._settlement_health = standard.SettlementHealth(is_rehearsal=self._is_rehearsal)
         self._settlement_health.add_to(self._settlement.server)
         standard.add_to_settlement_server(
@@ -278,6 +285,7 @@ class _Server:
             },
             gates=self._gates,
             doorkeeper=self._security.doorkeeper,
+            admission=self._admission,
         )
         self._security.follow(lambda now: self._native.replace(now.credentials, now.material))
 
@@ -287,14 +295,15 @@ class _Server:
             self._native.tell_news()
 
     def _open_metrics(self) -> MetricsEndpoint | None:
-        address = self._settings.metrics_address
-        if not address:
-            return None
         counts: dict[str, Counts] = {
             "data": self._data.counts,
             "settlement": self._settlement.counts,
         }
         counts |= self._native.counts()
+        self._advisor.watch_counts(counts)
+        address = self._settings.metrics_address
+        if not address:
+            return None
         return MetricsEndpoint(address, ServerCollector(self._node, counts, self._settings))
 
     def _open_http(self) -> dict[str, HttpListener]:

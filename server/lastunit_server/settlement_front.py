@@ -11,7 +11,6 @@ import grpc
 
 from lastunit import tracing
 from lastunit_server import faults
-from lastunit_server.admission_service import AdmissionService, Answer
 from lastunit_server.call_context import milliseconds_left
 from lastunit_server.counts import CallCounts
 from lastunit_server.data_front import LINGER_SECONDS, STOP_POLL_SECONDS, Handlers, add_port
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     from lastunit.tls import Rotation
     from lastunit_server._native import Node
+    from lastunit_server.admission_service import AdmissionService, Answer
     from lastunit_server.call_context import Caller
     from lastunit_server.gates import Gates
     from lastunit_server.settings import Settings
@@ -52,6 +52,7 @@ class SettlementFront:
         doorkeeper: Who calls; by default callers name themselves.
         rotation: Certificates; None speaks plain text.
         gates: What front ends are told; None leaves their methods out.
+        admission: Shows and changes how work is let in; None leaves its methods out.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class SettlementFront:
         doorkeeper: Doorkeeper | None = None,
         rotation: "Rotation | None" = None,
         gates: "Gates | None" = None,
+        admission: "AdmissionService | None" = None,
     ) -> None:
         self._doorkeeper = doorkeeper or Doorkeeper(node, Credentials())
         self._rotation = rotation
@@ -71,7 +73,7 @@ class SettlementFront:
         self._node = node
         self._settings = settings
         self._data_address = data_address
-        self._admission = AdmissionService(node)
+        self._admission = admission.methods() if admission else {}
         self._gates = GateService(gates, self._doorkeeper).methods() if gates else {}
         self.exchange = SettlementExchange(node, self.counts, self._doorkeeper)
         self._threads = MessageFirstPool(settings.settlement.thread_count)
@@ -91,7 +93,7 @@ class SettlementFront:
             )
             for method in served
         }
-        for method, answer in self._admission.methods().items():
+        for method, answer in self._admission.items():
             handlers[method] = grpc.unary_unary_rpc_method_handler(self._shown(method, answer))
         for method, answer_to in self._gates.items():
             handlers[method] = grpc.unary_unary_rpc_method_handler(self._asked(method, answer_to))
@@ -138,7 +140,7 @@ class SettlementFront:
 
         return handle
 
-    def _shown(self, method: str, answer: Answer) -> Any:
+    def _shown(self, method: str, answer: "Answer") -> Any:
         name = method.rpartition("/")[2]
 
         def answer_to(caller: "Caller", request: bytes) -> bytes | Refusal:

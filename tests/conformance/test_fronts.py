@@ -100,8 +100,10 @@ CALLS = {
         admission.SetShadowPolicyRequest(document="version = 1", actor="sre"),
         listener="settlement",
     ),
-    "pressure without a window": Call(
-        ADMISSION + "ReportPressure", admission.ReportPressureRequest(), listener="settlement"
+    "a negative count": Call(
+        ADMISSION + "ReportPressure",
+        admission.ReportPressureRequest(persisted_count=-1),
+        listener="settlement",
     ),
     "no message to put": Call(ADMISSION + "PutPolicy", listener="settlement", is_sent=False),
     "the gate of nobody's sale": Call(

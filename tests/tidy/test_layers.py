@@ -78,6 +78,7 @@ PYTHON_ARROWS = {
     },
     # Its command line is a client of a live server too, and proves itself as clients do.
     "lastunit_server": {
+        "lastunit.admission",
         "lastunit.client",
         "lastunit.errors",
         "lastunit.reflection",

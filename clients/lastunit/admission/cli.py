@@ -1,6 +1,6 @@
 """The command `lastunit admission`: what is let in, watched and steered from a terminal.
 
-Owns the list of its words. Must not do their work. Next: `top`, `gate_cli`, `policy_cli`.
+Owns the list of its words. Must not do their work. Next: `top`, `gate_cli`, …
 """
 
 from __future__ import annotations
@@ -8,12 +8,14 @@ from __future__ import annotations
 import typer
 
 from lastunit.admission import gate_cli, policy_cli
+from lastunit.admission.advise_cli import advise
 from lastunit.admission.top import top
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Shows and steers how work is let into a ledger.", no_args_is_help=True)
 app.command()(top)
+app.command()(advise)
 app.add_typer(gate_cli.app, name="gate")
 policy_cli.register(app)
 

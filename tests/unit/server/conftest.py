@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from lastunit_server.admission_service import AdmissionService
 from lastunit_server.data_front import DataFront
 from lastunit_server.loading import load_settings
 from lastunit_server.settlement_front import SettlementFront
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from lastunit_server._native import Node
+    from lastunit_server.advisor import Advisor
     from lastunit_server.settings import Settings
 
 
@@ -57,7 +59,9 @@ def data_address(data_front: DataFront) -> str:
 @pytest.fixture
 def settlement_front(node: FakeNode, settings: Settings) -> Iterator[SettlementFront]:
     """A running settlement front over the node."""
-    front = SettlementFront(cast("Node", node), settings, "data.example:1")
+    native = cast("Node", node)
+    admission = AdmissionService(native, cast("Advisor", None))
+    front = SettlementFront(native, settings, "data.example:1", admission=admission)
     front.bind()
     front.start()
     yield front

@@ -14,6 +14,7 @@ from lastunit_server.faults import Refusal
 
 if TYPE_CHECKING:
     from lastunit_server._native import Node
+    from lastunit_server.advisor import Advisor
 
 LANE = {
     "admitted_count": 10,
@@ -55,7 +56,7 @@ class CountingNode:
 @pytest.fixture
 def service() -> AdmissionService:
     """The service over counts and a policy with a bucket for one caller."""
-    return AdmissionService(cast("Node", CountingNode()))
+    return AdmissionService(cast("Node", CountingNode()), cast("Advisor", None))
 
 
 def test_the_policy_is_shown_as_it_is(service: AdmissionService) -> None:

@@ -961,3 +961,135 @@ class ReportPressureResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportPressureResponse: _TypeAlias = ReportPressureResponse  # noqa: Y015
+
+@_typing.final
+class GetAdviceRequest(_message.Message):
+    """Asks for advice."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARGIN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def margin(self) -> _duration_pb2.Duration:
+        """States what is to be left over at the end of a reservation's life, up to a day; unset takes
+        that of the settings, or a tenth of the life where they say none.
+        """
+
+    def __init__(
+        self,
+        *,
+        margin: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["margin", b"margin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["margin", b"margin"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAdviceRequest: _TypeAlias = GetAdviceRequest  # noqa: Y015
+
+@_typing.final
+class GetAdviceResponse(_message.Message):
+    """Answers GetAdvice."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADVICES_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def advices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Advice]:
+        """Lists what can be advised."""
+
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissingAdvice]:
+        """Lists what can not, and why."""
+
+    def __init__(
+        self,
+        *,
+        advices: _abc.Iterable[Global___Advice] | None = ...,
+        missing: _abc.Iterable[Global___MissingAdvice] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advices", b"advices", "missing", b"missing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAdviceResponse: _TypeAlias = GetAdviceResponse  # noqa: Y015
+
+@_typing.final
+class Advice(_message.Message):
+    """Advises one number."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    SALE_ID_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    PRESENT_FIELD_NUMBER: _builtins.int
+    ARITHMETIC_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Names the setting: of the server's `[gate]` section, for example `gate.settled_per_second`, of
+    the policy document, for example `window.credits_max`, or `queue_count_max` of a sale.
+    """
+    sale_id: _builtins.str
+    """Names the sale that it is of; empty if it is of all."""
+    value: _builtins.float
+    """States the number."""
+    unit: _builtins.str
+    """States its unit."""
+    present: _builtins.float
+    """States what is set now; unset if nothing is."""
+    arithmetic: _builtins.str
+    """Shows how it was reckoned, with the figures."""
+    basis: _builtins.str
+    """Says what was measured, when, and how to read the number."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        sale_id: _builtins.str = ...,
+        value: _builtins.float = ...,
+        unit: _builtins.str = ...,
+        present: _builtins.float | None = ...,
+        arithmetic: _builtins.str = ...,
+        basis: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_present", b"_present", "present", b"present"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_present", b"_present", "arithmetic", b"arithmetic", "basis", b"basis", "key", b"key", "present", b"present", "sale_id", b"sale_id", "unit", b"unit", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__present: _TypeAlias = _typing.Literal["present"]  # noqa: Y015
+    _WhichOneofArgType__present: _TypeAlias = _typing.Literal["_present", b"_present"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__present) -> _WhichOneofReturnType__present | None: ...
+
+Global___Advice: _TypeAlias = Advice  # noqa: Y015
+
+@_typing.final
+class MissingAdvice(_message.Message):
+    """Says what can not be advised."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Names the setting."""
+    why: _builtins.str
+    """Says what is not known, and what would have to happen first."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MissingAdvice: _TypeAlias = MissingAdvice  # noqa: Y015

@@ -92,6 +92,11 @@ class AdmissionServiceStub:
                 request_serializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.ReportPressureRequest.SerializeToString,
                 response_deserializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.ReportPressureResponse.FromString,
                 _registered_method=True)
+        self.GetAdvice = channel.unary_unary(
+                '/lastunit.admission.v1.AdmissionService/GetAdvice',
+                request_serializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.GetAdviceRequest.SerializeToString,
+                response_deserializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.GetAdviceResponse.FromString,
+                _registered_method=True)
 
 
 class AdmissionServiceServicer:
@@ -186,6 +191,14 @@ class AdmissionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetAdvice(self, request, context):
+        """Reckons limits from what was measured in the last minutes, with the arithmetic. Changes
+        nothing, always answers; what too little is known of is said as such.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdmissionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -243,6 +256,11 @@ def add_AdmissionServiceServicer_to_server(servicer, server):
                     servicer.ReportPressure,
                     request_deserializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.ReportPressureRequest.FromString,
                     response_serializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.ReportPressureResponse.SerializeToString,
+            ),
+            'GetAdvice': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAdvice,
+                    request_deserializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.GetAdviceRequest.FromString,
+                    response_serializer=lastunit_dot_admission_dot_v1_dot_admission__service__pb2.GetAdviceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -544,6 +562,33 @@ class AdmissionService:
             '/lastunit.admission.v1.AdmissionService/ReportPressure',
             lastunit_dot_admission_dot_v1_dot_admission__service__pb2.ReportPressureRequest.SerializeToString,
             lastunit_dot_admission_dot_v1_dot_admission__service__pb2.ReportPressureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAdvice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.admission.v1.AdmissionService/GetAdvice',
+            lastunit_dot_admission_dot_v1_dot_admission__service__pb2.GetAdviceRequest.SerializeToString,
+            lastunit_dot_admission_dot_v1_dot_admission__service__pb2.GetAdviceResponse.FromString,
             options,
             channel_credentials,
             insecure,

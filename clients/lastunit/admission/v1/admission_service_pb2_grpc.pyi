@@ -75,6 +75,10 @@ class AdmissionServiceStub:
     """Takes how far the order service is: what it has persisted makes room in the credit window, if
     the policy has one. Refused as REPORT_REFUSED if it goes back.
     """
+    GetAdvice: _grpc.UnaryUnaryMultiCallable[_admission_service_pb2.GetAdviceRequest, _admission_service_pb2.GetAdviceResponse]
+    """Reckons limits from what was measured in the last minutes, with the arithmetic. Changes
+    nothing, always answers; what too little is known of is said as such.
+    """
 
 @_typing.type_check_only
 class AdmissionServiceAsyncStub(AdmissionServiceStub):
@@ -121,6 +125,10 @@ class AdmissionServiceAsyncStub(AdmissionServiceStub):
     ReportPressure: _aio.UnaryUnaryMultiCallable[_admission_service_pb2.ReportPressureRequest, _admission_service_pb2.ReportPressureResponse]  # type: ignore[assignment]
     """Takes how far the order service is: what it has persisted makes room in the credit window, if
     the policy has one. Refused as REPORT_REFUSED if it goes back.
+    """
+    GetAdvice: _aio.UnaryUnaryMultiCallable[_admission_service_pb2.GetAdviceRequest, _admission_service_pb2.GetAdviceResponse]  # type: ignore[assignment]
+    """Reckons limits from what was measured in the last minutes, with the arithmetic. Changes
+    nothing, always answers; what too little is known of is said as such.
     """
 
 class AdmissionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -231,6 +239,16 @@ class AdmissionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admission_service_pb2.ReportPressureResponse, _abc.Awaitable[_admission_service_pb2.ReportPressureResponse]]:
         """Takes how far the order service is: what it has persisted makes room in the credit window, if
         the policy has one. Refused as REPORT_REFUSED if it goes back.
+        """
+
+    @_abc_1.abstractmethod
+    def GetAdvice(
+        self,
+        request: _admission_service_pb2.GetAdviceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admission_service_pb2.GetAdviceResponse, _abc.Awaitable[_admission_service_pb2.GetAdviceResponse]]:
+        """Reckons limits from what was measured in the last minutes, with the arithmetic. Changes
+        nothing, always answers; what too little is known of is said as such.
         """
 
 def add_AdmissionServiceServicer_to_server(servicer: AdmissionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
