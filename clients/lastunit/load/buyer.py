@@ -29,6 +29,11 @@ _log: Final = logging.getLogger(__name__)
 _NEVER: Final = frozenset({outcome_pb2.OUTCOME_SALE_CLOSED, outcome_pb2.OUTCOME_UNKNOWN_SALE})
 """Outcomes after which pressing again is of no use to anybody."""
 
+_GATED: Final = frozenset(
+    {order_service_pb2.REFUSAL_GATE_QUEUEING, order_service_pb2.REFUSAL_GATE_CLOSED}
+)
+"""Refusals that say when to come back; a buyer who does not would only be told the same."""
+
 _SETTLED: Final = {
     order_pb2.ORDER_STATE_PAID: Ending.PAID,
     order_pb2.ORDER_STATE_REFUND_DUE: Ending.REFUNDED,
@@ -79,6 +84,10 @@ class Buyer:
                 ending = await self._buy(answer)
                 if ending is not None:
                     return ending
+            elif answer.refusal in _GATED:
+                self._count(_reason(answer))
+                await asyncio.sleep(_seconds_until(answer, plan.think_seconds))
+                continue
             elif answer.refusal or answer.outcome in _NEVER:
                 return self._refused(answer)
             elif answer.level == availability_pb2.LEVEL_GONE:
@@ -168,6 +177,13 @@ class Buyer:
             if is_closed and order_id not in self._tally.charged_orders:
                 return None
         raise NoAnswerError(f"order {order_id} was not settled in time")
+
+
+def _seconds_until(answer: order_service_pb2.PlaceOrderResponse, otherwise: float) -> float:
+    """Tells how long to stay away from a gate."""
+    if not answer.HasField("come_back_time"):
+        return otherwise
+    return max(0.0, answer.come_back_time.ToMilliseconds() / 1_000 - time.time())
 
 
 def _reason(answer: order_service_pb2.PlaceOrderResponse) -> str:

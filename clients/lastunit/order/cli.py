@@ -76,6 +76,13 @@ def serve(
         float,
         typer.Option(min=0.1, max=600, help="For each call to another service, with retries."),
     ] = 20.0,
+    is_gated: Annotated[
+        bool,
+        typer.Option(
+            "--gate/--no-gate",
+            help="Turn newcomers away while the gate of their sale is queueing or closed.",
+        ),
+    ] = True,
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
 ) -> None:
     """Serves OrderService until SIGTERM.
@@ -107,6 +114,7 @@ def serve(
         payment_address=payment_address,
         deadline_seconds=deadline_seconds,
         transactions_per_second=database_rate,
+        is_gated=is_gated,
     )
     asyncio.run(serve_orders(process, prices=prices, settings=settings))
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from lastunit.client.outcomes import Reply
+    from lastunit.order.doorman import Doorman, TurnedAway
     from lastunit.order.persons import PersonDirectory
     from lastunit.order.ports import LedgerPort, PaymentPort
     from lastunit.order.prices import PriceList, Quote
@@ -73,6 +74,7 @@ class OrderCore:
         clock: Tells the time.
         settings: Spans and bounds.
         runner: Writes the database; None: the database's own writer.
+        doorman: Turns newcomers away while a gate says so; None lets everybody on to the ledger.
 
     Attributes:
         follower: Moves the orders on; its steps are called beside these.
@@ -90,6 +92,7 @@ class OrderCore:
         clock: Clock,
         settings: OrderSettings,
         runner: TransactionRunner | None = None,
+        doorman: Doorman | None = None,
     ) -> None:
         self._database = database
         self._runner: TransactionRunner = runner or database
@@ -99,6 +102,7 @@ class OrderCore:
         self._prices = prices
         self._clock = clock
         self._settings = settings
+        self._doorman = doorman
         self._place_calls = 0
         self.persisted_count = 0
         # First come, first served. Held while others are asked, never while the row is written:
@@ -134,12 +138,24 @@ class OrderCore:
 
     async def _place(self, request: pb.PlaceOrderRequest) -> pb.PlaceOrderResponse:
         order_id = order_id_of(request.request_id)
+        turned_away = self._doorman and self._doorman.ask(request.sale_id)
+        if turned_away:
+            # The repeat of a call that was honoured is honoured: who has an order is inside.
+            return self._placed_before(order_id, request) or self._told_to_return(turned_away)
         quote = self._prices.quote(request.lines)
         async with self._place_work:
             answer = await self._ask(order_id, request, quote)
         if isinstance(answer, pb.PlaceOrderResponse):
             return answer
         return await self._write(request, order_id, quote, answer)
+
+    def _told_to_return(self, turned_away: TurnedAway) -> pb.PlaceOrderResponse:
+        refusal = pb.REFUSAL_GATE_CLOSED if turned_away.is_closed else pb.REFUSAL_GATE_QUEUEING
+        response = pb.PlaceOrderResponse(refusal=refusal, order_state=order_pb2.ORDER_STATE_CLOSED)
+        if turned_away.come_back_seconds is not None:
+            come_back_ms = round(turned_away.come_back_seconds * 1_000)
+            response.come_back_time.FromMilliseconds(self._clock.now_ms() + come_back_ms)
+        return response
 
     async def _ask(
         self, order_id: str, request: pb.PlaceOrderRequest, quote: Quote

@@ -11,12 +11,13 @@ import gc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from lastunit.client.admission import PressureLine
+from lastunit.client.admission import GateWatch, PressureLine
 from lastunit.client.aio import ClientSecurity, StockClient
 from lastunit.client.peer import PeerClient
 from lastunit.errors import RolledBackError
 from lastunit.order import store
 from lastunit.order.core import OrderCore
+from lastunit.order.doorman import Doorman
 from lastunit.order.grpc_service import SERVICE_NAME, OrderServicer
 from lastunit.order.peers import GrpcAccounts, GrpcPayments
 from lastunit.order.persons import PersonDirectory
@@ -65,6 +66,7 @@ class OrderProcess:
         payment_address: The payment service.
         deadline_seconds: For calls to each of them, with all retries.
         transactions_per_second: Slows the database down; None: as fast as it is.
+        is_gated: Whether newcomers are turned away while the gate of their sale says so.
     """
 
     listen: str
@@ -75,6 +77,7 @@ class OrderProcess:
     payment_address: str
     deadline_seconds: float
     transactions_per_second: float | None
+    is_gated: bool = True
 
 
 async def _events(ledger: StockClient, follower: OrderFollower) -> AsyncIterator[event_pb2.Event]:
@@ -89,6 +92,15 @@ async def _events(ledger: StockClient, follower: OrderFollower) -> AsyncIterator
         raise
 
 
+def _open_database(process: OrderProcess) -> Database:
+    rate = process.transactions_per_second
+    return Database(
+        process.data_directory / "order.sqlite",
+        ORDER_METADATA,
+        pace=None if rate is None else steady_pace(rate),
+    )
+
+
 async def serve_orders(
     process: OrderProcess, *, prices: PriceList, settings: OrderSettings
 ) -> None:
@@ -101,12 +113,7 @@ async def serve_orders(
     """
     gc.freeze()
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
-    rate = process.transactions_per_second
-    database = Database(
-        process.data_directory / "order.sqlite",
-        ORDER_METADATA,
-        pace=None if rate is None else steady_pace(rate),
-    )
+    database = _open_database(process)
     security = ClientSecurity.from_environment()
     ledger = StockClient(
         process.ledger_address,
@@ -124,6 +131,8 @@ async def serve_orders(
         process.payment_address, deadline_seconds=process.deadline_seconds, security=security
     )
     clock = SystemClock()
+    gates = GateWatch(process.ledger_address, caller=_CALLER, security=security)
+    doorman = Doorman(gates) if process.is_gated else None
     core = OrderCore(
         database=database,
         ledger=ledger,
@@ -132,6 +141,7 @@ async def serve_orders(
         prices=prices,
         clock=clock,
         settings=settings,
+        doorman=doorman,
     )
     background = Background()
     line = PressureLine(process.settlement_address, caller=_CALLER, security=security)
@@ -148,6 +158,9 @@ async def serve_orders(
         await background.stop()
         await asyncio.to_thread(reporter.stop)
         line.close()
+        if doorman is not None:
+            await doorman.close()
+        await gates.close()
         await ledger.close()
         await accounts.close()
         await payments.close()

@@ -178,6 +178,52 @@ async def test_orders_flow_through_a_window_while_their_service_reports(
     assert window(ledger).outstanding_count <= 4
 
 
+async def test_newcomers_wait_at_the_gate_and_payers_do_not(
+    tmp_path: Path, processes: Processes, accounts: str
+) -> None:
+    """A closed gate refuses a new order and says until when; who has one may repeat."""
+    server = start_server(tmp_path)
+    ledger = connect(server)
+    sale_id = ledger.put_sale(units=100)
+    orders = start_orders(processes, server, accounts)
+    first = await place(orders, sale_id, range(1))
+    order = gate_pb2.SetGateRequest(
+        sale_id=sale_id, hand=gate_pb2.GATE_HAND_CLOSED, actor="tester", reason="test"
+    )
+    ledger.admission.SetGate(order)
+    closed = await wait_for_refusal(orders, sale_id, pb.REFUSAL_GATE_CLOSED)
+    repeated = await place(orders, sale_id, range(1))
+    order.hand = gate_pb2.GATE_HAND_AUTOMATIC
+    ledger.admission.SetGate(order)
+    await wait_for_refusal(orders, sale_id, pb.REFUSAL_UNSPECIFIED)
+
+    assert first == repeated == [outcome_pb2.OUTCOME_OK]
+    assert closed.HasField("come_back_time")
+    assert closed.order_id == ""
+
+
+async def wait_for_refusal(
+    address: str, sale_id: str, refusal: pb.Refusal.ValueType
+) -> pb.PlaceOrderResponse:
+    """Sends newcomers, each a new one, until one gets an answer."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub: Any = order_service_pb2_grpc.OrderServiceStub(channel)
+        for buyer in range(100, 100_000):
+            request = pb.PlaceOrderRequest(
+                request_id=f"place-{refusal}-{buyer}",
+                account_id=f"account-{refusal}-{buyer}",
+                sale_id=sale_id,
+            )
+            request.lines.add(sku=SKU, units=1)
+            placed: pb.PlaceOrderResponse = await stub.PlaceOrder(request, timeout=PATIENCE_SECONDS)
+            if placed.refusal == refusal:
+                return placed
+            assert time.monotonic() < end, placed
+            await asyncio.sleep(0.05)
+    raise AssertionError("nobody is left to ask")
+
+
 async def test_reports_outlive_a_ledger_that_restarts(
     tmp_path: Path, policy: Path, processes: Processes, accounts: str
 ) -> None:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
+    from lastunit.order.doorman import Doorman
+
 START_MS = 1_700_000_000_000
 TTL_MS = 600_000
 
@@ -324,6 +326,7 @@ class World:
         self.runner = CountingRunner(self.database)
         self.settings = settings or OrderSettings()
         self.prices = PriceList(default_minor=84_000)
+        self.doorman: Doorman | None = None
         self.core = self.new_core()
 
     def new_core(self) -> OrderCore:
@@ -337,6 +340,7 @@ class World:
             clock=self.clock,
             settings=self.settings,
             runner=self.runner,
+            doorman=self.doorman,
         )
 
     async def place(

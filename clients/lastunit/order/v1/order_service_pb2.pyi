@@ -49,6 +49,12 @@ class _RefusalEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refusal.Value
     """The price that the buyer accepted is not the sale's."""
     REFUSAL_CONFLICT: _Refusal.ValueType  # 9
     """The id was used before with other content; `conflict_field` names the difference. Final."""
+    REFUSAL_GATE_QUEUEING: _Refusal.ValueType  # 10
+    """Buyers wait outside, because more wait to be paid than can be in time, or an operator wants it;
+    `come_back_time` says until when. Whoever has an order goes on and can pay.
+    """
+    REFUSAL_GATE_CLOSED: _Refusal.ValueType  # 11
+    """Nobody new comes in; as REFUSAL_GATE_QUEUEING."""
 
 class Refusal(_Refusal, metaclass=_RefusalEnumTypeWrapper):
     """Says why the order service itself said no."""
@@ -73,6 +79,12 @@ REFUSAL_PRICE_CHANGED: Refusal.ValueType  # 8
 """The price that the buyer accepted is not the sale's."""
 REFUSAL_CONFLICT: Refusal.ValueType  # 9
 """The id was used before with other content; `conflict_field` names the difference. Final."""
+REFUSAL_GATE_QUEUEING: Refusal.ValueType  # 10
+"""Buyers wait outside, because more wait to be paid than can be in time, or an operator wants it;
+`come_back_time` says until when. Whoever has an order goes on and can pay.
+"""
+REFUSAL_GATE_CLOSED: Refusal.ValueType  # 11
+"""Nobody new comes in; as REFUSAL_GATE_QUEUEING."""
 Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
 
 @_typing.final
