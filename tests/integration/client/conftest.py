@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[LedgerProcess]:
-    """Gives a ledger that serves; it is killed at the end."""
-    process = LedgerProcess(tmp_path / "data")
+@pytest.fixture(params=["", "native_"], ids=["grpcio", "native"])
+def ledger(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LedgerProcess]:
+    """Gives a ledger that serves, called through each front; it is killed at the end."""
+    process = LedgerProcess(tmp_path / "data", prefix=request.param)
     process.start()
     yield process
     process.kill()

@@ -19,26 +19,48 @@ if TYPE_CHECKING:
     from lastunit.client.aio import Reply, StockClient
 
 
-class LedgerProcess:
-    """Serves one data directory."""
+LISTENERS = ("data", "settlement", "native_data", "native_settlement")
 
-    def __init__(self, directory: Path) -> None:
+
+class LedgerProcess:
+    """Serves one data directory.
+
+    Args:
+        directory: Where its journal is.
+        prefix: Of the addresses in its ready line; `native_` has clients call the native front.
+    """
+
+    def __init__(self, directory: Path, *, prefix: str = "") -> None:
         self.directory = directory
-        self.data = "127.0.0.1:0"
-        self.settlement = "127.0.0.1:0"
+        self._prefix = prefix
+        self._addresses = dict.fromkeys(LISTENERS, "127.0.0.1:0")
+        if not prefix:
+            # A port beside one that is taken again may be anybody's by now.
+            self._addresses |= {"native_data": "", "native_settlement": ""}
         self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def data(self) -> str:
+        """Where clients find the data listener."""
+        return self._addresses[f"{self._prefix}data"]
+
+    @property
+    def settlement(self) -> str:
+        """Where clients find the settlement listener."""
+        return self._addresses[f"{self._prefix}settlement"]
 
     def start(self) -> None:
         """Starts it and returns once it serves; later starts use the same ports."""
+        addresses = self._addresses
         with (self.directory.parent / "ledger.log").open("a") as log:
             process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "lastunit_server", "serve"),
                     *("--data-directory", str(self.directory)),
-                    *("--data-address", self.data),
-                    *("--settlement-address", self.settlement),
-                    # A port beside one that is taken again may be anybody's by now.
-                    *("--set", "native.data_address=", "--set", "native.settlement_address="),
+                    *("--data-address", addresses["data"]),
+                    *("--settlement-address", addresses["settlement"]),
+                    *("--set", f"native.data_address={addresses['native_data']}"),
+                    *("--set", f"native.settlement_address={addresses['native_settlement']}"),
                 ],
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -49,7 +71,7 @@ class LedgerProcess:
         line = process.stdout.readline()
         assert line, (self.directory.parent / "ledger.log").read_text()
         ready = json.loads(line)
-        self.data, self.settlement = ready["data"], ready["settlement"]
+        self._addresses = {name: ready[name] or "" for name in LISTENERS}
 
     def kill(self) -> None:
         """Ends it as a crash would."""

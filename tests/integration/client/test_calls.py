@@ -103,6 +103,34 @@ async def test_a_thousand_duplicates_have_one_effect(client: StockClient) -> Non
     assert len({reply.sequence for reply in replies}) == 1
 
 
+async def test_buyers_who_share_messages_get_each_their_own_answer(client: StockClient) -> None:
+    """Of 2,000 at once 500 win, those hold what they were told, and messages are few."""
+    await put_on_sale(client, units=500)
+    stream = client._data
+    before = stream.message_count, stream.operation_count
+
+    async def buy(number: int) -> Reply[Any]:
+        return await client.reserve(
+            f"order-{number}", sale_id="flash", person_id=f"p-{number}", lines=[Line("phone")]
+        )
+
+    replies = await asyncio.gather(*(buy(number) for number in range(2000)))
+    messages = stream.message_count - before[0]
+    operations = stream.operation_count - before[1]
+    won = {f"order-{number}" for number, reply in enumerate(replies) if reply.is_ok}
+    listed = await client.list_reservations("flash", state=State.HELD, page_size=1000)
+    held = {each.reservation_id for each in listed.response.reservations}
+
+    assert Counter(reply.outcome for reply in replies) == {
+        Outcome.OK: 500,
+        Outcome.SOLD_OUT: 1500,
+    }
+    assert held == won
+    # Shed operations go again, so there may be more of them than buyers.
+    assert operations >= 2000
+    assert messages <= operations / 20
+
+
 async def test_a_bad_field_is_named_in_a_batch_and_alone(
     ledger: LedgerProcess, client: StockClient
 ) -> None:

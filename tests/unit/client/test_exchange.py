@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import Any
 
 import grpc
 import pytest
@@ -83,6 +84,27 @@ async def test_what_arrives_while_a_message_is_under_way_shares_the_next(
     await asyncio.gather(first, *later)
 
     assert ledger.message_sizes == [1, 50]
+
+
+async def test_a_call_to_an_idle_stream_waits_for_no_other_and_for_no_timer(
+    ledger: FakeLedger, client: StockClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves as a message of its own; the only timer it starts is its deadline."""
+    await reserve(client, "r-0")
+    loop = asyncio.get_running_loop()
+    timers: list[float] = []
+    call_at = loop.call_at
+
+    def noted(when: float, *arguments: Any, **named: Any) -> asyncio.TimerHandle:
+        timers.append(when - loop.time())
+        return call_at(when, *arguments, **named)
+
+    monkeypatch.setattr(loop, "call_at", noted)
+    for number in range(1, 101):
+        await reserve(client, f"r-{number}", deadline_seconds=50)
+
+    assert ledger.message_sizes == [1] * 101
+    assert [seconds for seconds in timers if seconds < 10] == []
 
 
 async def test_full_messages_follow_each_other_up_to_the_bound(ledger: FakeLedger) -> None:
