@@ -11,12 +11,13 @@ pub type Micros = i64;
 /// One token.
 pub const TOKEN: Micros = 1_000_000;
 
-/// Divides `nanoseconds × milli-tokens per second` into micro-tokens.
-const REFILL_DIVISOR: u64 = 1_000_000;
+/// Parts of a micro-token: what one milli-token a second brings in a nanosecond. Levels are counted
+/// in parts, so that a refill is a product and a sum, and nothing is ever divided or rounded.
+const PARTS: i128 = 1_000_000;
 
 /// How much of the rate a bucket holds when it starts [`BucketStart::Short`]: ten milliseconds.
 /// A restart in the middle of a sale must not hand out a second full burst.
-const SHORT_START_NANOS: u128 = 10_000_000;
+const SHORT_START_NANOS: u64 = 10_000_000;
 
 /// What an operator sets for one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,15 +51,16 @@ pub enum Denial {
 
 /// One token bucket.
 ///
-/// Tokens are settled lazily, and the part of a division that is left over is carried, so that a
-/// thousand small steps add up to exactly what one large step gives.
+/// Tokens are settled lazily and to the last [`PARTS`]th of a micro-token, so that a thousand small
+/// steps add up to exactly what one large step gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bucket {
-    policy: BucketPolicy,
-    tokens: Micros,
+    rate: u64,
     last: Nanos,
-    /// Left over from the last division, in micro-tokens / [`REFILL_DIVISOR`]; 0 when full.
-    remainder: u64,
+    /// What it holds, in parts.
+    level: i128,
+    /// The burst, in parts.
+    full: i128,
 }
 
 impl Bucket {
@@ -70,131 +72,119 @@ impl Bucket {
             BucketStart::Short => short_start(policy),
         };
         Self {
-            policy,
-            tokens,
+            rate: policy.rate,
             last: now,
-            remainder: 0,
+            level: parts(tokens),
+            full: parts(policy.burst),
         }
     }
 
     /// What was set for it.
     #[must_use]
     pub fn policy(&self) -> BucketPolicy {
-        self.policy
+        BucketPolicy {
+            rate: self.rate,
+            burst: whole(self.full),
+        }
     }
 
     /// Adds what came in since the last look. A time before that adds nothing and changes nothing.
+    #[inline]
     pub fn refill(&mut self, now: Nanos) {
         let elapsed = now.saturating_sub(self.last);
         self.last = self.last.max(now);
-        let missing = self.policy.burst - self.tokens;
-        let (whole, remainder) = self.gain(elapsed);
-        if whole < missing {
-            self.tokens += whole;
-            self.remainder = remainder;
-        } else {
-            // Full, whatever the rest of the sum would have been.
-            self.tokens = self.policy.burst;
-            self.remainder = 0;
-        }
+        self.level = (self.level + gain(elapsed, self.rate)).min(self.full);
     }
 
-    /// What comes in during a time: whole micro-tokens, and the rest of the division.
-    fn gain(&self, elapsed: Nanos) -> (Micros, u64) {
-        let narrow = elapsed
-            .checked_mul(self.policy.rate)
-            .and_then(|gain| gain.checked_add(self.remainder));
-        // A product of 64 bits covers 18 seconds at the highest rate: a busy bucket's every look.
-        // Dividing it is a multiplication; dividing 128 bits is a call of some thirty nanoseconds.
-        if let Some(gain) = narrow {
-            let whole = Micros::try_from(gain / REFILL_DIVISOR).unwrap_or(Micros::MAX);
-            return (whole, gain % REFILL_DIVISOR);
-        }
-        let divisor = u128::from(REFILL_DIVISOR);
-        let gain = u128::from(elapsed) * u128::from(self.policy.rate) + u128::from(self.remainder);
-        let whole = Micros::try_from(gain / divisor).unwrap_or(Micros::MAX);
-        (whole, u64::try_from(gain % divisor).unwrap_or(0))
-    }
-
-    /// What it holds after the last [`Bucket::refill`]; below zero when overdrawn.
+    /// What it holds after the last [`Bucket::refill`], whole micro-tokens; below zero when
+    /// overdrawn.
     #[must_use]
     pub fn tokens(&self) -> Micros {
-        self.tokens
+        whole(self.level)
     }
 
     /// Whether it holds all it can, and so equals a new one.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.tokens == self.policy.burst
+        self.level == self.full
     }
 
     /// Whether `cost` can be charged now; refill first.
     ///
     /// # Errors
     /// [`Denial::Never`] if the cost is above the burst, else [`Denial::NotNow`].
+    #[inline]
     pub fn check(&self, cost: Micros) -> Result<(), Denial> {
         // What costs nothing passes an overdrawn bucket too.
-        if cost <= self.tokens.max(0) {
+        if parts(cost) <= self.level.max(0) {
             return Ok(());
         }
-        if cost > self.policy.burst {
-            return Err(Denial::Never);
+        Err(self.denial(cost))
+    }
+
+    fn denial(&self, cost: Micros) -> Denial {
+        if parts(cost) > self.full {
+            return Denial::Never;
         }
-        Err(Denial::NotNow {
+        Denial::NotNow {
             retry_after: self.time_until(cost),
-        })
+        }
     }
 
     /// Takes `cost` whatever is there ([`Bucket::check`] says whether it is), down to one burst
     /// below zero, so that work which may not be refused still slows the work which may, and not
     /// for longer than twice the burst.
+    #[inline]
     pub fn overdraw(&mut self, cost: Micros) {
-        self.tokens = self.tokens.saturating_sub(cost);
-        self.clamp();
+        self.level = (self.level - parts(cost)).clamp(-self.full, self.full);
     }
 
     /// Gives back what was charged for nothing, up to the burst.
     pub fn give_back(&mut self, cost: Micros) {
-        self.tokens = self.tokens.saturating_add(cost);
-        self.clamp();
-    }
-
-    /// Keeps the balance in its bounds; at a bound there is no fraction beside it.
-    fn clamp(&mut self) {
-        let burst = self.policy.burst;
-        if self.tokens >= burst || self.tokens < -burst {
-            self.tokens = self.tokens.clamp(-burst, burst);
-            self.remainder = 0;
-        }
+        self.level = (self.level + parts(cost)).clamp(-self.full, self.full);
     }
 
     /// Sets another policy: what came in until now comes in at the old rate, to the last fraction
     /// of a micro-token; a lower burst clamps; a higher one gives nothing.
     pub fn set_policy(&mut self, policy: BucketPolicy, now: Nanos) {
         self.refill(now);
-        self.policy = policy;
-        self.clamp();
+        self.rate = policy.rate;
+        self.full = parts(policy.burst);
+        self.level = self.level.clamp(-self.full, self.full);
     }
 
     /// Time until the bucket holds `cost`, rounded up to the nanosecond.
     fn time_until(&self, cost: Micros) -> Nanos {
-        let missing = cost.saturating_sub(self.tokens).unsigned_abs();
-        // 64 bits cover eighteen million tokens; see `gain`.
-        if let Some(parts) = missing.checked_mul(REFILL_DIVISOR) {
-            let parts = parts.saturating_sub(self.remainder);
-            return parts.div_ceil(self.policy.rate);
+        let missing = (parts(cost) - self.level).unsigned_abs();
+        // 64 bits cover eighteen million tokens; dividing 128 bits is a call of thirty nanoseconds.
+        if let Ok(missing) = u64::try_from(missing) {
+            return missing.div_ceil(self.rate);
         }
-        let parts = u128::from(missing) * u128::from(REFILL_DIVISOR);
-        let parts = parts.saturating_sub(u128::from(self.remainder));
-        Nanos::try_from(parts.div_ceil(u128::from(self.policy.rate))).unwrap_or(Nanos::MAX)
+        Nanos::try_from(missing.div_ceil(u128::from(self.rate))).unwrap_or(Nanos::MAX)
     }
 }
 
+/// What comes in during a time, in parts. No product of two numbers of 64 bits without a sign comes
+/// near the end of 128 bits with one, as long as a rate is at most [`crate::RATE_MAX`].
+#[inline]
+fn gain(elapsed: Nanos, rate: u64) -> i128 {
+    (u128::from(elapsed) * u128::from(rate)).cast_signed()
+}
+
+#[inline]
+fn parts(micros: Micros) -> i128 {
+    i128::from(micros) * PARTS
+}
+
+/// Whole micro-tokens, towards less.
+fn whole(parts: i128) -> Micros {
+    let micros = parts.div_euclid(PARTS);
+    Micros::try_from(micros).unwrap_or(if micros < 0 { Micros::MIN } else { Micros::MAX })
+}
+
 fn short_start(policy: BucketPolicy) -> Micros {
-    let earned = u128::from(policy.rate) * SHORT_START_NANOS / u128::from(REFILL_DIVISOR);
-    Micros::try_from(earned)
-        .unwrap_or(Micros::MAX)
-        .clamp(TOKEN, policy.burst.max(TOKEN))
+    let earned = whole(gain(SHORT_START_NANOS, policy.rate));
+    earned.clamp(TOKEN, policy.burst.max(TOKEN))
 }
 
 #[cfg(test)]

@@ -16,8 +16,12 @@ use crate::stats::CallerStats;
 /// How many callers are looked at to find one that can be forgotten; bounds the cost of a call.
 const EVICTION_LOOKS_MAX: usize = 8;
 
+/// Callers that are found without a search: few call most. A power of two.
+const ASIDE: usize = 64;
+
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
+    name: Box<str>,
     pub(crate) bucket: Option<Bucket>,
     pub(crate) stats: CallerStats,
     is_named: bool,
@@ -29,6 +33,8 @@ pub(crate) struct Caller {
 pub(crate) struct Callers {
     by_name: BTreeMap<Box<str>, u32>,
     slots: Vec<Caller>,
+    /// Where a name like this was found last; the name there tells whether it is this one.
+    aside: [u32; ASIDE],
     pub(crate) overflow: Caller,
     pub(crate) forgotten: CallerStats,
     /// Where the search for a caller to forget goes on.
@@ -46,7 +52,8 @@ impl Callers {
         let mut callers = Self {
             by_name: BTreeMap::new(),
             slots: Vec::new(),
-            overflow: Caller::new(policy.caller, true, now),
+            aside: [u32::MAX; ASIDE],
+            overflow: Caller::new("", policy.caller, true, now),
             forgotten: CallerStats::default(),
             hand: "".into(),
         };
@@ -55,11 +62,21 @@ impl Callers {
     }
 
     pub(crate) fn find(&mut self, name: &str, policy: &Policy, now: Nanos) -> Whose<'_> {
-        // One search for a caller that is known: its place stays until the table changes.
+        let aside = aside(name);
+        let slot = self.aside[aside];
+        let held = self.slots.get(slot as usize);
+        if held.is_some_and(|caller| *caller.name == *name) {
+            return Whose::Own(&mut self.slots[slot as usize]);
+        }
+        self.search(name, aside, policy, now)
+    }
+
+    fn search(&mut self, name: &str, aside: usize, policy: &Policy, now: Nanos) -> Whose<'_> {
         if let Some(slot) = self.by_name.get(name) {
+            self.aside[aside] = *slot;
             return Whose::Own(&mut self.slots[*slot as usize]);
         }
-        let caller = Caller::new(policy.caller, false, now);
+        let caller = Caller::new(name, policy.caller, false, now);
         let slot = if self.by_name.len() < policy.callers_max as usize {
             self.add(caller)
         } else if let Some(slot) = self.forget_one(now) {
@@ -91,7 +108,7 @@ impl Callers {
     fn add_named(&mut self, policy: &Policy, now: Nanos) {
         for (name, bucket) in &policy.callers {
             if !self.by_name.contains_key(name) {
-                let slot = self.add(Caller::new(*bucket, true, now));
+                let slot = self.add(Caller::new(name, *bucket, true, now));
                 self.by_name.insert(name.clone(), slot);
             }
         }
@@ -134,6 +151,15 @@ impl Callers {
     }
 }
 
+/// A place for a name. Who chooses names that share one makes a search of each, and no more.
+fn aside(name: &str) -> usize {
+    let bytes = name.as_bytes();
+    let byte = |at: usize| bytes.get(at).copied().unwrap_or(0);
+    let (length, last) = (bytes.len(), bytes.len().wrapping_sub(1));
+    let mixed = usize::from(byte(last) ^ byte(length / 2).rotate_left(3)) ^ length;
+    mixed % ASIDE
+}
+
 fn borrow(range: &(Bound<Box<str>>, Bound<Box<str>>)) -> (Bound<&str>, Bound<&str>) {
     (
         range.0.as_ref().map(AsRef::as_ref),
@@ -142,9 +168,10 @@ fn borrow(range: &(Bound<Box<str>>, Bound<Box<str>>)) -> (Bound<&str>, Bound<&st
 }
 
 impl Caller {
-    fn new(policy: Option<BucketPolicy>, is_named: bool, now: Nanos) -> Self {
+    fn new(name: &str, policy: Option<BucketPolicy>, is_named: bool, now: Nanos) -> Self {
         let bucket = policy.map(|policy| Bucket::new(policy, BucketStart::Full, now));
         Self {
+            name: name.into(),
             bucket,
             stats: CallerStats::default(),
             is_named,

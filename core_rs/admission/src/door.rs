@@ -5,6 +5,8 @@
 //! and pays nothing. Then all limits are looked at, and all are charged or none. Must not: read a
 //! clock, know stock beyond the word of the caller. Where next: `admission.rs`, `window.rs`.
 
+use alloc::vec::Vec;
+
 use crate::admission::{Admission, Call};
 use crate::bucket::{Bucket, Denial, Micros, Nanos};
 use crate::keyed::{Keyed, KeyedPolicy, Place};
@@ -101,6 +103,8 @@ pub struct Door {
     window: Option<Window>,
     hopeless_count: u64,
     hopeless_in_flight: u32,
+    /// Of the SKUs of the call that is decided; kept for its room.
+    places: Vec<Place>,
 }
 
 impl Door {
@@ -115,6 +119,7 @@ impl Door {
             window: policy.window.map(|window| Window::new(window, now)),
             hopeless_count: 0,
             hopeless_in_flight: 0,
+            places: Vec::with_capacity(SKUS_MAX),
         }
     }
 
@@ -136,11 +141,12 @@ impl Door {
             Limit::SaleRate,
             &mut violations,
         );
-        let mut places = [Place::Free; SKUS_MAX];
-        for (place, sku) in places.iter_mut().zip(ask.skus) {
-            *place = self.skus.find(sku, now);
+        self.places.clear();
+        for sku in ask.skus.iter().take(SKUS_MAX) {
+            let place = self.skus.find(sku, now);
+            self.places.push(place);
             check(
-                self.skus.bucket(*place),
+                self.skus.bucket(place),
                 cost,
                 now,
                 Limit::SkuRate,
@@ -155,7 +161,7 @@ impl Door {
         let verdict = self.admission.admit_beside(&ask.call, &violations, now);
         if verdict == Verdict::Admitted {
             charge(self.sales.bucket(sale), cost);
-            for place in places.iter().take(ask.skus.len()) {
+            for place in &self.places {
                 charge(self.skus.bucket(*place), cost);
             }
             if let Some(window) = &mut self.window {

@@ -81,6 +81,8 @@ pub(crate) struct Keyed {
     slots: HashMap<Box<str>, u32, FixedState>,
     entries: Vec<Entry>,
     overflow: Option<Bucket>,
+    /// Where the name that came last is: of a sale there is mostly one.
+    last: u32,
     /// Where the search for a name to forget goes on.
     hand: usize,
 }
@@ -103,6 +105,7 @@ impl Keyed {
             slots: HashMap::with_hasher(FixedState::with_seed(seed)),
             entries: Vec::new(),
             overflow,
+            last: u32::MAX,
             hand: 0,
             policy,
         };
@@ -130,7 +133,12 @@ impl Keyed {
         if !self.policy.has_buckets() {
             return Place::Free;
         }
+        let held = self.entries.get(self.last as usize);
+        if held.is_some_and(|entry| *entry.name == *name) {
+            return Place::Own(self.last);
+        }
         if let Some(slot) = self.slots.get(name) {
+            self.last = *slot;
             return Place::Own(*slot);
         }
         let Some(policy) = self.policy.of(name) else {

@@ -15,7 +15,7 @@ pub const RATE_MAX: u64 = 1_000_000_000;
 pub const BURST_MAX: Micros = 100_000_000 * TOKEN;
 /// Highest cost of one operation, in micro-tokens: a thousand tokens.
 pub const COST_MAX: Micros = 1_000 * TOKEN;
-/// Most callers that have a bucket of their own; each costs about 150 bytes.
+/// Most callers that have a bucket of their own; each costs about 250 bytes.
 pub const CALLERS_MAX: u32 = 1_000_000;
 /// Highest bound on calls in flight; each holds its request and reply in memory.
 pub const CALLS_IN_FLIGHT_MAX: u32 = 1_000_000;
