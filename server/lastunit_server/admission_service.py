@@ -69,7 +69,18 @@ class AdmissionService:
 
     def methods(self) -> "dict[str, Answer]":
         """Returns each method by its gRPC path."""
-        answers: dict[str, Answer] = {
+        return {path(ADMISSION, name): answer for name, answer in self._answers().items()}
+
+    def by_name(self, method: str) -> "Answer":
+        """Returns one method.
+
+        Raises:
+            KeyError: It is not one of this part of the service.
+        """
+        return self._answers()[method]
+
+    def _answers(self) -> "dict[str, Answer]":
+        return {
             "GetPolicy": self.get_policy,
             "GetAdmissionStats": self.get_admission_stats,
             "PutPolicy": self.put_policy,
@@ -79,7 +90,6 @@ class AdmissionService:
             "ReportPressure": self.report_pressure,
             "GetAdvice": self.get_advice,
         }
-        return {path(ADMISSION, name): answer for name, answer in answers.items()}
 
     def get_policy(self, request: bytes, _caller: str) -> bytes | Refusal:
         """Answers GetPolicy."""

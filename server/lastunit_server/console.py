@@ -2,7 +2,7 @@
 
 Owns its routes, who is let in and the pace of what is sent; must not count or judge anything. It
 runs on a loop of its own (`http_listener`), so a page never stands before a call. Next:
-`console_facts.py` for what is shown, `pages/console/` for how.
+`console_facts.py` for what is shown, `console_policy.py` for the policy, `pages/console/` for how.
 
 With authentication a person signs in with a token of the tokens file, and each look and each order
 is judged by the same permissions as a call. Without it whoever reaches the port may do everything,
@@ -15,7 +15,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from google.protobuf.json_format import MessageToDict
 from starlette.applications import Starlette
@@ -28,7 +28,9 @@ from lastunit.stock.v1 import stock_service_pb2 as stock
 from lastunit_server import faults
 from lastunit_server.call_context import Caller
 from lastunit_server.console_facts import facts, gate_facts
+from lastunit_server.console_http import HEADERS, body_of, is_own, problem, refused
 from lastunit_server.console_orders import order_request
+from lastunit_server.console_policy import PolicyPanel
 from lastunit_server.faults import Refusal
 from lastunit_server.gate_service import GateService
 from lastunit_server.methods import STOCK, Listener, path
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from lastunit_server._native import Node
+    from lastunit_server.admission_service import AdmissionService
     from lastunit_server.doorkeeper import Doorkeeper
     from lastunit_server.gates import Gates
 
@@ -47,7 +50,6 @@ _SECONDS = 1.0
 _PAGES_MAX = 32
 _SESSIONS_MAX = 200
 _SESSION_SECONDS = 12 * 3600
-_BODY_BYTES_MAX = 4096
 _CALL_TIMEOUT_MS = 2000
 _COOKIE = "lastunit-console"
 # Who calls where nobody must prove a name.
@@ -55,28 +57,12 @@ _ANYBODY = "console"
 _FILES = {
     "/": ("index.html", "text/html"),
     "/console.js": ("console.js", "text/javascript"),
+    "/policy.js": ("policy.js", "text/javascript"),
     "/charts.js": ("charts.js", "text/javascript"),
     "/console.css": ("console.css", "text/css"),
     "/uplot.js": ("uplot-1.6.32.js", "text/javascript"),
     "/uplot.css": ("uplot-1.6.32.css", "text/css"),
 }
-_HEADERS = {
-    "cache-control": "no-store",
-    "content-security-policy": "default-src 'none'; script-src 'self'; connect-src 'self';"
-    " style-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none';"
-    " form-action 'self'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
-_HTTP_OF_CODE = {
-    "UNAUTHENTICATED": 401,
-    "PERMISSION_DENIED": 403,
-    "NOT_FOUND": 404,
-    "ABORTED": 409,
-    "INVALID_ARGUMENT": 400,
-    "RESOURCE_EXHAUSTED": 429,
-}
-_HTTP_OTHER = 503
 
 
 class Console:
@@ -86,11 +72,18 @@ class Console:
         node: The open node.
         gates: Its gates.
         doorkeeper: Who may what.
+        admission: Answers for the policy and the advisor.
         hosts: Names under which the page may be asked for.
     """
 
     def __init__(
-        self, node: "Node", gates: "Gates", doorkeeper: "Doorkeeper", *, hosts: list[str]
+        self,
+        node: "Node",
+        gates: "Gates",
+        doorkeeper: "Doorkeeper",
+        admission: "AdmissionService",
+        *,
+        hosts: list[str],
     ) -> None:
         self._node = node
         self._gates = gates
@@ -111,12 +104,13 @@ class Console:
             Route("/skus", self._skus, methods=["GET"]),
             Route("/gate", self._set_gate, methods=["POST"]),
         ]
+        routes += PolicyPanel(admission, doorkeeper, self._caller).routes()
         trusted = Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
         self.app = Starlette(routes=routes, middleware=[trusted])
 
     async def _file(self, request: "Request") -> Response:
         body, kind = self._files[request.url.path]
-        return Response(body, media_type=kind, headers=_HEADERS)
+        return Response(body, media_type=kind, headers=HEADERS)
 
     def _caller(self, request: "Request") -> Caller | None:
         """Finds who looks; None if they must sign in."""
@@ -135,21 +129,21 @@ class Console:
         return next((lack for lack in lacks if lack is not None), None)
 
     async def _sign_in(self, request: "Request") -> Response:
-        body = await _body(request)
+        body = await body_of(request)
         token = body.get("token") if body else None
         name = self._doorkeeper.caller_of_token(token) if isinstance(token, str) else None
         if name is None:
-            return _problem(401, "TOKEN_INVALID", "the token is unknown, wrong or expired")
+            return problem(401, "TOKEN_INVALID", "the token is unknown, wrong or expired")
         refusal = self._may_look(_named(name))
         if refusal is not None:
-            return _refused(refusal)
+            return refused(refusal)
         now = time.monotonic()
         self._sessions = {key: kept for key, kept in self._sessions.items() if kept[1] > now}
         if len(self._sessions) >= _SESSIONS_MAX:
             del self._sessions[next(iter(self._sessions))]
         session = secrets.token_urlsafe(32)
         self._sessions[session] = (str(token), now + _SESSION_SECONDS)
-        response = JSONResponse({"caller": name}, headers=_HEADERS)
+        response = JSONResponse({"caller": name}, headers=HEADERS)
         response.set_cookie(
             _COOKIE,
             session,
@@ -161,25 +155,25 @@ class Console:
         return response
 
     async def _sign_out(self, request: "Request") -> Response:
-        if not _is_own(request):
-            return _problem(403, "ORIGIN", "asked by a page of another site")
+        if not is_own(request):
+            return problem(403, "ORIGIN", "asked by a page of another site")
         self._sessions.pop(request.cookies.get(_COOKIE, ""), None)
-        response = JSONResponse({}, headers=_HEADERS)
+        response = JSONResponse({}, headers=HEADERS)
         response.delete_cookie(_COOKIE)
         return response
 
     async def _events(self, request: "Request") -> Response:
         caller = self._caller(request)
         if caller is None:
-            return _problem(401, "TOKEN_MISSING", "sign in with a token")
+            return problem(401, "TOKEN_MISSING", "sign in with a token")
         refusal = self._may_look(caller)
         if refusal is not None:
-            return _refused(refusal)
+            return refused(refusal)
         if self._page_count >= _PAGES_MAX:
             text = f"{_PAGES_MAX} pages look already; close one"
-            return _problem(429, "PAGE_LIMIT", text)
+            return problem(429, "PAGE_LIMIT", text)
         return StreamingResponse(
-            self._looks(request), media_type="text/event-stream", headers=_HEADERS
+            self._looks(request), media_type="text/event-stream", headers=HEADERS
         )
 
     async def _looks(self, request: "Request") -> AsyncIterator[str]:
@@ -206,7 +200,7 @@ class Console:
     async def _skus(self, request: "Request") -> Response:
         caller = self._caller(request)
         if caller is None:
-            return _problem(401, "TOKEN_MISSING", "sign in with a token")
+            return problem(401, "TOKEN_MISSING", "sign in with a token")
         asked = stock.GetAvailabilityRequest(sale_id=request.query_params.get("sale", ""))
         code, body = await asyncio.to_thread(
             self._node.call,
@@ -218,59 +212,27 @@ class Console:
             Listener.DATA.value,
         )
         if code:
-            return _refused(faults.refusal_from(code, body))
+            return refused(faults.refusal_from(code, body))
         told = stock.GetAvailabilityResponse.FromString(body)
         rows = [MessageToDict(row, preserving_proto_field_name=True) for row in told.availabilities]
-        return JSONResponse({"skus": rows}, headers=_HEADERS)
+        return JSONResponse({"skus": rows}, headers=HEADERS)
 
     async def _set_gate(self, request: "Request") -> Response:
         caller = self._caller(request)
         if caller is None:
-            return _problem(401, "TOKEN_MISSING", "sign in with a token")
-        body = await _body(request)
+            return problem(401, "TOKEN_MISSING", "sign in with a token")
+        body = await body_of(request)
         asked = order_request(body, caller.name) if body else None
         if asked is None:
-            return _problem(400, "MALFORMED_REQUEST", "the order can't be read")
+            return problem(400, "MALFORMED_REQUEST", "the order can't be read")
         # The same way as a call: its rules, its permissions, its file.
         set_gate: Callable[[Caller, bytes], bytes | Refusal] = self._orders.set_gate
         answer = await asyncio.to_thread(set_gate, caller, asked.SerializeToString())
         if isinstance(answer, Refusal):
-            return _refused(answer)
+            return refused(answer)
         gate = self._gates.one(asked.sale_id)
-        return JSONResponse(gate_facts(self._gates, gate), headers=_HEADERS)
+        return JSONResponse(gate_facts(self._gates, gate), headers=HEADERS)
 
 
 def _named(name: str) -> Caller:
     return Caller(name, seen_sequence=0, seen_epoch=0)
-
-
-def _is_own(request: "Request") -> bool:
-    """Whether a page of ours asks: others can send here too, but not without saying where from."""
-    origin = request.headers.get("origin")
-    return origin is None or origin.partition("://")[2] == request.headers.get("host")
-
-
-async def _body(request: "Request") -> dict[str, Any] | None:
-    """Reads a small JSON object that a page of ours sent; None for anything else."""
-    is_json = request.headers.get("content-type", "").partition(";")[0] == "application/json"
-    if not is_json or not _is_own(request):
-        return None
-    raw = bytearray()
-    async for piece in request.stream():
-        raw += piece
-        if len(raw) > _BODY_BYTES_MAX:
-            return None
-    try:
-        body = json.loads(raw)
-    except ValueError:
-        return None
-    return body if isinstance(body, dict) else None
-
-
-def _problem(status: int, reason: str, message: str) -> Response:
-    return JSONResponse({"reason": reason, "message": message}, status, headers=_HEADERS)
-
-
-def _refused(refusal: Refusal) -> Response:
-    status = _HTTP_OF_CODE.get(refusal.code.name, _HTTP_OTHER)
-    return _problem(status, refusal.code.name, refusal.message)

@@ -321,6 +321,7 @@ class _Server:
                 self._node,
                 self._gates,
                 self._security.doorkeeper,
+                self._admission,
                 hosts=self._settings.console.hosts,
             )
             listeners["console"] = HttpListener(

@@ -70,10 +70,16 @@ def _must_be_ours(url: str) -> None:
     assert url.startswith(("http://127.0.0.1:", "data:")), url
 
 
-def picture(page: Page, name: str) -> None:
-    """Keeps a picture, if somebody wants them."""
-    if PICTURES:
-        page.screenshot(path=Path(PICTURES) / f"{name}.png", full_page=True)
+def picture(page: Page, name: str, part: str = "") -> None:
+    """Keeps a picture of what is on the screen, or of a part, if somebody wants them."""
+    if not PICTURES:
+        return
+    path = Path(PICTURES) / f"{name}.png"
+    if part:
+        page.locator(part).screenshot(path=path)
+        return
+    page.evaluate("scrollTo(0, 0)")
+    page.screenshot(path=path)
 
 
 def light(page: Page, sale_id: str, text: str) -> None:

@@ -198,11 +198,13 @@
     stock(told);
     before = told;
     lastAt = at;
+    document.dispatchEvent(new Event("looked"));
   };
 
   const signIn = (text) => {
     stream?.close();
     before = null;
+    document.dispatchEvent(new Event("signed-out"));
     health("wait", "signed out");
     part("board").hidden = true;
     part("sign-in").hidden = false;
