@@ -34,6 +34,7 @@ fn options() -> JournalOptions {
         reserve_bytes: 0,
         time_ms: 0,
         journal_id: Some(JOURNAL_ID),
+        epoch_step: Some(1),
     }
 }
 

@@ -75,7 +75,7 @@ METRICS: Final = (
     Family("lastunit_info", "gauge", "Always 1.", ("version", "durability", "clock")),
     Family("lastunit_serving", "gauge", "1 while calls are served, else 0."),
     Family("lastunit_phase", "gauge", "1 for the phase the node is in, else 0.", ("phase",)),
-    Family("lastunit_epoch", "gauge", "How often the journal was opened."),
+    Family("lastunit_epoch", "gauge", "Number of this opening of the journal; higher at each."),
     Family("lastunit_recovery_seconds", "gauge", "How long the last start took to recover."),
     Family("lastunit_recovery_events", "gauge", "Events the last start replayed."),
     # What the ledger answers and holds.

@@ -51,7 +51,7 @@ class EventPage:
     Attributes:
         events: In order and without a gap; empty if there were none yet.
         durable_sequence: The last durable event of the journal when the page left.
-        epoch: How often the journal was opened.
+        epoch: Number of the opening of the journal that serves; higher at each opening.
     """
 
     events: tuple[event_pb2.Event, ...]

@@ -94,6 +94,12 @@ pub enum JournalError {
         limit: u64,
     },
 
+    /// The journal was opened so often that no number is left for another opening.
+    #[error(
+        "no epoch is left for another opening of this journal: keep it for reading and start in \
+         an empty directory"
+    )]
+    EpochsUsedUp,
     /// No allocated space is left. There is room again once a segment could be prepared.
     #[error(
         "no journal space is left: {free_bytes} bytes are allocated, {needed_bytes} are needed: \
@@ -183,6 +189,7 @@ impl JournalError {
             Self::RecordTooLarge { .. } => "JOURNAL_RECORD_TOO_LARGE",
             Self::EventCount { .. } => "JOURNAL_EVENT_COUNT",
             Self::BatchFull { .. } => "JOURNAL_BATCH_FULL",
+            Self::EpochsUsedUp => "JOURNAL_EPOCHS",
             Self::NoRoom { .. } => "JOURNAL_SPACE",
             Self::SequenceGap { .. } => "JOURNAL_SEQUENCE_GAP",
             Self::TimeWentBack { .. } => "JOURNAL_TIME_WENT_BACK",

@@ -76,15 +76,15 @@ impl Journal {
         let tail = decision.end.tail;
         let mut planner = planner_of(&decision, &options);
         planner.reserve_bytes = options.reserve_bytes;
-        let epoch = i64::from(tail.epoch) + 1;
-        let (shared, mut recovered) = decision.into_recovered(storage, epoch);
+        let epoch = next_epoch(tail.epoch, &options)?;
+        let (shared, mut recovered) = decision.into_recovered(storage, i64::from(epoch));
         let journal = Self {
-            writer: Mutex::new(Writer::new(Arc::clone(&shared), &tail)),
+            writer: Mutex::new(Writer::new(Arc::clone(&shared), &tail, epoch)),
             planner: Mutex::new(planner),
             keeper: Mutex::new(()),
             history: Mutex::default(),
             is_snapshot_open: Arc::new(AtomicBool::new(false)),
-            epoch,
+            epoch: i64::from(epoch),
             shared,
             options,
         };
@@ -349,12 +349,28 @@ fn create_first(
     Ok(())
 }
 
+/// The number of this opening. Near the end of the numbers the steps shrink to 1.
+fn next_epoch(last: u32, options: &JournalOptions) -> Result<u32, JournalError> {
+    let step = match options.epoch_step {
+        Some(step) => step,
+        None => u16::from_le_bytes(random("an epoch")?),
+    };
+    let epoch = last.checked_add(u32::from(step.max(1)));
+    epoch
+        .or_else(|| last.checked_add(1))
+        .ok_or(JournalError::EpochsUsedUp)
+}
+
 fn random_id() -> Result<u128, JournalError> {
-    let mut bytes = [0; 16];
+    random("a journal identity").map(u128::from_le_bytes)
+}
+
+fn random<const COUNT: usize>(what: &str) -> Result<[u8; COUNT], JournalError> {
+    let mut bytes = [0; COUNT];
     let flags = rustix::rand::GetRandomFlags::empty();
     let drawn = rustix::rand::getrandom(&mut bytes, flags);
-    drawn.map_err(|source| JournalError::storage("draw", "a journal identity", source.into()))?;
-    Ok(u128::from_le_bytes(bytes))
+    drawn.map_err(|source| JournalError::storage("draw", what, source.into()))?;
+    Ok(bytes)
 }
 
 fn planner_of(decision: &Decision, options: &JournalOptions) -> Planner {
@@ -386,4 +402,29 @@ fn create_if_room(storage: &dyn Storage, header: SegmentHeader) -> Result<(), Jo
         // If it cannot be removed either, the next opening does it.
         let _ = storage.remove(&names::temporary(&name));
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_epoch_is_higher_until_there_is_none() {
+        let options = |epoch_step| JournalOptions {
+            epoch_step: Some(epoch_step),
+            ..JournalOptions::default()
+        };
+        let table = [
+            (0, 0, Some(1)),
+            (0, 1, Some(1)),
+            (7, u16::MAX, Some(65_542)),
+            (u32::MAX - 10, 10, Some(u32::MAX)),
+            (u32::MAX - 10, 11, Some(u32::MAX - 9)),
+            (u32::MAX, 1, None),
+        ];
+        for (last, step, expected) in table {
+            let epoch = next_epoch(last, &options(step));
+            assert_eq!(expected, epoch.ok(), "{last} and {step}");
+        }
+    }
 }

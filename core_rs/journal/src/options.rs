@@ -20,6 +20,9 @@ pub struct JournalOptions {
     pub time_ms: i64,
     /// Identity of a journal created by this opening; `None` draws one at random.
     pub journal_id: Option<u128>,
+    /// How far this opening raises the epoch, at least 1; `None` draws 1 to 65,535 at random, so
+    /// that an opening after a rollback does not take the number of one that was lost.
+    pub epoch_step: Option<u16>,
 }
 
 impl Default for JournalOptions {
@@ -29,6 +32,7 @@ impl Default for JournalOptions {
             reserve_bytes: RESERVE_BYTES_DEFAULT,
             time_ms: 0,
             journal_id: None,
+            epoch_step: None,
         }
     }
 }

@@ -200,6 +200,11 @@ pub(crate) fn repair(storage: &dyn Storage, decision: &Decision) -> Result<(), J
         let removed = storage.remove(name);
         removed.map_err(|source| JournalError::storage("remove", name, source))?;
     }
+    // A name may be visible only: the sync of the directory may have failed in a process that died.
+    if !decision.directory.segments.is_empty() {
+        let synced = storage.sync_directory();
+        synced.map_err(|source| JournalError::storage("sync", "the directory", source))?;
+    }
     let tail = decision.end.tail;
     rewrite(storage, tail.group, tail.group_end)?;
     if let Some(cut) = decision.end.cut {

@@ -73,14 +73,15 @@ impl Tail {
 
     /// Says why the record does not come next, if it does not.
     pub(crate) fn refuse(&self, header: &RecordHeader) -> Option<&'static str> {
-        let epoch = self
-            .epoch
-            .saturating_add(u32::from(header.kind == Kind::Epoch));
+        let is_epoch_next = match header.kind {
+            Kind::Epoch => header.epoch > self.epoch,
+            _ => header.epoch == self.epoch,
+        };
         if header.chain != self.chain {
             Some("the record does not follow the one before it: its chain checksum differs")
         } else if header.first_sequence != self.next_sequence {
             Some("the record does not follow the one before it: its sequence differs")
-        } else if header.epoch != epoch {
+        } else if !is_epoch_next {
             Some("the record does not follow the one before it: its epoch differs")
         } else if header.time_ms < self.time_ms {
             Some("the record does not follow the one before it: its time is earlier")

@@ -20,20 +20,22 @@ pub(crate) struct Writer {
     shared: Arc<Shared>,
     next_batch: u64,
     chain: u32,
-    /// Raised by the epoch record itself: an end record that makes room for it is of the epoch
-    /// before.
+    /// Raised to `next_epoch` by the epoch record itself: an end record that makes room for it is
+    /// of the epoch before.
     epoch: u32,
+    next_epoch: u32,
     durable_sequence: i64,
 }
 
 impl Writer {
-    pub(crate) fn new(shared: Arc<Shared>, tail: &Tail) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, tail: &Tail, next_epoch: u32) -> Self {
         let durable_sequence = tail.last_sequence();
         Self {
             shared,
             next_batch: 0,
             chain: tail.chain,
             epoch: tail.epoch,
+            next_epoch,
             durable_sequence,
         }
     }
@@ -77,7 +79,9 @@ impl Writer {
         for planned in &run.records {
             let record = &mut buffer[at..at + record_length(planned.body_bytes)];
             let (head, body) = record.split_at_mut(HEADER_BYTES as usize);
-            self.epoch += u32::from(planned.kind == Kind::Epoch);
+            if planned.kind == Kind::Epoch {
+                self.epoch = self.next_epoch;
+            }
             let header = RecordHeader {
                 kind: planned.kind,
                 first_sequence: planned.first_sequence,

@@ -147,6 +147,38 @@ fn any_failed_change_and_a_power_cut_after_it_lose_nothing_acknowledged() {
 }
 
 #[test]
+fn what_the_next_process_builds_on_a_failed_change_survives_a_power_cut() {
+    // Above all a segment whose name was seen, because only the sync of the directory had failed.
+    for change in 0..change_count_of_a_whole_run() {
+        for fault in FAULTS {
+            let storage = Arc::new(MemoryStorage::new());
+            storage.fail_at(change, fault);
+            let _ = run(&storage);
+            if fault == Fault::PowerLoss {
+                storage.crash_with(usize::MAX, &mut |_| lastunit_journal::testing::Fate::Kept);
+            }
+            let (journal, recovered) = open(&storage, SEGMENT_BYTES);
+            let first = recovered.last_sequence + 1;
+            for sequence in first..first + LAST {
+                append(&journal, sequence).expect("there is room");
+                let batch = journal.take_batch().expect("one record waits");
+                journal.write_and_sync(batch).expect("the disk works");
+                if journal.is_preparation_due() {
+                    journal.prepare_segment().expect("the disk works");
+                }
+            }
+            drop(journal);
+            storage.crash_with(0, &mut |_| lastunit_journal::testing::Fate::Lost);
+            let again = try_open(&storage, SEGMENT_BYTES);
+            let (_, recovered) =
+                again.unwrap_or_else(|error| panic!("{change} {fault:?}: {error}"));
+
+            assert_eq!(first + LAST - 1, recovered.last_sequence);
+        }
+    }
+}
+
+#[test]
 fn failed_sync_that_the_next_process_cannot_see_is_made_good_before_it_serves() {
     // The first process dies of a failed sync: the bytes are in memory, the system holds them for
     // clean. The second reads them, so it must write them again: a sync alone would leave nothing

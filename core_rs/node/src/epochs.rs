@@ -2,7 +2,7 @@
 //!
 //! Owns: the answer to "does this journal have what the caller has seen?". A copy that is restored
 //! and opened writes events of its own, so the number alone is not enough: sequence 5 of epoch 1 is
-//! not sequence 5 of epoch 2. Must not: decide what to do about it. Where next: `serve.rs`.
+//! not sequence 5 of epoch 2, and epochs rise by random steps, so no two openings share one. Must not: decide what to do about it. Where next: `serve.rs`.
 
 use std::collections::VecDeque;
 
@@ -35,14 +35,18 @@ impl Epochs {
     /// Whether a journal that ends at `head` has the event that a caller saw in an epoch. A caller
     /// that names no epoch (0) is only asked whether its sequence exists.
     pub(crate) fn has(&self, seen: Sequence, seen_epoch: i64, head: Sequence) -> bool {
-        let current = self.starts.back().map_or(0, |last| last.0);
-        if seen > head || seen_epoch > current {
+        if seen > head {
             return false;
         }
-        let next = self.starts.iter().find(|start| start.0 > seen_epoch);
-        match next {
-            Some((_, first)) if seen_epoch > 0 => seen < *first,
-            _ => true,
+        let newer = self.starts.partition_point(|start| start.0 <= seen_epoch);
+        // Callers only see epochs that wrote an event, so one that is not here was lost.
+        let is_known = newer > 0 && self.starts[newer - 1].0 == seen_epoch;
+        let is_forgotten = newer == 0 && self.starts.len() == EPOCH_COUNT_MAX;
+        match self.starts.get(newer) {
+            _ if seen_epoch <= 0 => true,
+            _ if !is_known && !is_forgotten => false,
+            Some((_, first)) => seen < *first,
+            None => true,
         }
     }
 
@@ -76,13 +80,14 @@ mod tests {
         epochs.note(1, 1);
         epochs.note(2, 10);
         epochs.note(4, 20);
-        // Seen sequence, seen epoch, head, expected.
+        // Seen sequence, seen epoch, head, expected. Epoch 3 was lost with what it wrote.
         let table = [
             (9, 1, 30, true),
             (10, 1, 30, false),
             (19, 2, 30, true),
             (20, 2, 30, false),
             (20, 3, 30, false),
+            (12, 3, 30, false),
             (30, 4, 30, true),
             (31, 4, 30, false),
             (5, 5, 30, false),

@@ -125,12 +125,20 @@ pub(crate) struct Opened {
     pub(crate) start: Instant,
 }
 
-/// Recovers, rebuilds, audits, and decides the first two commands of this opening. A new journal
-/// draws its identity at random unless one is given.
+/// What an opening draws at random unless it is given, so that a seed always gives the same bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// Identity of the journal, if this opening creates it.
+    pub journal_id: u128,
+    /// How far the opening raises the epoch; 1 or more.
+    pub epoch_step: u16,
+}
+
+/// Recovers, rebuilds, audits, and decides the first two commands of this opening.
 pub(crate) fn open(
     settings: &NodeSettings,
     storage: Arc<dyn Storage>,
-    journal_id: Option<u128>,
+    identity: Option<Identity>,
 ) -> Result<Opened, OpenError> {
     let start = Instant::now();
     let options_time = start_time(settings);
@@ -138,7 +146,8 @@ pub(crate) fn open(
         segment_bytes: settings.segment_bytes,
         reserve_bytes: settings.kept_back_bytes,
         time_ms: options_time,
-        journal_id,
+        journal_id: identity.map(|it| it.journal_id),
+        epoch_step: identity.map(|it| it.epoch_step),
     };
     let (journal, recovered) = Journal::open(Arc::clone(&storage), options)?;
     let journal = Arc::new(journal);

@@ -23,6 +23,7 @@ use crate::events::{self, ReadError};
 use crate::lane_lock::Urgency;
 use crate::life::Phase;
 use crate::node::{CallInput, Health, finish_journal};
+pub use crate::open::Identity;
 use crate::open::{self, OpenError};
 use crate::settings::NodeSettings;
 use crate::shared::{Benches, Shared};
@@ -103,17 +104,16 @@ pub struct SteppedNode {
 }
 
 impl SteppedNode {
-    /// Opens a node; `journal_id` is the identity of a new journal, so that a seed always gives the
-    /// same bytes.
+    /// Opens a node; what is otherwise drawn at random is given.
     ///
     /// # Errors
     /// As `Node::open_on`.
     pub fn open(
         settings: NodeSettings,
         storage: Arc<dyn Storage>,
-        journal_id: u128,
+        identity: Identity,
     ) -> Result<Self, OpenError> {
-        let opened = open::open(&settings, storage, Some(journal_id))?;
+        let opened = open::open(&settings, storage, Some(identity))?;
         let (shared, benches) = Shared::new(settings, opened.core, opened.journal, opened.policies);
         shared.keeper_signal.note_snapshot(opened.snapshot_sequence);
         shared.readers.take_over(&opened.readers);

@@ -65,6 +65,10 @@ impl File {
         if self.live.len() < end {
             self.live.resize(end, 0);
         }
+        // Written once more as it was read: what was flipped stays so.
+        if self.live[offset..end] == *bytes {
+            return;
+        }
         self.live[offset..end].copy_from_slice(bytes);
         let (covered, left) = std::mem::take(&mut self.flips)
             .into_iter()
@@ -250,17 +254,18 @@ impl SimDisk {
         self.inner().restart();
     }
 
-    /// Flips one bit of a random file, if there is one.
-    pub(crate) fn flip(&self, dice: &mut Dice) {
+    /// Flips one bit of a random file, if there is one; tells the file and the byte.
+    pub(crate) fn flip(&self, dice: &mut Dice) -> Option<(String, usize)> {
         let mut inner = self.inner();
-        let files = inner.live.values().copied();
-        let names: Vec<usize> = files
-            .filter(|file| !inner.files[*file].live.is_empty())
+        let files = inner.live.iter();
+        let names: Vec<(String, usize)> = files
+            .filter(|(_, file)| !inner.files[**file].live.is_empty())
+            .map(|(name, file)| (name.clone(), *file))
             .collect();
         if names.is_empty() {
-            return;
+            return None;
         }
-        let file = *dice.pick(&names);
+        let (name, file) = dice.pick(&names).clone();
         let bytes = &mut inner.files[file].live;
         // Most of a segment is zeros ahead of their use: aim at what is written, mostly.
         let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) + 1;
@@ -272,6 +277,7 @@ impl SimDisk {
         let (place, mask) = (dice.index(bound), 1 << dice.below(8));
         bytes[place] ^= mask;
         inner.files[file].flips.push((place, mask));
+        Some((name, place))
     }
 
     /// How many flipped bits are on the disk.

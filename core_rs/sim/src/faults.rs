@@ -221,7 +221,9 @@ impl World {
         }
         self.forget_flush();
         if self.plan.betrayal == Betrayal::Flip && !self.is_calm && self.dice.permille(300) {
-            self.server.disk.flip(&mut self.dice);
+            let flipped = self.server.disk.flip(&mut self.dice);
+            self.trace
+                .note(now, || format!("a bit is flipped: {flipped:?}"));
             self.is_flipped = true;
             self.server.is_strict = false;
         }
@@ -239,17 +241,21 @@ impl World {
 
     /// Starts the node, as often as it takes; faults during a recovery are part of it.
     pub(crate) fn restart(&mut self) -> Result<(), Violation> {
-        for _ in 0..OPEN_TRIES {
+        for tries in 0..OPEN_TRIES {
             if self.server.is_up() {
                 return Ok(());
             }
-            self.arm_for_opening();
+            // Bad luck ends; a node that will not open does not.
+            if tries < OPEN_TRIES / 2 {
+                self.arm_for_opening();
+            }
             let wall = self.wall();
             let is_whole = self.server.is_strict && self.server.disk.flip_count() == 0;
             if is_whole && self.dice.permille(250) {
                 self.check_snapshots()?;
             }
-            let opening = self.server.open(wall, &mut self.cover)?;
+            let step = u16::try_from(self.dice.within(1, 65_535)).unwrap_or(1);
+            let opening = self.server.open(wall, step, &mut self.cover)?;
             let now = self.now;
             self.trace.note(now, || format!("opening: {opening:?}"));
             match opening {
@@ -281,6 +287,8 @@ impl World {
         if self.server.disk.has_lied() {
             self.server.is_strict = false;
         }
+        let now = self.now;
+        self.trace.note(now, || "power cut in recovery".to_owned());
         self.cover.hit("crash power cut in recovery");
         self.crashes += 1;
         self.server.kill();
@@ -303,9 +311,11 @@ impl World {
 
     /// The node would not open: that must have a reason.
     fn refused(&mut self, problem: &str) -> Result<(), Violation> {
-        let counts = self.server.disk.counts();
         if self.server.disk.is_off() {
             self.cut_in_recovery();
+        } else if problem.contains("simulated") {
+            // A fault of the device, not of what is stored.
+            self.server.disk.restart();
         } else if self.server.disk.flip_count() > 0 {
             self.cover.hit("disk bit flip refused");
             self.is_flipped = false;
@@ -314,10 +324,6 @@ impl World {
         } else if self.server.disk.has_lied() {
             self.cover.hit("disk lying sync");
             self.is_over = true;
-        } else if counts.read_errors > 0 && problem.contains("simulated read error")
-            || problem.contains("simulated")
-        {
-            self.server.disk.restart();
         } else if problem.contains("no journal space") || problem.contains("full") {
             self.server.disk.set_room(None);
         } else {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use lastunit_engine::{Action, Command, Event, EventBody, Ledger, Millis, Outcome, Sequence};
 use lastunit_journal::Storage;
-use lastunit_node::stepped::{SteppedNode, Tapped};
+use lastunit_node::stepped::{Identity, SteppedNode, Tapped};
 use lastunit_node::{OpenError, ReadError};
 use lastunit_wire::contract;
 use prost::Message as _;
@@ -31,10 +31,19 @@ pub(crate) enum Opening {
 
 impl Server {
     /// Opens the node and compares what it recovered.
-    pub(crate) fn open(&mut self, wall: Millis, cover: &mut Cover) -> Result<Opening, Violation> {
+    pub(crate) fn open(
+        &mut self,
+        wall: Millis,
+        epoch_step: u16,
+        cover: &mut Cover,
+    ) -> Result<Opening, Violation> {
         self.forget_calls();
         let storage = Arc::clone(&self.disk) as Arc<dyn Storage>;
-        let node = match SteppedNode::open(self.settings.clone(), storage, self.journal_id) {
+        let identity = Identity {
+            journal_id: self.journal_id,
+            epoch_step,
+        };
+        let node = match SteppedNode::open(self.settings.clone(), storage, identity) {
             Ok(node) => node,
             Err(error) => return Ok(Opening::Refused(text(&error))),
         };
@@ -54,7 +63,8 @@ impl Server {
             return self.rolled_back(common);
         }
         self.rebuild(head)?;
-        if epoch <= self.epoch {
+        // Where an opening itself was lost to a flip or a lie, the next one only has to differ.
+        if epoch == self.epoch || epoch < self.epoch && self.is_strict {
             let detail = format!("epoch {epoch} follows {}", self.epoch);
             return Err(Violation::new("epoch", detail));
         }

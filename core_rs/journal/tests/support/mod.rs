@@ -15,6 +15,7 @@ pub(crate) fn small(segment_bytes: u32) -> JournalOptions {
         reserve_bytes: 0,
         time_ms: 0,
         journal_id: Some(77),
+        epoch_step: Some(1),
     }
 }
 
