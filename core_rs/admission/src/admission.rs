@@ -163,6 +163,10 @@ impl Admission {
         stats.in_flight = stats.in_flight.saturating_sub(count);
     }
 
+    pub(crate) fn in_flight(&self) -> [u32; 4] {
+        Lane::ALL.map(|lane| self.lanes[lane.index()].stats.in_flight)
+    }
+
     /// Applies another policy; balances stay, as [`Bucket::set_policy`] says. A bucket that did not
     /// exist starts short.
     pub fn set_policy(&mut self, policy: Policy, now: Nanos) {

@@ -237,6 +237,12 @@ impl Door {
         }
     }
 
+    /// Calls of each lane that were let in and are not answered yet.
+    #[must_use]
+    pub fn in_flight(&self) -> [u32; 4] {
+        self.admission.in_flight()
+    }
+
     /// Calls that were told at once that there is nothing left.
     #[must_use]
     pub fn hopeless_count(&self) -> u64 {

@@ -26,18 +26,19 @@ pub struct ShadowCounts {
 pub struct Shadow {
     door: Door,
     counts: ShadowCounts,
-    /// Calls that the live policy let in and this one did not, so that their end is not counted.
+    /// Calls that the live policy let in and this one did not, or was not asked about, so that
+    /// their end is not counted.
     strangers: [u32; 4],
 }
 
 impl Shadow {
-    /// Starts a trial with empty books.
+    /// Starts a trial with empty books; `in_flight` calls of each lane were let in before it.
     #[must_use]
-    pub fn new(policy: DoorPolicy, seed: u64, now: Nanos) -> Self {
+    pub fn new(policy: DoorPolicy, seed: u64, in_flight: [u32; 4], now: Nanos) -> Self {
         Self {
             door: Door::new(policy, seed, now),
             counts: ShadowCounts::default(),
-            strangers: [0; 4],
+            strangers: in_flight,
         }
     }
 

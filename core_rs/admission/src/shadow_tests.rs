@@ -31,7 +31,7 @@ fn policy(tokens: i64) -> DoorPolicy {
 #[test]
 fn a_stricter_shadow_counts_what_it_would_have_refused() {
     let mut live = Door::new(policy(10), 1, 0);
-    let mut shadow = Shadow::new(policy(4), 2, 0);
+    let mut shadow = Shadow::new(policy(4), 2, [0; 4], 0);
     for _ in 0..15 {
         let answer = live.decide(&ask(), 0);
         shadow.observe(&ask(), &answer, 0);
@@ -53,7 +53,7 @@ fn a_looser_shadow_counts_what_it_would_have_let_in_and_keeps_nothing_in_flight(
     let mut live = Door::new(policy(4), 1, 0);
     let mut loose = policy(10);
     loose.limits.lane_mut(Lane::Reservation).calls_in_flight_max = 5;
-    let mut shadow = Shadow::new(loose, 2, 0);
+    let mut shadow = Shadow::new(loose, 2, [0; 4], 0);
     for _ in 0..15 {
         let answer = live.decide(&ask(), 0);
         shadow.observe(&ask(), &answer, 0);
@@ -69,10 +69,25 @@ fn a_looser_shadow_counts_what_it_would_have_let_in_and_keeps_nothing_in_flight(
 }
 
 #[test]
+fn calls_from_before_the_trial_may_end_in_it() {
+    let mut live = Door::new(policy(10), 1, 0);
+    for _ in 0..3 {
+        live.decide(&ask(), 0);
+    }
+    let mut shadow = Shadow::new(policy(10), 2, live.in_flight(), 0);
+    let answer = live.decide(&ask(), 0);
+    shadow.observe(&ask(), &answer, 0);
+    shadow.finish(Lane::Reservation, 3);
+    shadow.finish(Lane::Reservation, 1);
+
+    assert_eq!(1, shadow.counts().both_admitted);
+}
+
+#[test]
 fn the_live_door_answers_the_same_with_a_shadow_and_without() {
     let mut alone = Door::new(policy(4), 1, 0);
     let mut live = Door::new(policy(4), 1, 0);
-    let mut shadow = Shadow::new(policy(2), 2, 0);
+    let mut shadow = Shadow::new(policy(2), 2, [0; 4], 0);
     for now in 0..200 {
         let now = now * 77_000_000;
         let answer = live.decide(&ask(), now);

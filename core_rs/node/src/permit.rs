@@ -184,7 +184,8 @@ impl Turnstile {
         let now = self.now();
         let mut booth = self.booth();
         let seed = booth.seed;
-        booth.shadow = policy.map(|policy| Shadow::new(policy, seed, now));
+        let in_flight = booth.door.in_flight();
+        booth.shadow = policy.map(|policy| Shadow::new(policy, seed, in_flight, now));
     }
 
     /// What the policy on trial counted; None without one.

@@ -476,4 +476,16 @@ impl World {
         self.cover.hit("refund recorded");
         self.call(Asked::One(command), 2, Purpose::Refund(attempt.clone()));
     }
+
+    /// The answer to a refund: if somebody else used up its id, it is recorded under another.
+    pub(crate) fn tell_refund(&mut self, asked: Asked, attempt: Text, told: &Told) {
+        let (Asked::One(mut command), Told::Replies(replies)) = (asked, told) else {
+            return;
+        };
+        let outcome = replies.first().and_then(|it| Some(it.as_ref()?.outcome));
+        if outcome == Some(Outcome::Conflict) {
+            command.request_id = format!("{}-{}", command.request_id, self.now).into();
+            self.call(Asked::One(command), 2, Purpose::Refund(attempt));
+        }
+    }
 }

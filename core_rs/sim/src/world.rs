@@ -452,7 +452,8 @@ impl World {
                     money.is_orphan = outcome == Some(Outcome::UnknownReservation);
                 }
             }
-            Purpose::Refund(_) | Purpose::Nobody => {}
+            Purpose::Refund(attempt) => self.tell_refund(open.asked, attempt, &told),
+            Purpose::Nobody => {}
         }
     }
 }
