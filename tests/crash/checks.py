@@ -51,6 +51,7 @@ class JournalView:
 
     sequence: int = 0
     epoch: int = 0
+    opening_count: int = 0
     keys: dict[int, str] = field(default_factory=dict)
     effects: set[tuple[str, str, str]] = field(default_factory=set)
     timer_count: int = 0
@@ -82,6 +83,7 @@ class JournalView:
             if event.node_opened.epoch <= self.epoch:
                 self._problem("wrong", f"epoch {event.node_opened.epoch} after {self.epoch}")
             self.epoch = event.node_opened.epoch
+            self.opening_count += 1
         elif key:
             self._note_effect(event, key, body, clients)
         elif body in TIMED and event.sale_id == SHORT_SALE:

@@ -59,7 +59,7 @@ class Total:
             self.repeat_count += client.repeat_count
         self.event_count += station.view.sequence
         self.timer_event_count += station.view.timer_count
-        self.opening_count += station.view.epoch
+        self.opening_count += station.view.opening_count
 
     def facts(self) -> dict[str, Any]:
         """Returns it as JSON knows it."""
@@ -124,7 +124,7 @@ class Rounds:
         seconds = time.monotonic() - self._start
         say(
             f"round {count} of {self.round_count}, {seconds:.0f} s, journal at"
-            f" {station.view.sequence}, {station.view.epoch} openings, nothing found"
+            f" {station.view.sequence}, {station.view.opening_count} openings, nothing found"
         )
 
     def _found(self, station: Station) -> bool:

@@ -126,11 +126,12 @@ async def test_every_acknowledged_reservation_survives_kill_9(tmp_path: Path) ->
     sale_id = ledger.put_sale(units=UNITS, unpaid_reservations_per_person_max=1)
     ledger.close()
     oracle = Oracle()
-    for number in range(ROUNDS):
+    for _ in range(ROUNDS):
         goal = len(oracle.reserved) + ACKNOWLEDGED
         await load_until_gone(server, oracle, sale_id, goal=goal)
+        epoch = server.ready["epoch"]
         server = start_server(tmp_path)
-        assert server.ready["epoch"] == number + 2
+        assert server.ready["epoch"] > epoch
         ledger = Ledger(server.ready["data"], server.ready["settlement"])
         check(ledger, oracle, sale_id)
         retry_unknown(ledger, oracle)

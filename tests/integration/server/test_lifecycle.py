@@ -69,7 +69,7 @@ def test_the_ready_line_says_where_and_what(server: Server) -> None:
 
     assert ready["event"] == "ready"
     assert ready["service"] == "ledger"
-    assert ready["epoch"] == 1
+    assert ready["epoch"] >= 1
     assert ready["durability"] == "flushed"
     assert len({ready[name] for name in listeners}) == len(listeners)
     assert ready["process_id"] == server.process.pid
@@ -88,7 +88,7 @@ def test_a_signal_stops_cleanly_with_exit_0(server: Server, number: signal.Signa
     again = start_server(server.log.parent)
     ledger = opened(again)
 
-    assert again.ready["epoch"] == 2
+    assert again.ready["epoch"] > server.ready["epoch"]
     assert ledger.state(reservation_id) == 1
     assert ledger.counters(sale_id) == {"supplied": 3, "available": 2, "held": 1}
     ledger.close()
@@ -250,7 +250,7 @@ def test_the_same_ports_can_be_taken_again_at_once(server: Server) -> None:
 
     assert again.ready["native_data"] == server.ready["native_data"]
     assert again.ready["data"] == server.ready["data"]
-    assert again.ready["epoch"] == 2
+    assert again.ready["epoch"] > server.ready["epoch"]
     assert again.stop() == 0
 
 

@@ -29,6 +29,7 @@ struct History {
     image: Image,
     shown: BTreeMap<i64, Shown>,
     last: i64,
+    epoch: i64,
 }
 
 fn small_settings() -> NodeSettings {
@@ -96,6 +97,7 @@ fn history(is_closed: bool) -> History {
             break;
         }
     }
+    let epoch = node.health().epoch;
     if is_closed {
         node.close().expect("the disk works");
     }
@@ -105,6 +107,7 @@ fn history(is_closed: bool) -> History {
         image: storage.image(),
         shown: table,
         last,
+        epoch,
     }
 }
 
@@ -140,7 +143,7 @@ fn judge(history: &History, image: &Image, context: &str) -> Verdict {
     );
     let seen = Caller {
         seen_sequence: history.last,
-        seen_epoch: 1,
+        seen_epoch: history.epoch,
         ..TESTER
     };
     let answer = seen.call(&node, Method::GetReservation, &get("r0"));
@@ -285,7 +288,7 @@ fn lost_event_is_noticed_although_the_opening_writes_in_its_place() {
     put_sale(&node, UNITS);
     reserve_now(&node, "r0");
     reserve_now(&node, "r1");
-    let seen_sequence = shown(&node).0;
+    let (seen_sequence, seen_epoch) = (shown(&node).0, node.health().epoch);
     drop(node);
     let (file, bytes) = storage.image().pop_first().unwrap();
     let is_record = |at: &usize| bytes[*at..].starts_with(b"LUR1");
@@ -298,7 +301,7 @@ fn lost_event_is_noticed_although_the_opening_writes_in_its_place() {
     assert!(shown(&node).0 > seen_sequence);
     let seen = Caller {
         seen_sequence,
-        seen_epoch: 1,
+        seen_epoch,
         ..TESTER
     };
     let answer = seen.call(&node, Method::GetReservation, &get("r1"));

@@ -107,7 +107,7 @@ fn a_caller_that_has_seen_more_than_the_journal_holds_is_refused() {
     let head = node.health().sequence;
     let mut caller = TESTER;
     caller.seen_sequence = head;
-    caller.seen_epoch = 1;
+    caller.seen_epoch = node.health().epoch;
     let fine = caller.call(&node, Method::Reserve, &reserve("fine"));
     assert_eq!("", reason(&fine));
 
@@ -118,7 +118,7 @@ fn a_caller_that_has_seen_more_than_the_journal_holds_is_refused() {
         (behind.code, reason(&behind))
     );
     caller.seen_sequence = 0;
-    caller.seen_epoch = 2;
+    caller.seen_epoch += 1;
     let other = caller.call(
         &node,
         Method::GetReservation,
