@@ -335,12 +335,12 @@ class OrderCheck:
                 "durable",
                 f"{self._durable} was told to be durable, but a start stands at {event.sequence}",
             )
-        if self._ledger is None:
-            self._ledger = Ledger(now_ms=_ms(event.time), is_journal_kept=True)
-        else:
-            self._ledger.open(_ms(event.time))
-        self._numbers.begin()
         epoch = event.node_opened.epoch
+        if self._ledger is None:
+            self._ledger = Ledger(now_ms=_ms(event.time), is_journal_kept=True, epoch=epoch)
+        else:
+            self._ledger.open(_ms(event.time), epoch=epoch)
+        self._numbers.begin()
         if epoch != self._ledger.epoch:
             self._find("epoch", f"event {event.sequence} opens {epoch}")
 

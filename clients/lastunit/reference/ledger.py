@@ -43,6 +43,7 @@ class Ledger:
     Args:
         now_ms: First ledger time, 0 or more.
         is_journal_kept: Whether `events` fills with the events as messages.
+        epoch: Number of the first opening, 1 or more.
 
     Attributes:
         now: Ledger time, milliseconds since the epoch.
@@ -51,7 +52,7 @@ class Ledger:
         events: Every event so far as a message, oldest first, if they are kept.
     """
 
-    def __init__(self, *, now_ms: int = 0, is_journal_kept: bool = False) -> None:
+    def __init__(self, *, now_ms: int = 0, is_journal_kept: bool = False, epoch: int = 1) -> None:
         self.now = now_ms
         self.sequence = 0
         self.last_event_time = now_ms
@@ -73,7 +74,7 @@ class Ledger:
         self._told_sequence = 0
         self._head: dict[str, Any] = {}
         self._is_replayed = False
-        self.open()
+        self.open(epoch=epoch)
 
     # What a user calls.
 
@@ -125,17 +126,21 @@ class Ledger:
         """Lets the cancelling of a sale reach one claim; False if there is nothing to do."""
         return self._timer(now_ms, timers.end_of_cancelled, self.reservations.get(reservation_id))
 
-    def open(self, now_ms: int | None = None, *, credit_ms: int = 0) -> None:
-        """Counts an opening of the journal, and adds an outage to every hold.
+    def open(
+        self, now_ms: int | None = None, *, credit_ms: int = 0, epoch: int | None = None
+    ) -> None:
+        """Notes an opening of the journal, and adds an outage to every hold.
 
         Args:
             now_ms: Ledger time of the opening. It never lies before the last event, but with a
                 manual clock it may lie before the time that was set last: only what is in the
                 journal is known. None means the last event's time.
             credit_ms: For how long the ledger was down, 0 or more.
+            epoch: Number of the opening. A ledger draws how far it rises at random, this one does
+                not: None is one more than the last. One that is no higher counts as None.
         """
         self.now = max(self.last_event_time, now_ms or 0)
-        self.epoch += 1
+        self.epoch = max(self.epoch + 1, epoch or 0)
         self.op_number = 1
         self._begin(None, "")
         self.record("node_opened", epoch=self.epoch)

@@ -127,11 +127,11 @@ pub(crate) struct Opened {
 
 /// What an opening draws at random unless it is given, so that a seed always gives the same bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// Identity of the journal, if this opening creates it.
-    pub journal_id: u128,
+    pub(crate) journal_id: u128,
     /// How far the opening raises the epoch; 1 or more.
-    pub epoch_step: u16,
+    pub(crate) epoch_step: u16,
 }
 
 /// Recovers, rebuilds, audits, and decides the first two commands of this opening.

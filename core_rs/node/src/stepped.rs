@@ -23,8 +23,7 @@ use crate::events::{self, ReadError};
 use crate::lane_lock::Urgency;
 use crate::life::Phase;
 use crate::node::{CallInput, Health, finish_journal};
-pub use crate::open::Identity;
-use crate::open::{self, OpenError};
+use crate::open::{self, Identity, OpenError};
 use crate::settings::NodeSettings;
 use crate::shared::{Benches, Shared};
 use crate::{flusher, keeper, retention, serve, snapshots, timers, workers};
@@ -104,15 +103,21 @@ pub struct SteppedNode {
 }
 
 impl SteppedNode {
-    /// Opens a node; what is otherwise drawn at random is given.
+    /// Opens a node. What is otherwise drawn at random is given: the identity of a new journal, and
+    /// how far this opening raises the epoch.
     ///
     /// # Errors
     /// As `Node::open_on`.
     pub fn open(
         settings: NodeSettings,
         storage: Arc<dyn Storage>,
-        identity: Identity,
+        journal_id: u128,
+        epoch_step: u16,
     ) -> Result<Self, OpenError> {
+        let identity = Identity {
+            journal_id,
+            epoch_step,
+        };
         let opened = open::open(&settings, storage, Some(identity))?;
         let (shared, benches) = Shared::new(settings, opened.core, opened.journal, opened.policies);
         shared.keeper_signal.note_snapshot(opened.snapshot_sequence);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use lastunit_engine::{Action, Command, Event, EventBody, Ledger, Millis, Outcome, Sequence};
 use lastunit_journal::Storage;
-use lastunit_node::stepped::{Identity, SteppedNode, Tapped};
+use lastunit_node::stepped::{SteppedNode, Tapped};
 use lastunit_node::{OpenError, ReadError};
 use lastunit_wire::contract;
 use prost::Message as _;
@@ -39,11 +39,8 @@ impl Server {
     ) -> Result<Opening, Violation> {
         self.forget_calls();
         let storage = Arc::clone(&self.disk) as Arc<dyn Storage>;
-        let identity = Identity {
-            journal_id: self.journal_id,
-            epoch_step,
-        };
-        let node = match SteppedNode::open(self.settings.clone(), storage, identity) {
+        let (settings, id) = (self.settings.clone(), self.journal_id);
+        let node = match SteppedNode::open(settings, storage, id, epoch_step) {
             Ok(node) => node,
             Err(error) => return Ok(Opening::Refused(text(&error))),
         };

@@ -1109,7 +1109,7 @@ class NodeOpened(_message.Message):
 
     EPOCH_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
-    """Counts the openings; 1 or more."""
+    """Numbers the opening; 1 or more, higher than those before."""
     def __init__(
         self,
         *,

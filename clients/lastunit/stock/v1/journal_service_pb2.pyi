@@ -73,7 +73,7 @@ class ReadEventsResponse(_message.Message):
     durable_sequence: _builtins.int
     """Names the last durable event when the message left."""
     epoch: _builtins.int
-    """Counts the openings of the journal; 1 or more."""
+    """Numbers the opening of the journal that serves; 1 or more, higher at each opening."""
     first_sequence: _builtins.int
     """Names the oldest event that the journal still has; 1 until events are removed."""
     @_builtins.property

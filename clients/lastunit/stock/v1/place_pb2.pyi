@@ -77,8 +77,8 @@ class Place(_message.Message):
     starts again when the process does.
     """
     epoch: _builtins.int
-    """Counts the openings of the journal; 1 or more. Sequences stay comparable across epochs,
-    operation numbers do not.
+    """Numbers the opening of the journal that this process made; 1 or more, higher at each opening
+    by a step of its own. Sequences stay comparable across epochs, operation numbers do not.
     """
     durability: Global___Durability.ValueType
     """States how far towards the disk `durable_sequence` goes."""
