@@ -70,9 +70,9 @@ def run(
     Returns:
         The first difference, or None.
     """
-    expected = model(now_ms=START_MS, is_journal_kept=is_journal_compared)
     with tempfile.TemporaryDirectory(prefix="lastunit-differential-") as directory:
         real = RealLedger(Path(directory), now_ms=START_MS)
+        expected = model(now_ms=START_MS, is_journal_kept=is_journal_compared, epoch=real.epoch)
         try:
             pair = Pair(expected, real, batch_max)
             return pair.play(history) or pair.compare_all(
@@ -144,7 +144,7 @@ class Pair:
         [opened] = self.real.events(self.model.sequence)
         at = millis(opened.time)
         earliest, latest = self.model.last_event_time, self.model.now
-        self.model.open(at)
+        self.model.open(at, epoch=opened.node_opened.epoch)
         if earliest <= at <= latest:
             return None
         return Difference(index, operation, (earliest, latest), at)

@@ -81,6 +81,11 @@ class RealLedger:
         settings = self._settings | {"data_directory": str(self.directory)}
         return _native.Node(json.dumps(settings))
 
+    @property
+    def epoch(self) -> int:
+        """Returns the number of the present opening, which is drawn at random."""
+        return self._node.health()[2]
+
     def call(self, request: Message) -> Any:
         """Sends one unary request; returns the response."""
         name = type(request).DESCRIPTOR.name.removesuffix("Request")

@@ -48,7 +48,7 @@ class LedgerMachine(RuleBasedStateMachine):
         super().__init__()
         self.directory = tempfile.TemporaryDirectory(prefix="lastunit-differential-")
         self.real = RealLedger(Path(self.directory.name), now_ms=START_MS)
-        self.model = Ledger(now_ms=START_MS, is_journal_kept=True)
+        self.model = Ledger(now_ms=START_MS, is_journal_kept=True, epoch=self.real.epoch)
         self.pair = Pair(self.model, self.real, batch_max=1)
 
     def ask(self, operation: Any) -> None:
