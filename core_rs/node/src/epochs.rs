@@ -2,7 +2,8 @@
 //!
 //! Owns: the answer to "does this journal have what the caller has seen?". A copy that is restored
 //! and opened writes events of its own, so the number alone is not enough: sequence 5 of epoch 1 is
-//! not sequence 5 of epoch 2, and epochs rise by random steps, so no two openings share one. Must not: decide what to do about it. Where next: `serve.rs`.
+//! not sequence 5 of epoch 2, and epochs rise by random steps, so no two openings share one. Must
+//! not: decide what to do about it. Where next: `serve.rs`.
 
 use std::collections::VecDeque;
 
