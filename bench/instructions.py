@@ -171,7 +171,9 @@ def show(figures: dict[str, float], record: dict[str, Any] | None) -> None:
     for name, figure in figures.items():
         row = record["operations"].get(name) if record else None
         beside = f"{percent(figure, row['instructions']):+6.1f} %" if row else "   new"
-        print(f"{name:<42}{figure:>10,.1f} instructions {beside}")
+        is_cheaper = row is not None and percent(figure, row["instructions"]) < -RISE_PERCENT_MAX
+        note = " (record it, or a later rise hides in it)" if is_cheaper else ""
+        print(f"{name:<42}{figure:>10,.1f} instructions {beside}{note}")
 
 
 def main() -> None:
