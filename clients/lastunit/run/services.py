@@ -67,6 +67,7 @@ class Services:
         self._children: list[Child] = []
         self._ledger: Child | None = None
         self.ledger_address = self.settlement_address = _ANY_PORT
+        self._metrics_address = _ANY_PORT
         self.account_address = self.order_address = self.payment_address = ""
         self.provider_url = ""
 
@@ -156,6 +157,7 @@ class Services:
             *("--data-directory", str(self.directory / "ledger")),
             *("--data-address", self.ledger_address),
             *("--settlement-address", self.settlement_address),
+            *("--set", f"metrics.address={self._metrics_address}"),
             # Nobody here calls the native listeners, whose default ports lie beside these two.
             *("--set", "native.data_address=", "--set", "native.settlement_address="),
             *("--admission-file", str(self.directory / "admission.toml")),
@@ -169,6 +171,7 @@ class Services:
         # The same ports after a restart: nobody has to be told.
         self.ledger_address = str(ready["data"])
         self.settlement_address = str(ready["settlement"])
+        self._metrics_address = str(ready["metrics"])
 
     def _payment_command(self) -> list[str]:
         return [
