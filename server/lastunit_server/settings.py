@@ -438,18 +438,24 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _are_addresses_distinct(self) -> Self:
-        fixed = [
-            self.data.address,
-            self.settlement.address,
-            self.metrics_address,
-            self.gate.address,
-            self.console.address,
-            *self.native_addresses().values(),
-        ]
-        fixed = [address for address in fixed if address and not address.endswith(":0")]
-        if len(set(fixed)) != len(fixed):
-            raise ValueError(
-                "two listeners share one address; settlement must not queue behind"
-                " reservations, so give each listener its own port"
-            )
+        native = self.native_addresses()
+        keys = {
+            "data.address": self.data.address,
+            "settlement.address": self.settlement.address,
+            "native.data_address": native[Listener.DATA],
+            "native.settlement_address": native[Listener.SETTLEMENT],
+            "metrics.address": self.metrics_address,
+            "gate.address": self.gate.address,
+            "console.address": self.console.address,
+        }
+        owners: dict[str, str] = {}
+        for key, address in keys.items():
+            if not address or address.endswith(":0"):
+                continue
+            if (owner := owners.setdefault(address, key)) != key:
+                raise ValueError(
+                    f"{owner} and {key} share one address, {address}; give each listener its own"
+                    " port, so that nothing queues behind what does not concern it (native"
+                    " addresses that are left out are those of [data] and [settlement], plus 2)"
+                )
         return self

@@ -160,6 +160,16 @@ def test_two_listeners_on_one_address_are_refused() -> None:
         load_settings(flags={"settlement.address": "127.0.0.1:7400"}, environment={})
 
 
+def test_a_port_that_follows_from_another_is_named_when_it_is_taken() -> None:
+    """Data on 7402 puts its native listener where metrics are; both keys stand in the message."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(flags={"data.address": "127.0.0.1:7402"}, environment={})
+
+    told = str(caught.value)
+    assert "native.data_address and metrics.address share one address, 127.0.0.1:7404" in told
+    assert "plus 2" in told
+
+
 def test_free_ports_may_be_asked_for_twice() -> None:
     """Port 0 names no port yet, so two listeners may both have it."""
     flags = {"settlement.address": "127.0.0.1:0", "data.address": "127.0.0.1:0"}
