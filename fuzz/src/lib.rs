@@ -5,6 +5,7 @@
 //! Next: `README.md` for how to run it, then the module of a target.
 
 mod admission;
+mod arrivals;
 mod draw;
 mod journal;
 mod ledger;
@@ -66,6 +67,11 @@ pub const TARGETS: &[Target] = &[
         name: "admission",
         run: admission::run_admission,
         seeds: admission::seeds,
+    },
+    Target {
+        name: "arrivals",
+        run: arrivals::run,
+        seeds: arrivals::seeds,
     },
     Target {
         name: "settings",

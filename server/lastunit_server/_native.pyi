@@ -49,7 +49,11 @@ Settings of a node (the JSON text that `Node` takes; an unknown key is an error)
       "policy": {                       the admission policy as a document; takes its place
         "document": "version = 1",      TOML, docs/reference/admission-policy.md
         "origin": "file"                file: put as a revision where it is new; built_in: holds
-      }                                 until one is put
+      },                                until one is put
+      "arrivals": {                     null: none are kept
+        "directory": "/var/lib/arrivals",  a directory of their own; made if missing, one owner
+        "bytes_max": 1073741824         1 MiB to 1 TiB of recording; the oldest go first
+      }
     }
 
 Everything but `data_directory` has a default. A bucket never refuses settlement or control: what
@@ -480,6 +484,34 @@ class Node:
 
         Raises:
             OSError: The journal failed; what was acknowledged before is on disk.
+        """
+
+@final
+class ArrivalReplay:
+    """A recording of arrivals, decided again by another policy in simulated time.
+
+    Args:
+        document: The TOML text of the policy.
+        options_json: `{"service_ms": 0 to 3,600,000, "persisted_per_second": 0.001 to 1,000,000}`;
+            what is missing is as recorded.
+
+    Raises:
+        ValueError: `args[0]` is a list of what is wrong, each mistake with its line.
+    """
+
+    def __new__(cls, document: str, options_json: str) -> ArrivalReplay: ...
+    def feed(self, data: bytes) -> None:
+        """Takes the bytes of the next file, oldest first, with the GIL released.
+
+        Raises:
+            ValueError: The replay has ended.
+        """
+
+    def finish(self) -> str:
+        """Ends the replay; returns JSON as `core_rs/arrivals/README.md` draws it.
+
+        Raises:
+            ValueError: The replay has ended.
         """
 
 def check_policy(document: str) -> str:

@@ -1,7 +1,7 @@
 """The command line of the ledger server: serve, check-config, make-token, and what inspects.
 
 What looks into a ledger (audit, events, show, explain, verify) is in `inspection_cli`, what advises
-limits in `advise_cli`.
+limits in `advise_cli`, what replays arrivals in `simulation_cli`.
 
 Owns arguments, what is printed and the exit status; must not know how anything is done.
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from lastunit_server import inspection_cli
+from lastunit_server import inspection_cli, simulation_cli
 from lastunit_server.advise_cli import advise
 from lastunit_server.errors import SettingsError, StartError
 from lastunit_server.exit_codes import ExitCode
@@ -252,6 +252,7 @@ def _fail(error: Exception, code: ExitCode) -> NoReturn:
 
 inspection_cli.register(app)
 app.command()(advise)
+simulation_cli.register(app)
 
 
 def main() -> None:

@@ -293,6 +293,21 @@ METRICS: Final = (
         " with each trial; absent without one.",
         ("live", "shadow"),
     ),
+    Family(
+        "lastunit_arrivals_recorded_total",
+        "counter",
+        "Arrivals kept for a replay; absent without arrivals.directory.",
+    ),
+    Family(
+        "lastunit_arrivals_dropped_total",
+        "counter",
+        "Arrivals not kept: too fast, or no room on that disk; absent without arrivals.directory.",
+    ),
+    Family(
+        "lastunit_arrivals_bytes",
+        "gauge",
+        "Bytes of the recording; absent without arrivals.directory.",
+    ),
     Family("lastunit_admission_callers", "gauge", "Callers that are counted apart."),
     Family(
         "lastunit_admission_caller_admitted_total", "counter", "Operations let in.", ("caller",)

@@ -82,6 +82,7 @@ class ServerCollector(Collector):
         yield from _snapshots(numbers)
         yield from _gates(json.loads(self._node.gates_json(0) or '{"gates": []}')["gates"])
         yield from self._admission(numbers["admission"])
+        yield from _arrivals(numbers["arrivals"])
 
     def _calls(self) -> Iterator[Metric]:
         handled: list[Row] = []
@@ -293,6 +294,13 @@ def _snapshots(numbers: Numbers) -> Iterator[Metric]:
     behind = numbers["durable_sequence"] - numbers["snapshot_sequence"]
     yield _one("lastunit_snapshot_behind_events", behind)
     yield _one("lastunit_housekeeping_failures_total", numbers["keeper_failure"]["count"])
+
+
+def _arrivals(arrivals: Numbers | None) -> Iterator[Metric]:
+    if arrivals is not None:
+        yield _one("lastunit_arrivals_recorded_total", arrivals["recorded_count"])
+        yield _one("lastunit_arrivals_dropped_total", arrivals["dropped_count"])
+        yield _one("lastunit_arrivals_bytes", arrivals["bytes"])
 
 
 def _refusals(stats: Numbers) -> Iterator[tuple[str, int]]:

@@ -45,9 +45,17 @@ def native_settings_json(settings: Settings, policy: PolicyDocument) -> str:
             "timer_interval_ms": settings.node.timer_interval_ms,
             "batch_chunk_operations": settings.node.batch_chunk_operations,
             "watch_interval_ms": settings.node.watch_interval_ms,
+            "arrivals": _arrivals(settings),
             "policy": {"document": policy.document, "origin": policy.origin},
         }
     )
+
+
+def _arrivals(settings: Settings) -> dict[str, str | int] | None:
+    arrivals = settings.arrivals
+    if arrivals.directory is None:
+        return None
+    return {"directory": str(arrivals.directory), "bytes_max": arrivals.bytes_max}
 
 
 def gate_settings_json(settings: Settings) -> str:

@@ -23,6 +23,7 @@ from lastunit_server.security_settings import (
 
 __all__ = [
     "Address",
+    "ArrivalSettings",
     "ConsoleSettings",
     "DataListener",
     "GateSettings",
@@ -223,6 +224,20 @@ class ConsoleSettings(_Section):
     )
 
 
+class ArrivalSettings(_Section):
+    """Where arrivals are kept for `lastunit admission simulate`; off by default."""
+
+    directory: Path | None = Field(
+        default=None, description="a directory path of their own; unset for off"
+    )
+    bytes_max: int = Field(
+        default=GIBIBYTE,
+        ge=MEBIBYTE,
+        le=1024 * GIBIBYTE,
+        description="bytes of recording; the oldest go first",
+    )
+
+
 class JournalSettings(_Section):
     """How events reach the disk."""
 
@@ -337,6 +352,7 @@ class Settings(_Section):
     gate: GateSettings = GateSettings()
     tracing: TracingSettings = TracingSettings()
     console: ConsoleSettings = ConsoleSettings()
+    arrivals: ArrivalSettings = ArrivalSettings()
     journal: JournalSettings = JournalSettings()
     memory: MemorySettings = MemorySettings()
     node: NodeTuning = NodeTuning()
@@ -423,6 +439,16 @@ class Settings(_Section):
             raise ValueError(
                 "[authentication.certificates] without tls.client_authorities_file names"
                 " certificates that nobody is asked for; set it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _are_arrivals_beside_the_journal(self) -> Self:
+        directory = self.arrivals.directory
+        if directory and directory.absolute().is_relative_to(self.data_directory.absolute()):
+            raise ValueError(
+                "arrivals.directory lies in data_directory, which holds nothing but the journal;"
+                " set a directory beside it"
             )
         return self
 

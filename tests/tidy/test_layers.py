@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 RUST_ARROWS = {
     "engine": set[str](),
     "admission": set[str](),
+    "arrivals": {"admission"},
     "journal": set[str](),
     "wire": {"engine"},
     "policy": {"admission"},
-    "node": {"admission", "engine", "journal", "policy", "wire"},
+    "node": {"admission", "arrivals", "engine", "journal", "policy", "wire"},
     "front": {"node", "wire"},
     "python": {"front", "journal", "node", "wire"},
     # The simulator: never shipped, nobody depends on it.

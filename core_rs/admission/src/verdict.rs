@@ -26,6 +26,17 @@ pub enum Limit {
 }
 
 impl Limit {
+    /// All limits, in the order in which they are reported.
+    pub const ALL: [Self; 7] = [
+        Self::LaneInFlight,
+        Self::LaneRate,
+        Self::CallerRate,
+        Self::OverflowRate,
+        Self::SaleRate,
+        Self::SkuRate,
+        Self::Window,
+    ];
+
     /// Stable machine name of the refusal.
     #[must_use]
     pub fn reason(self) -> &'static str {

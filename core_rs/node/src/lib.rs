@@ -33,12 +33,15 @@ mod permit;
 mod policies;
 mod query;
 mod readers;
+mod recorder;
+mod recorder_files;
 mod retention;
 mod revisions;
 mod serve;
 mod settings;
 mod settings_admission;
 mod shared;
+mod simulation;
 mod snapshots;
 mod spans;
 #[cfg(feature = "testing")]
@@ -63,6 +66,8 @@ pub use offline::{DirectoryEvents, DirectoryView, audit_directory, read_director
 pub use open::OpenError;
 pub use permissions::{Lack, Permissions, Subject, Verdict};
 pub use policies::{PolicyPut, check_policy, default_policy};
+pub use recorder::ArrivalSettings;
 pub use revisions::PolicyOrigin;
 pub use settings::{DurabilityKind, NodeSettings, PolicyText, SEGMENT_BYTES_MIN, SettingsError};
+pub use simulation::{ArrivalReplay, ReplayError};
 pub use watch::{WATCH_COUNT_MAX, Watch, WatchBusy};

@@ -37,6 +37,9 @@ pub(crate) fn json(shared: &Shared) -> String {
     let snapshot = shared.keeper_signal.snapshot_sequence();
     all.insert("snapshot_sequence".into(), json!(snapshot));
     all.insert("admission".into(), admission(shared));
+    let recorder = shared.turnstile.recorder();
+    let arrivals = recorder.map(crate::recorder::Recorder::json);
+    all.insert("arrivals".into(), json!(arrivals));
     all.insert("ledger".into(), ledger(shared));
     Value::Object(all).to_string()
 }

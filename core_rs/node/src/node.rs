@@ -25,6 +25,7 @@ use crate::open::{self, OpenError};
 use crate::permissions::{Permissions, Subject, Verdict};
 use crate::permit::Permit;
 use crate::policies::PolicyPut;
+use crate::recorder::Recorder;
 use crate::settings::{DurabilityKind, NodeSettings, SettingsError};
 use crate::shared::{Benches, Shared};
 use crate::storage::{DiskStorage, MemoryStorage};
@@ -167,7 +168,12 @@ impl Node {
         disk: Option<Arc<DiskStorage>>,
     ) -> Result<Arc<Self>, OpenError> {
         let opened = open::open(&settings, storage, None)?;
+        let arrivals = settings.arrivals.as_ref();
+        let recorder = arrivals.map(Recorder::open).transpose()?;
         let (shared, benches) = Shared::new(settings, opened.core, opened.journal, opened.policies);
+        if let Some(recorder) = recorder {
+            shared.turnstile.record(recorder);
+        }
         shared.keeper_signal.note_snapshot(opened.snapshot_sequence);
         shared.meters.note_snapshot_time(opened.snapshot_time);
         shared.readers.take_over(&opened.readers);
@@ -511,6 +517,9 @@ impl Node {
             thread.thread().unpark();
             // A thread that panicked has poisoned the node, which is told elsewhere.
             let _ = thread.join();
+        }
+        if let Some(recorder) = shared.turnstile.recorder() {
+            recorder.stop();
         }
         shared.flush_signal.stop();
         if let Some(flusher) = threads.flusher {

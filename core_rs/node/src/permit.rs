@@ -5,18 +5,20 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use lastunit_admission::{
     Answer, Ask, Call, Chance, Door, DoorPolicy, Lane, Nanos, Operation, Report, ReportError,
     Shadow, ShadowCounts, Stats, WindowStats,
 };
+use lastunit_arrivals::{Draft, Outcome, ReportNote};
 use lastunit_engine::{Action, Command, Reserve};
 use lastunit_wire::Request;
 
 use crate::clock::instant_now;
 use crate::gone::Gone;
+use crate::recorder::Recorder;
 
 /// A call as admission sees it.
 pub(crate) struct Question<'a> {
@@ -118,6 +120,8 @@ pub(crate) struct Turnstile {
     start: Instant,
     /// Calls not answered yet, of every kind, so that a drain knows when it is done.
     open_count: AtomicU64,
+    /// Keeps what comes, where an operator wants that.
+    recorder: OnceLock<Recorder>,
 }
 
 impl Turnstile {
@@ -131,7 +135,18 @@ impl Turnstile {
             }),
             start: instant_now(),
             open_count: AtomicU64::new(0),
+            recorder: OnceLock::new(),
         })
+    }
+
+    /// Keeps what comes from now on.
+    pub(crate) fn record(&self, recorder: Recorder) {
+        // There is one recorder in a node's life.
+        let _ = self.recorder.set(recorder);
+    }
+
+    pub(crate) fn recorder(&self) -> Option<&Recorder> {
+        self.recorder.get()
     }
 
     /// Starts a call: from here on a drain waits for it.
@@ -139,10 +154,9 @@ impl Turnstile {
         // SeqCst pairs with the node's state: either a drain sees this call, or this call sees that
         // the node drains.
         self.open_count.fetch_add(1, Ordering::SeqCst);
-        Permit {
-            turnstile: Some(Arc::clone(self)),
-            ..Permit::free()
-        }
+        let mut permit = Permit::free();
+        permit.turnstile = Some(Arc::clone(self));
+        permit
     }
 
     /// Decides a row of calls in their order, under one lock hold.
@@ -154,7 +168,14 @@ impl Turnstile {
             permit.note(question, &answer);
             answer
         };
-        questions.iter().map(decide).collect()
+        let answers: Vec<_> = questions.iter().map(decide).collect();
+        drop(booth);
+        if self.recorder.get().is_some() {
+            for (question, answer) in questions.iter().zip(&answers) {
+                permit.draft(question, answer, now);
+            }
+        }
+        answers
     }
 
     /// Decides a call again that was let through as hopeless and turned out to have a chance: it
@@ -164,8 +185,13 @@ impl Turnstile {
         let mut booth = self.booth();
         booth.door.finish_hopeless(1);
         permit.hopeless_count -= 1;
-        let answer = booth.decide(&question.ask(Chance::Possible), now);
+        let ask = question.ask(Chance::Possible);
+        let answer = booth.decide(&ask, now);
+        drop(booth);
         permit.note(question, &answer);
+        if let Some(draft) = &mut permit.draft {
+            draft.decide_after_all(&ask, Outcome::of(&ask, &answer), now);
+        }
         answer
     }
 
@@ -203,6 +229,13 @@ impl Turnstile {
         }
         let taken = booth.door.report(report, now);
         let stats = booth.door.window(now)?;
+        drop(booth);
+        if let (Some(recorder), Ok(())) = (self.recorder.get(), &taken) {
+            recorder.keep_report(ReportNote {
+                at: now,
+                report: *report,
+            });
+        }
         Some(taken.map(|()| stats))
     }
 
@@ -231,6 +264,8 @@ pub(crate) struct Permit {
     hopeless_count: u32,
     /// Reservations let in that the credit window counts and the ledger has not granted.
     credit_count: u64,
+    /// What is kept of the call; None if nobody records.
+    draft: Option<Box<Draft>>,
 }
 
 impl Permit {
@@ -241,7 +276,15 @@ impl Permit {
             counts: [0; Lane::ALL.len()],
             hopeless_count: 0,
             credit_count: 0,
+            draft: None,
         }
+    }
+
+    fn draft(&mut self, question: &Question<'_>, answer: &Answer, now: Nanos) {
+        let ask = question.ask(question.chance);
+        let new = || Box::new(Draft::new(question.call.caller));
+        let draft = self.draft.get_or_insert_with(new);
+        draft.add(&ask, Outcome::of(&ask, answer), now);
     }
 
     fn note(&mut self, question: &Question<'_>, answer: &Answer) {
@@ -260,6 +303,9 @@ impl Permit {
     /// of the others are given back with the permit.
     pub(crate) fn keep_credit(&mut self) {
         self.credit_count = self.credit_count.saturating_sub(1);
+        if let Some(draft) = &mut self.draft {
+            draft.grant();
+        }
     }
 }
 
@@ -275,6 +321,9 @@ impl Drop for Permit {
             }
             booth.door.finish_hopeless(self.hopeless_count);
             booth.door.give_back(self.credit_count);
+        }
+        if let (Some(draft), Some(recorder)) = (self.draft.take(), turnstile.recorder.get()) {
+            recorder.keep(draft, turnstile.now());
         }
         turnstile.open_count.fetch_sub(1, Ordering::SeqCst);
     }

@@ -13,6 +13,7 @@ use lastunit_journal::limits::{
 use serde::Deserialize;
 
 use crate::clock::ClockKind;
+use crate::recorder::ArrivalSettings;
 use crate::revisions::PolicyOrigin;
 use crate::settings_admission::AdmissionSettings;
 
@@ -89,6 +90,8 @@ pub struct NodeSettings {
     pub admission: DoorPolicy,
     /// The policy as a document.
     pub policy: Option<PolicyText>,
+    /// Where arrivals are kept for a replay; None: they are not.
+    pub arrivals: Option<ArrivalSettings>,
 }
 
 /// Settings that cannot be used: which one, and what was expected.
@@ -135,6 +138,7 @@ struct Text {
     #[serde(default)]
     admission: AdmissionSettings,
     policy: Option<PolicyText>,
+    arrivals: Option<ArrivalSettings>,
 }
 
 #[derive(Deserialize, Default)]
@@ -230,6 +234,7 @@ impl NodeSettings {
             watch_interval_ms: watch_interval_default(),
             admission: DoorPolicy::default(),
             policy: None,
+            arrivals: None,
         }
     }
 
@@ -304,8 +309,15 @@ impl NodeSettings {
             watch_interval_ms: within("watch_interval_ms", text.watch_interval_ms, 1, 10_000)?,
             admission: text.admission.into_policy()?,
             policy: text.policy,
+            arrivals: text.arrivals.map(checked).transpose()?,
         })
     }
+}
+
+fn checked(arrivals: ArrivalSettings) -> Result<ArrivalSettings, SettingsError> {
+    let bytes_max = arrivals.bytes_max;
+    within::<u64>("arrivals.bytes_max", bytes_max, 1 << 20, 1 << 40)?;
+    Ok(arrivals)
 }
 
 fn within<T: TryFrom<u64>>(

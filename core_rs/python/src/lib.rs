@@ -10,6 +10,7 @@ mod front;
 mod node;
 mod offline;
 mod port;
+mod replay;
 mod watch;
 
 /// The extension module.
@@ -28,6 +29,8 @@ mod _native {
     };
     #[pymodule_export]
     use crate::port::CompletionPort;
+    #[pymodule_export]
+    use crate::replay::ArrivalReplay;
     #[pymodule_export]
     use crate::watch::Watch;
 

@@ -7,6 +7,7 @@
 )]
 
 mod admission;
+mod arrivals;
 mod batches;
 mod crashes;
 mod damage;

@@ -1,0 +1,323 @@
+//! The replay of a recording: in the order of time, once by what was recorded and once by another
+//! policy.
+//!
+//! Owns: the order of arrivals (a recording has them in the order of their answers), the names over
+//! all blocks, and the counting. Must not: hold all of a recording in memory. Where next:
+//! `world.rs`.
+
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, HashMap};
+
+use lastunit_admission::{Ask, Call, Chance, DoorPolicy, Lane, Nanos, SKUS_MAX};
+
+use crate::arrival::ReportNote;
+use crate::block::{Block, Blocks, Damage, Origin, Row, RowArrival};
+use crate::tally::{CallerRow, LaneRow, Tally};
+use crate::world::{Known, World};
+
+/// How long after its decision a call may be answered and still be replayed in its place. One that
+/// takes longer is decided when it is read.
+const ANSWERED_WITHIN: Nanos = 10_000_000_000;
+
+/// Names that are kept apart; what comes after them is counted under one name.
+const NAMES_MAX: usize = 1_000_000;
+const OTHERS: &str = "(others)";
+
+/// What is given instead of what was recorded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// How long a call is in flight, by lane in the order of [`Lane::ALL`]; None: as recorded, and
+    /// for a call that was refused live as the last one that was let in before it.
+    pub service: [Option<Nanos>; Lane::ALL.len()],
+    /// Reservations that the order database persists in a second, in thousandths, reported as often
+    /// as the policy says; None: at the pace and the times that were recorded.
+    pub persisted_per_second: Option<u64>,
+}
+
+/// What a replay gives.
+#[derive(Clone, Debug, Default)]
+pub struct Forecast {
+    /// By lane, first served first.
+    pub lanes: Vec<LaneRow>,
+    /// By caller, most arrivals first, as many as were asked for.
+    pub callers: Vec<CallerRow>,
+    /// How many callers there were.
+    pub caller_count: usize,
+    /// Starts of the server that were recorded.
+    pub run_count: u64,
+    /// From the first to the last arrival of each run, added up.
+    pub span: Nanos,
+    /// The machine's clock at the first arrival, microseconds since 1970.
+    pub first_micros: i64,
+    /// Blocks that were read.
+    pub block_count: u64,
+    /// Arrivals that the server did not keep, because it could not write fast enough.
+    pub dropped_count: u64,
+    /// Bytes that could not be read; whatever was in them is missing.
+    pub damaged_bytes: u64,
+    /// Bytes of blocks that were being written.
+    pub unfinished_bytes: u64,
+    /// A version of the form that this program does not read.
+    pub unknown_version: Option<u16>,
+    /// Reports of the order service.
+    pub report_count: u64,
+}
+
+/// Waits for its place in the order of time.
+#[derive(Debug)]
+struct Item {
+    at: Nanos,
+    /// Among those of one moment: as they were read.
+    order: u64,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    /// The names are those of all blocks.
+    Arrival(RowArrival, Vec<u32>),
+    Report(ReportNote),
+}
+
+impl PartialEq for Item {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Item {}
+
+impl PartialOrd for Item {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Item {
+    /// The earliest is the greatest: a heap gives that first.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.order).cmp(&(self.at, self.order))
+    }
+}
+
+/// A replay.
+pub struct Simulation {
+    policy: DoorPolicy,
+    options: Options,
+    world: World,
+    waiting: BinaryHeap<Item>,
+    order: u64,
+    latest: Nanos,
+    origin: Option<Origin>,
+    first: Option<Nanos>,
+    last: Nanos,
+    places: HashMap<Box<str>, u32>,
+    names: Vec<Box<str>>,
+    /// By name; most names are of no caller.
+    callers: HashMap<u32, [Tally; 2]>,
+    lanes: [LaneRow; Lane::ALL.len()],
+    forecast: Forecast,
+}
+
+impl Simulation {
+    /// Starts with a policy that has been checked.
+    #[must_use]
+    pub fn new(policy: DoorPolicy, options: Options) -> Self {
+        let lane = |lane| LaneRow {
+            lane,
+            live: Tally::default(),
+            forecast: Tally::default(),
+            in_flight_peak: 0,
+            newly_refused: 0,
+            newly_served: 0,
+        };
+        Self {
+            world: World::new(&policy, &options),
+            policy,
+            options,
+            waiting: BinaryHeap::new(),
+            order: 0,
+            latest: 0,
+            origin: None,
+            first: None,
+            last: 0,
+            places: HashMap::new(),
+            names: Vec::new(),
+            callers: HashMap::new(),
+            lanes: Lane::ALL.map(lane),
+            forecast: Forecast::default(),
+        }
+    }
+
+    /// Takes the next file of a recording, whole blocks and what is left of others.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        for block in Blocks::new(bytes) {
+            match block {
+                Ok(block) => self.take(&block),
+                Err(damage) => self.note_damage(damage),
+            }
+        }
+    }
+
+    /// Replays what is left, and gives the counts with as many callers as are wanted.
+    #[must_use]
+    pub fn finish(mut self, caller_limit: usize) -> Forecast {
+        self.end_run();
+        let mut callers: Vec<CallerRow> = self
+            .callers
+            .iter()
+            .map(|(name, [live, forecast])| CallerRow {
+                name: self.names[*name as usize].clone(),
+                live: *live,
+                forecast: *forecast,
+            })
+            .collect();
+        callers.sort_by(|one, other| {
+            let offered = other.live.offered().cmp(&one.live.offered());
+            offered.then_with(|| one.name.cmp(&other.name))
+        });
+        self.forecast.caller_count = callers.len();
+        callers.truncate(caller_limit);
+        self.forecast.callers = callers;
+        self.forecast.lanes = self.lanes.to_vec();
+        self.forecast
+    }
+
+    fn note_damage(&mut self, damage: Damage) {
+        let bytes = damage.bytes as u64;
+        if damage.is_unfinished {
+            self.forecast.unfinished_bytes += bytes;
+        } else {
+            self.forecast.damaged_bytes += bytes;
+        }
+        let version = self.forecast.unknown_version;
+        self.forecast.unknown_version = version.or(damage.version);
+    }
+
+    fn take(&mut self, block: &Block<'_>) {
+        self.forecast.block_count += 1;
+        self.begin_run(block.origin);
+        let names: Vec<u32> = block.names.iter().map(|name| self.place(name)).collect();
+        for row in &block.rows {
+            let (at, what) = match row {
+                Row::Report(note) => (note.at, What::Report(*note)),
+                Row::Arrival(arrival) => {
+                    let mut places = vec![names[arrival.caller]];
+                    places.extend(arrival.sale.map(|sale| names[sale]));
+                    let skus = &block.skus[arrival.skus.clone()];
+                    places.extend(skus.iter().map(|sku| names[*sku]));
+                    (arrival.at, What::Arrival(arrival.clone(), places))
+                }
+            };
+            self.latest = self.latest.max(at);
+            self.order += 1;
+            let order = self.order;
+            self.waiting.push(Item { at, order, what });
+        }
+        while let Some(item) = self.waiting.peek() {
+            if item.at.saturating_add(ANSWERED_WITHIN) > self.latest {
+                break;
+            }
+            self.replay_next();
+        }
+    }
+
+    /// Another start of the server had another door: the world begins anew, as the live one did.
+    fn begin_run(&mut self, origin: Origin) {
+        if self.origin.is_some_and(|held| held.run == origin.run) {
+            self.origin = Some(origin);
+            return;
+        }
+        self.end_run();
+        self.origin = Some(origin);
+        self.forecast.run_count += 1;
+        self.world = World::new(&self.policy, &self.options);
+    }
+
+    fn end_run(&mut self) {
+        while !self.waiting.is_empty() {
+            self.replay_next();
+        }
+        let peaks = self.world.peaks();
+        for (row, peak) in self.lanes.iter_mut().zip(peaks) {
+            row.in_flight_peak = row.in_flight_peak.max(peak);
+        }
+        let origin = self.origin.take();
+        self.forecast.dropped_count += origin.map_or(0, |it| it.dropped_count);
+        self.forecast.span += self.last.saturating_sub(self.first.unwrap_or(self.last));
+        (self.latest, self.first, self.last) = (0, None, 0);
+    }
+
+    fn replay_next(&mut self) {
+        let Some(item) = self.waiting.pop() else {
+            return;
+        };
+        // Who was answered very late is decided when it is read: time does not go back.
+        let now = item.at.max(self.last);
+        match item.what {
+            What::Report(note) => {
+                self.forecast.report_count += 1;
+                self.world.hear(&ReportNote { at: now, ..note });
+            }
+            What::Arrival(arrival, places) => self.replay(&arrival, &places, now),
+        }
+        self.last = now;
+        if self.first.is_none() {
+            self.first = Some(now);
+            if self.forecast.first_micros == 0 {
+                let start = self.origin.map_or(0, |it| it.start_micros);
+                let micros = i64::try_from(now / 1_000).unwrap_or(i64::MAX);
+                self.forecast.first_micros = start.saturating_add(micros);
+            }
+        }
+    }
+
+    fn replay(&mut self, arrival: &RowArrival, places: &[u32], now: Nanos) {
+        let name = |place: &u32| &*self.names[*place as usize];
+        let mut skus = [""; SKUS_MAX];
+        let mut count = 0;
+        for (sku, place) in skus.iter_mut().zip(places.iter().skip(2)) {
+            *sku = name(place);
+            count += 1;
+        }
+        let ask = Ask {
+            call: Call {
+                operation: arrival.operation,
+                line_count: arrival.line_count,
+                caller: name(&places[0]),
+            },
+            sale: places.get(1).map(name).unwrap_or_default(),
+            skus: &skus[..count],
+            chance: Chance::Possible,
+        };
+        let known = Known {
+            live: arrival.outcome,
+            service: arrival.service,
+        };
+        let outcome = self.world.decide(&ask, known, now);
+        let row = &mut self.lanes[arrival.operation.lane().index()];
+        row.live.count(arrival.outcome);
+        row.forecast.count(outcome);
+        match (arrival.outcome.is_refused(), outcome.is_refused()) {
+            (false, true) => row.newly_refused += 1,
+            (true, false) => row.newly_served += 1,
+            _ => {}
+        }
+        let [live, forecast] = self.callers.entry(places[0]).or_default();
+        live.count(arrival.outcome);
+        forecast.count(outcome);
+    }
+
+    fn place(&mut self, name: &str) -> u32 {
+        if let Some(place) = self.places.get(name) {
+            return *place;
+        }
+        if self.names.len() >= NAMES_MAX && name != OTHERS {
+            return self.place(OTHERS);
+        }
+        let place = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+        self.names.push(name.into());
+        self.places.insert(name.into(), place);
+        place
+    }
+}
