@@ -19,6 +19,8 @@ __all__ = ["register", "report_text"]
 
 _CALLERS_SHOWN: Final = 20
 _NAME_WIDTH: Final = 24
+# Below this something else than the policy decided: docs/operating/simulate.md says what it can be.
+_REPRODUCED_MIN: Final = 0.99
 _COLUMNS: Final = ("offered", "served", "refused", "gone", "->", "served", "refused", "change")
 
 
@@ -98,6 +100,8 @@ def _warnings(result: dict[str, Any]) -> list[str]:
     if "reproduced_share" in result:
         share = result["reproduced_share"]
         lines.append(f"the live policy, replayed, decides {share:.2%} of them as was recorded")
+        if share < _REPRODUCED_MIN:
+            lines.append("do not trust this forecast: it was another policy, or one that changed")
     if result["dropped_count"]:
         lines.append(f"{result['dropped_count']:,} arrivals came too fast to be recorded")
     if result["damaged_bytes"]:
