@@ -17,6 +17,7 @@ from tests.conformance.kit import (
     start_server,
 )
 
+from lastunit.admission.v1 import gate_pb2 as gate
 from lastunit.stock.v1 import reservation_pb2 as words
 from lastunit.stock.v1 import stock_admin_service_pb2 as admin
 from lastunit.stock.v1 import stock_service_pb2 as stock
@@ -148,3 +149,57 @@ def wait_for_room(ledger: Ledger, sale_id: str) -> None:
             time.sleep(0.05)
         else:
             return
+
+
+def fill_to_the_last_byte(disk: Path) -> Path:
+    """Leaves no byte free; returns the file to remove."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as out:
+        for size in (64 * 1024, 4096, 1):
+            while True:
+                try:
+                    out.write(b"x" * size)
+                except OSError:
+                    break
+    return ballast
+
+
+def set_gate(ledger: Ledger, sale_id: str, hand: gate.GateHand.ValueType, reason: str) -> Any:
+    """Lays a hand on a gate."""
+    order = gate.SetGateRequest(sale_id=sale_id, hand=hand, actor="tester", reason=reason)
+    return ledger.admission.SetGate(order).gate
+
+
+def test_a_gate_order_that_finds_no_room_is_refused_and_never_comes_back(disk: Path) -> None:
+    """The gate stays as it was, no half a line is left, and with room the next order holds."""
+    server = start_server(disk, *FLAGS)
+    ledger = Ledger(server.ready["data"], server.ready["settlement"])
+    sale_id = ledger.put_sale(units=1)
+    set_gate(ledger, sale_id, gate.GATE_HAND_QUEUEING, "q" * 256)
+    book = disk / "data" / "gate-orders.jsonl"
+    ballast = fill_to_the_last_byte(disk)
+    refusals = []
+    # Until the page that the file has already is full.
+    while not refusals:
+        before = book.read_bytes()
+        try:
+            set_gate(ledger, sale_id, gate.GATE_HAND_QUEUEING, "f" * 256)
+        except grpc.RpcError as error:
+            refusals.append(refused(error))
+    left = book.read_bytes()
+    shown = ledger.admission.GetGate(gate.GetGateRequest(sale_id=sale_id)).gate
+    ballast.unlink()
+    closed = set_gate(ledger, sale_id, gate.GATE_HAND_CLOSED, "room again")
+    ledger.close()
+    server.kill()
+    again = start_server(disk, *FLAGS)
+    ledger = Ledger(again.ready["data"], again.ready["settlement"])
+    kept = ledger.admission.GetGate(gate.GetGateRequest(sale_id=sale_id)).gate
+    ledger.close()
+    again.stop()
+
+    assert refusals[0].reason == "ORDER_NOT_KEPT"
+    assert left == before
+    assert shown.state == gate.GATE_STATE_QUEUEING
+    assert closed.state == gate.GATE_STATE_CLOSED
+    assert (kept.order.reason, kept.revision) == ("room again", shown.revision + 1)

@@ -32,7 +32,7 @@ PAIRS: list[tuple[type[enum.IntEnum], Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("ours", "wire"), PAIRS, ids=str)
+@pytest.mark.parametrize(("ours", "wire"), PAIRS, ids=[ours.__name__ for ours, _ in PAIRS])
 def test_enumerations_equal_the_contract(ours: type[enum.IntEnum], wire: Any) -> None:
     """Each name and number of the contract is there, and no other."""
     prefix = _prefix(wire.DESCRIPTOR.name)
