@@ -132,6 +132,8 @@ pub struct Window {
     probe: u64,
     limit: u64,
     was_full: bool,
+    /// Whether work waited for the database when it was heard last.
+    is_busy: bool,
     /// Calls refused since the last report: each is told to come later than the one before it, at
     /// the pace at which places become free.
     refused_count: u64,
@@ -154,6 +156,7 @@ impl Window {
             probe: 0,
             limit: u64::from(policy.least),
             was_full: false,
+            is_busy: false,
             refused_count: 0,
             floor: Bucket::new(policy.floor, BucketStart::Short, now),
             policy,
@@ -282,6 +285,7 @@ impl Window {
         let measured = u64::try_from(measured).unwrap_or(u64::MAX);
         let smooth = self.drain - self.drain / SMOOTHING + measured / SMOOTHING;
         let is_busy = oldest_wait >= self.policy.target_delay;
+        self.is_busy = is_busy;
         self.drain = if is_busy {
             smooth
         } else {
@@ -295,9 +299,13 @@ impl Window {
         self.set_limit();
     }
 
+    /// How long a grant may be out: until it is persisted, and until that is heard of.
+    fn span(&self) -> Nanos {
+        self.policy.target_delay + self.policy.report_interval
+    }
+
     fn set_limit(&mut self) {
-        let span = u128::from(self.policy.target_delay + self.policy.report_interval);
-        let fits = u128::from(self.drain) * span / (1_000 * SECOND);
+        let fits = u128::from(self.drain) * u128::from(self.span()) / (1_000 * SECOND);
         let fits = u64::try_from(fits).unwrap_or(u64::MAX);
         self.limit = fits
             .saturating_add(self.probe)
@@ -341,11 +349,15 @@ impl Window {
         self.refused_count += 1;
         let heard = self.heard.map_or(now, |heard| heard.at);
         let until_report = (heard + self.policy.report_interval).saturating_sub(now);
-        let places = u128::from(self.refused_count) * 1_000 * SECOND;
-        // Before anything was measured all that is known is how long a grant is meant to wait.
-        let pace = places
-            .checked_div(self.drain.into())
-            .unwrap_or(self.policy.target_delay.into());
+        let places = u128::from(self.refused_count);
+        // While nothing waits for the database, the whole window becomes free with each report. The
+        // drain then says what was asked for, and callers who are sent away by it stay away from a
+        // database that is idle.
+        let pace = if self.is_busy && self.drain > 0 {
+            places * 1_000 * SECOND / u128::from(self.drain)
+        } else {
+            places * u128::from(self.span()) / u128::from(self.limit)
+        };
         let pace = Nanos::try_from(pace).unwrap_or(RETRY_MAX);
         Denial::NotNow {
             retry_after: until_report.saturating_add(pace).min(RETRY_MAX),

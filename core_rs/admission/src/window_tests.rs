@@ -62,7 +62,11 @@ fn no_more_are_out_than_the_window_is_wide() {
 fn refused_calls_are_told_to_come_at_the_pace_of_the_drain() {
     let mut window = heard();
     fill(&mut window, 0);
-    window.report(&report(40), 100 * MILLI).expect("taken");
+    let busy = Report {
+        oldest_wait: 50 * MILLI,
+        ..report(40)
+    };
+    window.report(&busy, 100 * MILLI).expect("taken");
     fill(&mut window, 100 * MILLI);
     let drain = window.stats(0).drain;
 
@@ -130,12 +134,21 @@ fn a_new_order_service_counts_from_its_own_beginning() {
 }
 
 #[test]
-fn before_a_drain_was_measured_nobody_is_sent_away_for_long() {
+fn nobody_is_sent_away_for_long_from_a_database_that_is_idle() {
     let mut window = heard();
-    fill(&mut window, 0);
+    // Two a second were asked for, so two a second were persisted: that is not what it can do.
+    for second in 1..=10 {
+        let report = report(2 * second);
+        window.report(&report, second * SECOND).expect("taken");
+    }
+    fill(&mut window, 10 * SECOND);
 
-    let retry_after = policy().report_interval + policy().target_delay;
-    assert_eq!(Err(Denial::NotNow { retry_after }), window.check(0));
+    let width = window.stats(0).limit;
+    for place in 2..=100 {
+        let retry_after = 100 * MILLI + place * 150 * MILLI / width;
+        let wait = window.check(10 * SECOND);
+        assert_eq!(Err(Denial::NotNow { retry_after }), wait);
+    }
 }
 
 #[test]
