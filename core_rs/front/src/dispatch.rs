@@ -112,7 +112,7 @@ impl Dispatch {
             return reply::no_call(open);
         }
         let Some(method) = Method::from_path(request.uri().path()) else {
-            return self.other(request, &peer, open).await;
+            return Box::pin(self.other(request, &peer, open)).await;
         };
         match place_of(method, &self.state.settings) {
             Place::Here => self.serve(method, request, &peer, open).await,
@@ -133,10 +133,11 @@ impl Dispatch {
         open: OpenCall,
     ) -> Answered {
         let state = &self.state;
+        // The rare ones are boxed: every call would carry the room that the largest of them takes.
         match method {
             Method::Exchange => exchange::serve(state, request, peer, open),
-            Method::ReadEvents => events::serve(state, request, peer, open).await,
-            Method::WatchAvailability => watch::serve(state, request, peer, open).await,
+            Method::ReadEvents => Box::pin(events::serve(state, request, peer, open)).await,
+            Method::WatchAvailability => Box::pin(watch::serve(state, request, peer, open)).await,
             _ => unary::serve(state, method, request, peer, open).await,
         }
     }
