@@ -71,6 +71,13 @@ def run(  # noqa: PLR0917 - each is an option of the command
             min=0.1, max=3_600, help="kill -9 the ledger so many seconds after the buyers came."
         ),
     ] = None,
+    ledger_set: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A setting of the ledger server, such as console.address=127.0.0.1:7406.",
+            metavar="KEY=VALUE",
+        ),
+    ] = None,
 ) -> None:
     """Starts every service, sells everything to thousands of buyers, and checks the result.
 
@@ -91,6 +98,7 @@ def run(  # noqa: PLR0917 - each is an option of the command
         directory=data_directory,
         buyer_processes=buyer_processes,
         kill_ledger_after=kill_ledger_after,
+        ledger_settings=tuple(ledger_set or ()),
     )
     raise typer.Exit(status)
 
@@ -115,6 +123,7 @@ def _start(
     directory: Path | None = None,
     buyer_processes: int = 2,
     kill_ledger_after: float | None = None,
+    ledger_settings: tuple[str, ...] = (),
 ) -> int:
     from lastunit.run.job import JobOptions
 
@@ -130,6 +139,7 @@ def _start(
         html=html or directory / "sale.html",
         buyer_processes=buyer_processes,
         kill_ledger_after=kill_ledger_after,
+        ledger_settings=ledger_settings,
     )
     return asyncio.run(_until_stopped(file, options, is_exit=is_exit, is_json=is_json))
 

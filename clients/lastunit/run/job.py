@@ -57,6 +57,7 @@ class JobOptions:
         buyer_processes: Processes that the buyers share, 1 or more.
         kill_ledger_after: Seconds after the buyers came at which the ledger is killed, or ``None``.
         down_seconds: Seconds that it stays dead.
+        ledger_settings: Settings of the ledger server, each KEY=VALUE.
     """
 
     directory: Path
@@ -64,6 +65,7 @@ class JobOptions:
     buyer_processes: int = 2
     kill_ledger_after: float | None = None
     down_seconds: float = 2.0
+    ledger_settings: tuple[str, ...] = ()
 
 
 class Job:
@@ -82,7 +84,7 @@ class Job:
 
     def __init__(self, file: SaleFile, options: JobOptions, view: View) -> None:
         self.file, self.options, self.view = file, options, view
-        self.services = Services(file, options.directory)
+        self.services = Services(file, options.directory, ledger_settings=options.ledger_settings)
         self.outcome = Outcome()
         self.seconds = 0.0
         self.ledger_restarts = 0

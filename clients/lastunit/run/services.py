@@ -16,7 +16,7 @@ from lastunit.service.children import Child, stop_all
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from lastunit.run.sale import SaleFile
@@ -49,6 +49,7 @@ class Services:
     Args:
         file: The sale; its time scale stretches every span.
         directory: Where each service keeps its data, and the logs.
+        ledger_settings: Settings of the ledger server, each KEY=VALUE.
 
     Attributes:
         ledger_address: Data listener of the ledger.
@@ -59,8 +60,11 @@ class Services:
         provider_url: The sandbox provider.
     """
 
-    def __init__(self, file: SaleFile, directory: Path) -> None:
+    def __init__(
+        self, file: SaleFile, directory: Path, *, ledger_settings: Sequence[str] = ()
+    ) -> None:
         self._file = file
+        self._ledger_settings = tuple(ledger_settings)
         self.directory = directory
         self.log_directory = directory / "logs"
         self._secrets = {"LASTUNIT_WEBHOOK_KEYS": secrets.token_hex(16)}
@@ -162,6 +166,7 @@ class Services:
             *("--set", "native.data_address=", "--set", "native.settlement_address="),
             *("--admission-file", str(self.directory / "admission.toml")),
             *("--log-level", "warning"),
+            *(word for pair in self._ledger_settings for word in ("--set", pair)),
         ]
         if self._ledger is None:
             self._ledger = Child("ledger", command, log_directory=self.log_directory)
