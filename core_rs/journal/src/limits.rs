@@ -61,6 +61,10 @@ pub(crate) const WINDOW_BYTES: u32 = 256 << 10;
 /// Bytes written at once when a segment is filled with zeros or a snapshot is written.
 pub(crate) const CHUNK_BYTES: usize = 1 << 20;
 
+/// Bytes of a snapshot after which it is synced: a flush of the journal that comes in between waits
+/// for so much at most, and not for gigabytes that the system has gathered.
+pub(crate) const SNAPSHOT_SYNC_BYTES: u64 = 8 << 20;
+
 /// Rounds up to whole slots.
 pub(crate) const fn whole_slots(bytes: u32) -> u32 {
     bytes.div_ceil(SLOT_BYTES) * SLOT_BYTES

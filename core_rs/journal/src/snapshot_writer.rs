@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::bytes::Header;
 use crate::error::JournalError;
-use crate::limits::{CHUNK_BYTES, HEADER_BYTES, SNAPSHOT_BYTES_MAX, SNAPSHOT_COUNT_KEPT};
+use crate::limits::{
+    CHUNK_BYTES, HEADER_BYTES, SNAPSHOT_BYTES_MAX, SNAPSHOT_COUNT_KEPT, SNAPSHOT_SYNC_BYTES,
+};
 use crate::names;
 use crate::reader::Reader;
 use crate::shared::Shared;
@@ -26,6 +28,7 @@ pub struct SnapshotWriter {
     /// What was handed in and not written yet, so that small chunks cost no system call each.
     pending: Vec<u8>,
     written_bytes: u64,
+    synced_bytes: u64,
     body_crc: u32,
     is_finished: bool,
 }
@@ -85,6 +88,7 @@ impl SnapshotWriter {
             header: header.encode(),
             pending: Vec::new(),
             written_bytes: 0,
+            synced_bytes: 0,
             body_crc: 0,
             is_finished: false,
         };
@@ -134,6 +138,11 @@ impl SnapshotWriter {
         outcome.map_err(|source| self.fail("write", source))?;
         self.written_bytes += self.pending.len() as u64;
         self.pending.clear();
+        if self.written_bytes - self.synced_bytes >= SNAPSHOT_SYNC_BYTES {
+            let outcome = storage.sync(&temporary);
+            outcome.map_err(|source| self.fail("sync", source))?;
+            self.synced_bytes = self.written_bytes;
+        }
         Ok(())
     }
 

@@ -227,6 +227,25 @@ fn one_snapshot_at_a_time_and_a_dropped_one_leaves_nothing() {
 }
 
 #[test]
+fn a_long_snapshot_is_synced_as_it_grows() {
+    // Dirty sectors that no sync has reached are what a flush of the journal would wait for.
+    let storage = Arc::new(MemoryStorage::new());
+    let (journal, _) = open(&storage, 1024);
+    flush(&journal, 1..=3);
+    let mut snapshot = journal.start_snapshot(3).expect("works");
+    let mut most = 0;
+    for _ in 0..40 {
+        snapshot.write(&vec![1; 1 << 20]).expect("works");
+        most = most.max(storage.dirty_sector_count());
+    }
+    snapshot.finish().expect("works");
+
+    let sector_bytes = 512;
+    assert!(most * sector_bytes < 10 << 20, "{most} sectors");
+    assert!(most > 0, "it is not synced at every chunk");
+}
+
+#[test]
 fn snapshot_on_a_full_disk_fails_alone() {
     let storage = Arc::new(MemoryStorage::new());
     let (journal, _) = open(&storage, 4096);
