@@ -324,7 +324,8 @@ def repair(directory: Path, target: Path) -> Facts:
         target: A directory that is empty or not there.
 
     Returns:
-        `source` and `copy`, each with the facts of `verify`.
+        `source` and `copy`, each with the facts of `verify`, and `policies`: how many revisions of
+        the admission policy were copied (`copied_count`) and which could not be (`left_out`).
 
     Raises:
         TargetError: Nothing can be saved, the target holds files, or a file can't be written.

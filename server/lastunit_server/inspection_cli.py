@@ -283,7 +283,7 @@ def verify(
         facts = inspection.verify(data_directory)
     except ServerError as error:
         _fail(error, ExitCode.NOT_REACHED)
-    both: Facts = {"source": facts, "copy": None}
+    both: Facts = {"source": facts, "copy": None, "policies": None}
     if repair_to is not None:
         try:
             both = inspection.repair(data_directory, repair_to)
@@ -297,6 +297,8 @@ def verify(
         _print_check(facts)
         if repair_to is not None:
             _print_copy(both["copy"], repair_to)
+            for row in both["policies"]["left_out"]:
+                typer.echo(f"left out {row['file']}, a revision of the policy: it {row['message']}")
     raise typer.Exit(ExitCode.OK if facts["is_whole"] else ExitCode.CHECK_FAILED)
 
 

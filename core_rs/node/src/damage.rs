@@ -10,6 +10,8 @@ use lastunit_journal::{
 };
 use serde_json::{Value, json};
 
+use crate::revisions;
+
 /// Checks every record, every event in it and every snapshot of a directory; writes nothing.
 ///
 /// # Errors
@@ -21,7 +23,7 @@ pub fn verify_directory(directory: &Path) -> Result<String, JournalError> {
 }
 
 /// Writes what can be saved of `source` to `target`, a directory that is empty or not there, and
-/// gives the checks of both.
+/// gives the checks of both. Revisions of the admission policy go along, but for damaged ones.
 ///
 /// # Errors
 /// Nothing can be saved, the target holds files, or a file cannot be read or written.
@@ -29,8 +31,22 @@ pub fn repair_directory(source: &Path, target: &Path) -> Result<String, JournalE
     let storage = FileStorage::open_read_only(source)?;
     let copy = FileStorage::open(target)?;
     let (report, _) = repair_copy(&storage, &copy)?;
+    let policies = revisions::copy(&storage, &copy);
+    let (policy_count, left_out) = policies.map_err(|source| JournalError::Storage {
+        operation: "copy",
+        file: "the revisions of the admission policy".to_owned(),
+        source,
+    })?;
     let copied = verify_with(&copy, &mut check_body)?;
-    let both = json!({"source": report_json(&report), "copy": report_json(&copied)});
+    let left_out: Vec<Value> = left_out
+        .iter()
+        .map(|it| json!({"file": it.file, "message": it.problem}))
+        .collect();
+    let both = json!({
+        "source": report_json(&report),
+        "copy": report_json(&copied),
+        "policies": {"copied_count": policy_count, "left_out": left_out},
+    });
     Ok(both.to_string())
 }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use lastunit_engine::{Millis, Sequence};
-use lastunit_journal::Storage;
+use lastunit_journal::{FileEntry, Storage};
 use serde::{Deserialize, Serialize};
 
 /// How the files are called; the journal leaves such names alone.
@@ -74,21 +74,47 @@ pub(crate) fn read_all(storage: &dyn Storage) -> Result<Vec<Arc<Revision>>, Dama
     let files = files.map_err(|error| damaged("(directory)", error.to_string()))?;
     let mut revisions = Vec::new();
     for file in files.iter().filter(|file| is_ours(&file.name)) {
-        if file.bytes > FILE_BYTES_MAX {
-            return Err(damaged(&file.name, format!("has {} bytes", file.bytes)));
-        }
-        let mut bytes = vec![0; usize::try_from(file.bytes).unwrap_or(0)];
-        let read = storage.read(&file.name, 0, &mut bytes);
-        read.map_err(|error| damaged(&file.name, error.to_string()))?;
-        let revision = decode(&bytes).map_err(|problem| damaged(&file.name, problem))?;
-        if name(revision.number) != file.name {
-            let problem = format!("holds revision {}", revision.number);
-            return Err(damaged(&file.name, problem));
-        }
+        let revision = read(storage, file).map_err(|problem| damaged(&file.name, problem))?;
         revisions.push(Arc::new(revision));
     }
     revisions.sort_by_key(|it| it.number);
     Ok(revisions)
+}
+
+fn read(storage: &dyn Storage, file: &FileEntry) -> Result<Revision, String> {
+    if file.bytes > FILE_BYTES_MAX {
+        return Err(format!("has {} bytes", file.bytes));
+    }
+    let mut bytes = vec![0; usize::try_from(file.bytes).unwrap_or(0)];
+    let read = storage.read(&file.name, 0, &mut bytes);
+    read.map_err(|error| error.to_string())?;
+    let revision = decode(&bytes)?;
+    if name(revision.number) != file.name {
+        return Err(format!("holds revision {}", revision.number));
+    }
+    Ok(revision)
+}
+
+/// Copies every revision that can be read; gives how many, and what is wrong with the others.
+pub(crate) fn copy(
+    source: &dyn Storage,
+    target: &dyn Storage,
+) -> io::Result<(usize, Vec<Damaged>)> {
+    let (mut count, mut left_out) = (0, Vec::new());
+    let files = source.list()?;
+    for file in files.iter().filter(|file| is_ours(&file.name)) {
+        match read(source, file) {
+            Ok(revision) => {
+                write(target, &revision)?;
+                count += 1;
+            }
+            Err(problem) => left_out.push(Damaged {
+                file: file.name.clone(),
+                problem,
+            }),
+        }
+    }
+    Ok((count, left_out))
 }
 
 /// Makes a revision durable, as a whole.
@@ -163,6 +189,21 @@ mod tests {
 
         assert_eq!(vec![1, 2, 10], numbers);
         assert_eq!(revision(2), *read[1]);
+    }
+
+    #[test]
+    fn a_copy_leaves_out_what_cannot_be_read_and_names_it() {
+        let (source, target) = (MemoryStorage::default(), MemoryStorage::default());
+        for number in 1..=3 {
+            write(&source, &revision(number)).expect("there is room");
+        }
+        source.write(&name(2), 20, b"?").expect("there is room");
+        let (count, left_out) = copy(&source, &target).expect("there is room");
+        let numbers: Vec<_> = read_all(&target).expect("is whole");
+
+        assert_eq!((2, 1), (count, left_out.len()));
+        assert_eq!(name(2), left_out[0].file);
+        assert_eq!([1, 3], [numbers[0].number, numbers[1].number]);
     }
 
     #[test]

@@ -37,8 +37,8 @@ def facts(result: Result, code: int = 0) -> Any:
 class History:
     """A ledger whose one reservation was held, then sold, then half returned by nobody."""
 
-    def __init__(self, directory: Path) -> None:
-        self.server: Server = start_server(directory)
+    def __init__(self, directory: Path, *flags: str) -> None:
+        self.server: Server = start_server(directory, *flags)
         self.directory = directory / "data"
         ledger = Ledger(self.server.ready["data"], self.server.ready["settlement"])
         self.sale_id = ledger.put_sale(units=5)
@@ -173,7 +173,9 @@ def test_wrong_arguments_end_with_2(arguments: tuple[str, ...]) -> None:
 
 def test_damage_is_named_and_what_can_be_saved_is_served(tmp_path: Path) -> None:
     """The place is named, the directory left alone, and the copy opens and holds."""
-    history = History(tmp_path)
+    policy = tmp_path / "admission.toml"
+    policy.write_text("version = 1\n", encoding="utf-8")
+    history = History(tmp_path, "--admission-file", str(policy))
     history.server.process.kill()
     history.server.process.wait(10)
     directory, copy = str(history.directory), str(tmp_path / "copy")
@@ -198,6 +200,7 @@ def test_damage_is_named_and_what_can_be_saved_is_served(tmp_path: Path) -> None
     assert "can be saved up to sequence" in text.stdout
     assert both["source"]["problems"][0]["file"] == segment.name
     assert both["copy"]["is_whole"]
+    assert both["policies"] == {"copied_count": 1, "left_out": []}
     assert saved["holds"]
     assert saved["sequence"] == both["source"]["can_be_saved"]["last_sequence"]
     assert both["source"]["can_be_saved"]["lost_event_count"] > 0
