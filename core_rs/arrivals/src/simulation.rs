@@ -243,8 +243,10 @@ impl Simulation {
             row.in_flight_peak = row.in_flight_peak.max(peak);
         }
         let origin = self.origin.take();
-        self.forecast.dropped_count += origin.map_or(0, |it| it.dropped_count);
-        self.forecast.span += self.last.saturating_sub(self.first.unwrap_or(self.last));
+        let dropped = origin.map_or(0, |it| it.dropped_count);
+        self.forecast.dropped_count = self.forecast.dropped_count.saturating_add(dropped);
+        let span = self.last.saturating_sub(self.first.unwrap_or(self.last));
+        self.forecast.span = self.forecast.span.saturating_add(span);
         (self.latest, self.first, self.last) = (0, None, 0);
     }
 

@@ -59,7 +59,7 @@ def test_the_table_is_complete() -> None:
     assert all(set(News) == set(row) for row in TABLE.values())
 
 
-@pytest.mark.parametrize("state", OPEN_STATES)
+@pytest.mark.parametrize("state", sorted(OPEN_STATES))
 def test_only_the_providers_word_ends_an_open_attempt(state: AttemptState) -> None:
     """Silence, a missing answer and a refused close leave money possible."""
     for news in (News.NO_ANSWER, News.NOT_PAID, News.NOT_FOUND, News.CLOSE_REFUSED):
