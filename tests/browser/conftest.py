@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import sync_playwright
+from tests.conformance.kit import Ledger, Server, start_server
+
+from .pages import FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from playwright.sync_api import Browser
 
@@ -31,3 +35,19 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server that nobody must sign in to."""
+    server = start_server(tmp_path, *FLAGS)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def ledger(server: Server) -> Iterator[Ledger]:
+    """A client of the server."""
+    ledger = Ledger(server.ready["data"], server.ready["settlement"])
+    yield ledger
+    ledger.close()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 import httpx
-import pytest
 from playwright.sync_api import expect
 from tests.conformance.kit import Access, Ledger, Server, start_server
 
@@ -17,69 +14,14 @@ from lastunit.admission.v1 import gate_pb2 as messages
 from lastunit.stock.v1 import stock_service_pb2 as stock
 from lastunit_server.tokens import new_token
 
+from .pages import FLAGS, PATIENCE_MS, opened, picture
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
     from playwright.sync_api import Browser, Page
 
-PATIENCE_MS = 30_000
-# Set to a folder to keep the pictures that docs/operating/console.md shows.
-PICTURES = os.environ.get("LASTUNIT_PICTURES", "")
-FLAGS = (
-    "--set",
-    "console.address=127.0.0.1:0",
-    "--set",
-    "gate.address=127.0.0.1:0",
-    "--set",
-    "gate.settled_per_second=1",
-    "--durability",
-    "memory",
-)
 STORM_SECONDS = 4
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A server that nobody must sign in to."""
-    server = start_server(tmp_path, *FLAGS)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def ledger(server: Server) -> Iterator[Ledger]:
-    """A client of the server."""
-    ledger = Ledger(server.ready["data"], server.ready["settlement"])
-    yield ledger
-    ledger.close()
-
-
-def opened(browser: Browser, address: str, **fields: str | int) -> Page:
-    """Opens a page that must not fail in itself nor ask any other host."""
-    width = int(fields.pop("width", 1280))
-    viewport = {"width": width, "height": 900}
-    page = browser.new_page(viewport=viewport, **fields)  # type: ignore[arg-type]
-    page.set_default_timeout(PATIENCE_MS)
-    page.on("pageerror", lambda error: pytest.fail(f"the page failed: {error}"))
-    page.on("request", lambda request: _must_be_ours(request.url))
-    page.goto(f"http://{address}")
-    return page
-
-
-def _must_be_ours(url: str) -> None:
-    assert url.startswith(("http://127.0.0.1:", "data:")), url
-
-
-def picture(page: Page, name: str, part: str = "") -> None:
-    """Keeps a picture of what is on the screen, or of a part, if somebody wants them."""
-    if not PICTURES:
-        return
-    path = Path(PICTURES) / f"{name}.png"
-    if part:
-        page.locator(part).screenshot(path=path)
-        return
-    page.evaluate("scrollTo(0, 0)")
-    page.screenshot(path=path)
 
 
 def light(page: Page, sale_id: str, text: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import pytest
 from playwright.sync_api import expect
 from tests.conformance.kit import Ledger, Server, start_server
 
@@ -13,32 +12,15 @@ from lastunit.admission.v1 import admission_service_pb2 as messages
 from lastunit.admission.v1 import gate_pb2
 from lastunit_server.tokens import new_token
 
-from .test_console import FLAGS, PATIENCE_MS, opened, picture
+from .pages import FLAGS, PATIENCE_MS, opened, picture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from playwright.sync_api import Browser, Page
 
 STRICT = "version = 1\n[lanes.reservation]\nrate_per_second = 10\nburst = 5\n"
 WRONG = "version = 1\n[lanes.fast]\n"
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A server that nobody must sign in to."""
-    server = start_server(tmp_path, *FLAGS)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def ledger(server: Server) -> Iterator[Ledger]:
-    """A client of the server."""
-    ledger = Ledger(server.ready["data"], server.ready["settlement"])
-    yield ledger
-    ledger.close()
 
 
 def in_force(ledger: Ledger) -> messages.GetPolicyResponse:
