@@ -76,33 +76,34 @@ class GateService:
 
     def get_gate(self, caller: "Caller", request: bytes) -> bytes | Refusal:
         """Answers GetGate."""
-        asked = checked(messages.GetGateRequest, request)
-        if isinstance(asked, Refusal):
-            return asked
-        refusal = self._doorkeeper.refusal(caller, "GetGate", sale_id=asked.sale_id)
-        if refusal is not None:
-            return refusal
-        try:
-            gate = self._gates.one(asked.sale_id)
-        except UnknownSaleError:
-            return unknown_sale(asked.sale_id)
-        response = messages.GetGateResponse(gate=gate_message(self._gates, gate))
-        return bytes(response.SerializeToString())
+        gate = self._asked(caller, "GetGate", checked(messages.GetGateRequest, request))
+        if isinstance(gate, Refusal):
+            return gate
+        return bytes(messages.GetGateResponse(gate=gate).SerializeToString())
 
     def watch_gate(self, caller: "Caller", request: bytes) -> bytes | Refusal:
         """Answers what a watch should show now, in the form of WatchGate's messages."""
-        asked = checked(messages.WatchGateRequest, request)
+        gate = self._asked(caller, "WatchGate", checked(messages.WatchGateRequest, request))
+        if isinstance(gate, Refusal):
+            return gate
+        return bytes(messages.WatchGateResponse(gate=gate).SerializeToString())
+
+    def _asked(
+        self,
+        caller: "Caller",
+        method: str,
+        asked: messages.GetGateRequest | messages.WatchGateRequest | Refusal,
+    ) -> messages.Gate | Refusal:
+        """Returns the gate of the sale that is asked for, if the caller may see it."""
         if isinstance(asked, Refusal):
             return asked
-        refusal = self._doorkeeper.refusal(caller, "WatchGate", sale_id=asked.sale_id)
+        refusal = self._doorkeeper.refusal(caller, method, sale_id=asked.sale_id)
         if refusal is not None:
             return refusal
         try:
-            gate = self._gates.one(asked.sale_id)
+            return gate_message(self._gates, self._gates.one(asked.sale_id))
         except UnknownSaleError:
             return unknown_sale(asked.sale_id)
-        response = messages.WatchGateResponse(gate=gate_message(self._gates, gate))
-        return bytes(response.SerializeToString())
 
     def list_gates(self, caller: "Caller", request: bytes) -> bytes | Refusal:
         """Answers ListGates; pages in the order of the sales' names."""
