@@ -9,7 +9,7 @@ import typer
 
 from lastunit.admission import gate_cli, policy_cli
 from lastunit.admission.advise_cli import advise
-from lastunit.admission.simulate_cli import simulate
+from lastunit.admission.simulate_cli import HANDED_OVER, simulate
 from lastunit.admission.top import top
 
 __all__ = ["app"]
@@ -17,7 +17,7 @@ __all__ = ["app"]
 app = typer.Typer(help="Shows and steers how work is let into a ledger.", no_args_is_help=True)
 app.command()(top)
 app.command()(advise)
-app.command()(simulate)
+app.command(context_settings=HANDED_OVER)(simulate)
 app.add_typer(gate_cli.app, name="gate")
 policy_cli.register(app)
 
