@@ -3,14 +3,15 @@
  * Built by `shim.py` and given to a child process in LD_PRELOAD. Counts the calls that touch files
  * of one directory, in all threads together, and lets one of them fail. Reads the offset of the
  * machine's clock from a file that the test changes while the server runs. Every call is written to
- * a log before it is made, so that a test sees what was done after the fault.
+ * a log before it is made, so that a test sees what was done after the fault. After an error the
+ * other threads are held for a moment at their next call, until the one that got it could tell.
  *
  *   SHIM_DIRECTORY  files in it are counted; without it nothing is
  *   SHIM_CALLS      names of the calls that count, "pwrite,fdatasync"; all by default
  *   SHIM_AT         number of the call that fails, from 1; 0 for none
  *   SHIM_FAULT      eio, enospc, short (half of a write), kill, delay (2 seconds)
  *   SHIM_FOREVER    if set, every later call that counts fails as well
- *   SHIM_LOG        a file for one line a call: number, call, file, fault
+ *   SHIM_LOG        a file for one line a call: number, call, file, thread, fault
  *   SHIM_CLOCK      a file of 8 bytes: nanoseconds to add to CLOCK_REALTIME
  */
 #define _GNU_SOURCE
@@ -25,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -41,6 +43,8 @@ static int is_forever;
 static enum fault planned = NONE;
 static int log_file = -1;
 static atomic_long call_count;
+static atomic_int is_error_met;
+static __thread int is_told;
 static volatile int64_t *clock_offset;
 
 static enum fault parse_fault(const char *text) {
@@ -86,16 +90,27 @@ static int counts(const char *call) {
     return found && (found[length] == ',' || !found[length]);
 }
 
+/* An error is known to all threads once the one that got it has come back from the call. */
+static void wait_for_word(void) {
+    struct timespec half = {0, 500000000};
+    if (!is_told && atomic_load(&is_error_met)) {
+        is_told = 1;
+        nanosleep(&half, NULL);
+    }
+}
+
 /* Counts a call and says how it is to fail; errno is set for those that fail at once. */
 static enum fault meet(const char *call, const char *name) {
     static const char *words[] = {"", " eio", " enospc", " short", " kill", " delay"};
     if (!name || !counts(call)) return NONE;
+    wait_for_word();
     long number = atomic_fetch_add(&call_count, 1) + 1;
     int is_met = fail_at && (number == fail_at || (is_forever && number > fail_at));
     enum fault fault = is_met ? planned : NONE;
     if (log_file >= 0) {
         char line[160];
-        int bytes = snprintf(line, sizeof line, "%ld %s %s%s\n", number, call, name, words[fault]);
+        int bytes = snprintf(line, sizeof line, "%ld %s %s %ld%s\n", number, call, name,
+                             syscall(SYS_gettid), words[fault]);
         if (write(log_file, line, (size_t)bytes) != bytes) abort();
     }
     if (fault == KILL_FAULT) raise(SIGKILL);
@@ -104,6 +119,8 @@ static enum fault meet(const char *call, const char *name) {
         nanosleep(&two, NULL);
         return NONE;
     }
+    if (fault) is_told = 1;
+    if (fault) atomic_store(&is_error_met, 1);
     errno = fault == ENOSPC_FAULT ? ENOSPC : fault ? EIO : errno;
     return fault;
 }

@@ -137,24 +137,26 @@ class Trial:
             time.sleep(0.02)
 
     def _lines(self) -> list[list[str]]:
-        # Number, call, file, and the fault where it was met.
+        # Number, call, file, thread, and the fault where it was met.
         return [line.split() for line in self.log.read_text().splitlines()]
 
     def _is_reached(self) -> bool:
-        return any(len(line) > 3 for line in self._lines())
+        return any(len(line) > 4 for line in self._lines())
 
     def _check_log(self) -> None:
         """A journal that has failed is not touched again, unless only room ahead was wanted."""
         lines = self._lines()
-        met = next((index for index, line in enumerate(lines) if len(line) > 3), None)
+        met = next((index for index, line in enumerate(lines) if len(line) > 4), None)
         if met is None or self.result in {"refused to start", "went on"}:
             is_about_room = met is not None and self.result == "went on"
             if is_about_room and not may_go_on(lines[met], self.fault):
                 self.station.problem("wrong", f"went on after {lines[met]}")
             return
         later = [line for line in lines[met + 1 :] if line[1] in CHANGES]
-        # What another thread had begun is done; nothing is begun.
-        if len(later) > 1 and self.fault.kind != "kill":
+        threads = [line[3] for line in later]
+        # The call that another thread was about to make is made; nothing after it.
+        is_touched = lines[met][3] in threads or len(threads) > len(set(threads))
+        if is_touched and self.fault.kind != "kill":
             self.station.problem("wrong", f"after {lines[met]} came {later}")
 
 

@@ -111,7 +111,8 @@ impl SnapshotWriter {
     ///
     /// # Errors
     /// `Storage` on a full disk (the journal lives on) or another failure (the journal is
-    /// poisoned), `Snapshot` past `SNAPSHOT_BYTES_MAX`.
+    /// poisoned), `Poisoned` once the journal has failed elsewhere, `Snapshot` past
+    /// `SNAPSHOT_BYTES_MAX`.
     pub fn write(&mut self, chunk: &[u8]) -> Result<(), JournalError> {
         let body_bytes = self.body_bytes() + chunk.len() as u64;
         if body_bytes > SNAPSHOT_BYTES_MAX {
@@ -131,7 +132,9 @@ impl SnapshotWriter {
         self.written_bytes + self.pending.len() as u64 - u64::from(HEADER_BYTES)
     }
 
+    // Before each call that changes files: a journal that has failed is not touched any more.
     fn flush(&mut self) -> Result<(), JournalError> {
+        self.shared.check_poison()?;
         let temporary = names::temporary(&self.name);
         let storage = &self.shared.storage;
         let outcome = storage.write(&temporary, self.written_bytes, &self.pending);
@@ -139,6 +142,7 @@ impl SnapshotWriter {
         self.written_bytes += self.pending.len() as u64;
         self.pending.clear();
         if self.written_bytes - self.synced_bytes >= SNAPSHOT_SYNC_BYTES {
+            self.shared.check_poison()?;
             let outcome = storage.sync(&temporary);
             outcome.map_err(|source| self.fail("sync", source))?;
             self.synced_bytes = self.written_bytes;
@@ -161,12 +165,15 @@ impl SnapshotWriter {
         self.flush()?;
         let temporary = names::temporary(&self.name);
         let storage = &self.shared.storage;
+        self.shared.check_poison()?;
         storage
             .sync(&temporary)
             .map_err(|source| self.fail("sync", source))?;
+        self.shared.check_poison()?;
         let renamed = storage.rename(&temporary, &self.name);
         renamed.map_err(|source| self.fail("rename", source))?;
         self.is_finished = true;
+        self.shared.check_poison()?;
         let synced = self.shared.storage.sync_directory();
         synced.map_err(|source| self.fail("sync the directory of", source))?;
         self.remove_older()
@@ -184,6 +191,7 @@ impl SnapshotWriter {
         sequences.sort_unstable();
         let older = sequences.len().saturating_sub(SNAPSHOT_COUNT_KEPT);
         for sequence in &sequences[..older] {
+            self.shared.check_poison()?;
             let removed = storage.remove(&names::snapshot(*sequence));
             removed.map_err(|source| self.fail("remove the one before", source))?;
         }
@@ -198,7 +206,7 @@ impl SnapshotWriter {
 
 impl Drop for SnapshotWriter {
     fn drop(&mut self) {
-        if !self.is_finished {
+        if !self.is_finished && self.shared.check_poison().is_ok() {
             // If it cannot be removed, the next opening does it.
             let _ = self.remove_temporary();
         }
