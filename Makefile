@@ -17,13 +17,15 @@ setup: ## Build everything once (the other verbs call this)
 run: setup ## Run a whole flash sale: 2,000 units, 20,000 buyers (ARGS=--exit stops after the result)
 	@$(BIN)/lastunit run $(ARGS)
 
+# Processes that run Python tests side by side; WORKERS=0 runs them in one, in order.
+WORKERS ?= 2
 test: setup test-rust test-python ## Run the everyday tests (minutes)
 
 test-rust: setup
 	cargo test --locked $(RUST_TARGETS)
 
 test-python: setup
-	$(BIN)/pytest -m "not slow" $(ARGS)
+	$(BIN)/pytest -m "not slow" -n $(WORKERS) $(ARGS)
 
 test-slow: setup ## Run the tests that take longer: whole incident replays, kills under load
 	$(BIN)/pytest -m slow $(ARGS)
