@@ -1,11 +1,13 @@
-"""Makes the order database three times slower in the middle of a full-rate run, twice.
+"""Makes the order database three times slower in the middle of a full-rate run, four times.
 
-Owns the figures "goodput of what the database can do", "settlement delay" and "time to recover":
-once with the adaptive policy (bucket and credit window), once with the static bucket alone. Ledger,
-account and order service are real processes; buyers press open-loop, 2.5 times as often as the
-database can write, and give up after a second. A settlement is timed from the provider's word at
-the ledger until the order shows it, so it includes one turn of the database.
-Run it as `python -m bench.slow_database`: 20 s quick, 20 s slow, 20 s quick, for each policy.
+Owns the runs: the static bucket alone and the bucket with the credit window, each before front
+ends that end a call when its buyer gives up, and before front ends that do not (a page that was
+closed tells nobody: the call goes on, and the order is written down for someone who has left).
+Ledger, account and order service are real processes; buyers press open-loop, 2.5 times as often as
+the database can write, and give up after a second. A settlement is timed from the provider's word
+at the ledger until the order shows it.
+Run it as `python -m bench.slow_database`: 20 s quick, 20 s slow, 20 s quick, for each of the four.
+Next: `slow_figures` for what is made of it.
 """
 
 from __future__ import annotations
@@ -18,16 +20,18 @@ import signal
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench import machine
-from bench.slow_order import SLOWER
+from bench.slow_figures import PATIENCE_SECONDS, UNITS_PER_SETTLEMENT, Seen, figures
 from lastunit.client.aio import StockClient
 from lastunit.client.outcomes import PaymentResult
 from lastunit.order.v1 import order_pb2, order_service_pb2_grpc
@@ -39,36 +43,48 @@ from lastunit.stock.v1 import outcome_pb2
 
 RESULTS = machine.ROOT / "bench" / "results"
 SALE, SKU = "slow", "unit"
-PATIENCE_SECONDS = 1.0
 OFFERED_FACTOR = 2.5
+# The bucket leaves settlement the rest of what the database can do.
 BUCKET_SHARE = 0.95
-PROBES_PER_SECOND = 2.0
-PHASES = ("quick", "slow", "after")
+PROBES_UNLOADED = 10
+LOOK_SECONDS = 0.5
+# The middle of a full-rate run is what is looked at, not its first seconds.
+WARM_UP_SECONDS = 3.0
+# Longer than any run: the front end that never hears of the buyer who left.
+CALL_SECONDS = 3_600.0
 BUCKET = "version = 1\n[lanes.reservation]\nrate_per_second = {rate}\nburst = {burst}\n"
-FLOOR = "floor_rate_per_second = 1\nfloor_burst = 1\n"
-WINDOW = "[window]\ncredits_max = {most}\ncredits_min = {least}\n" + FLOOR
+WINDOW = (
+    "[window]\ncredits_max = {most}\ncredits_min = 4\ntarget_delay_ms = 250\n"
+    "floor_rate_per_second = {floor}\nfloor_burst = 1\n"
+    # One machine carries every service and all buyers: a report may be late without being lost.
+    "reports_missed_max = 10\n"
+)
 
 
-@dataclass
-class Seen:
-    """What one run saw: seconds since its start, and what came then."""
+@dataclass(frozen=True)
+class Scenario:
+    """One of the runs.
 
-    acknowledged: list[float] = field(default_factory=list)
-    refused: list[float] = field(default_factory=list)
-    given_up: list[float] = field(default_factory=list)
-    settled: list[tuple[float, float]] = field(default_factory=list)
-    granted_count: int = 0
-    written_count: int = 0
+    Attributes:
+        name: In the result.
+        policy: The ledger's admission.
+        call_seconds: When a front end ends a call.
+    """
+
+    name: str
+    policy: str
+    call_seconds: float
 
 
 class Bench:
-    """One run over one policy."""
+    """One run."""
 
-    def __init__(self, arguments: argparse.Namespace, policy: str, directory: Path) -> None:
-        self.rate, self.seconds = arguments.rate, arguments.seconds
-        self.directory = directory
+    def __init__(self, scenario: Scenario, directory: Path, rate: float, seconds: float) -> None:
+        self.scenario, self.directory = scenario, directory
+        self.rate, self.seconds = rate, seconds
+        self.probes_per_second = (1 - BUCKET_SHARE) * rate / UNITS_PER_SETTLEMENT
         directory.mkdir(parents=True)
-        (directory / "policy.toml").write_text(policy)
+        (directory / "policy.toml").write_text(scenario.policy)
         self.children: list[Child] = []
         self.seen = Seen()
         self.start = 0.0
@@ -119,44 +135,63 @@ class Bench:
         client = StockClient(
             ledger["data"], settlement_address=ledger["settlement"], caller="bench"
         )
-        count = int(3 * self.seconds * self.rate * OFFERED_FACTOR) + 1_000
+        run_seconds = WARM_UP_SECONDS + 3 * self.seconds
+        count = int(run_seconds * self.rate * OFFERED_FACTOR) + 1_000
         await open_sale(client, sale_file(count))
         accounts = await register_accounts(
             account["address"], count, on_progress=lambda _count: None
         )
         async with grpc.aio.insecure_channel(order["address"]) as channel:
             stub: Any = order_service_pb2_grpc.OrderServiceStub(channel)
-            await self._phases(stub, client, accounts)
-        counters = (await client.get_availability(SALE)).response.availabilities[0].counters
-        self.seen.granted_count = counters.held + counters.paying + counters.sold
+            probes = await self._place_ahead(stub, accounts)
+            for order_id in (probes.pop() for _ in range(PROBES_UNLOADED)):
+                self.seen.unloaded.append((await self._settle(stub, client, order_id))[1])
+            before = await granted(client)
+            await self._phases(stub, client, accounts, probes, order["metrics"])
+            self.seen.granted_count = await granted(client) - before
         await client.close()
         return self.seen
 
-    async def _phases(self, stub: Any, client: StockClient, accounts: list[str]) -> None:
-        probes = await self._place_ahead(stub, accounts)
-        self.start = time.monotonic()
-        probing = asyncio.create_task(self._probe(stub, client, probes))
+    async def _phases(
+        self, stub: Any, client: StockClient, accounts: list[str], probes: list[str], metrics: str
+    ) -> None:
+        self.start = time.monotonic() + WARM_UP_SECONDS
+        beside = [
+            asyncio.create_task(self._probe(stub, client, probes)),
+            asyncio.create_task(self._look(metrics)),
+        ]
         switching = asyncio.create_task(self._switch())
-        presses: set[asyncio.Task[None]] = set()
+        presses: list[asyncio.Task[None]] = []
         interval = 1 / (self.rate * OFFERED_FACTOR)
         while (now := time.monotonic() - self.start) < 3 * self.seconds:
-            for _ in range(int(now / interval) - len(presses)):
-                presses.add(asyncio.create_task(self._press(stub, accounts.pop())))
+            due = int((now + WARM_UP_SECONDS) / interval)
+            presses.extend(
+                asyncio.create_task(self._press(stub, accounts.pop()))
+                for _ in range(due - len(presses))
+            )
             await asyncio.sleep(interval)
-        await asyncio.gather(*presses)
-        probing.cancel()
         await switching
-        with contextlib.suppress(asyncio.CancelledError):
-            await probing
+        # Who still waits for an order has long given up; what failed must show.
+        for task in (*beside, *presses):
+            task.cancel()
+        for ended in await asyncio.gather(*beside, *presses, return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended
 
     async def _place_ahead(self, stub: Any, accounts: list[str]) -> list[str]:
         """Places the orders that will be settled, before anybody presses."""
         orders: list[str] = []
-        while len(orders) < 3 * self.seconds * PROBES_PER_SECOND + 10:
+        wanted = 3 * self.seconds * self.probes_per_second + PROBES_UNLOADED + 10
+        while len(orders) < wanted:
             account = accounts.pop()
             with contextlib.suppress(grpc.aio.AioRpcError):
                 placed = await stub.PlaceOrder(press_of(account), timeout=10)
-                orders.append(placed.order_id)
+                if placed.outcome == outcome_pb2.OUTCOME_OK:
+                    orders.append(placed.order_id)
+                    continue
+            # Full, or the order service has yet to report for the first time.
+            await asyncio.sleep(1 / self.rate)
+            accounts.insert(0, account)
         return orders
 
     async def _switch(self) -> None:
@@ -167,39 +202,73 @@ class Bench:
         order.send(signal.SIGUSR2)
 
     async def _press(self, stub: Any, account: str) -> None:
-        begun = time.monotonic() - self.start
+        begun = time.monotonic()
         try:
-            placed = await stub.PlaceOrder(press_of(account), timeout=PATIENCE_SECONDS)
+            placed = await stub.PlaceOrder(press_of(account), timeout=self.scenario.call_seconds)
         except grpc.aio.AioRpcError as error:
             is_refusal = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            (self.seen.refused if is_refusal else self.seen.given_up).append(begun)
+            (self.seen.refused if is_refusal else self.seen.unanswered).append(begun - self.start)
             return
-        is_held = placed.outcome == outcome_pb2.OUTCOME_OK
-        (self.seen.acknowledged if is_held else self.seen.refused).append(
-            time.monotonic() - self.start
-        )
+        now = time.monotonic()
+        if placed.outcome == outcome_pb2.OUTCOME_OK:
+            self.seen.acknowledged.append((now - self.start, now - begun))
+        else:
+            self.seen.refused.append(begun - self.start)
 
     async def _probe(self, stub: Any, client: StockClient, orders: list[str]) -> None:
         for number, order_id in enumerate(orders):
-            due = self.start + number / PROBES_PER_SECOND
+            due = self.start + number / self.probes_per_second
             await asyncio.sleep(due - time.monotonic())
-            attempt = f"{order_id}:1"
-            begun = await client.begin_payment(attempt, reservation_id=order_id, provider="bench")
-            if not begun.is_ok:
-                continue
-            told = time.monotonic()
-            await client.settle_payment(
-                f"settle-{attempt}",
-                reservation_id=order_id,
-                attempt_id=attempt,
-                payment_result=PaymentResult.SUCCEEDED,
-            )
+            told, took = await self._settle(stub, client, order_id)
+            self.seen.settled.append((told - self.start, took))
+
+    async def _settle(self, stub: Any, client: StockClient, order_id: str) -> tuple[float, float]:
+        """Settles an order; gives when the provider's word came, and how long it took to show."""
+        attempt = f"{order_id}:1"
+        begun = await client.begin_payment(attempt, reservation_id=order_id, provider="bench")
+        assert begun.is_ok, begun.outcome
+        await shows(stub, order_id, order_pb2.ORDER_STATE_PAYING)
+        told = time.monotonic()
+        await client.settle_payment(
+            f"settle-{attempt}",
+            reservation_id=order_id,
+            attempt_id=attempt,
+            payment_result=PaymentResult.SUCCEEDED,
+        )
+        await shows(stub, order_id, order_pb2.ORDER_STATE_PAID)
+        return told, time.monotonic() - told
+
+    async def _look(self, metrics: str) -> None:
+        async with httpx.AsyncClient(trust_env=False) as http:
             while True:
-                shown = await stub.GetOrder(pb.GetOrderRequest(order_id=order_id))
-                if shown.order.state == order_pb2.ORDER_STATE_PAID:
-                    break
-                await asyncio.sleep(0.005)
-            self.seen.settled.append((told - self.start, time.monotonic() - told))
+                page = (await http.get(f"http://{metrics}/metrics")).text
+                values = {
+                    sample.name: sample.value
+                    for family in text_string_to_metric_families(page)
+                    for sample in family.samples
+                    if sample.name.startswith("lastunit_database_")
+                }
+                units, queued = (
+                    int(values[f"lastunit_database_{name}"])
+                    for name in ("units_total", "queued_units")
+                )
+                self.seen.looks.append((time.monotonic() - self.start, units, queued))
+                await asyncio.sleep(LOOK_SECONDS)
+
+
+async def shows(stub: Any, order_id: str, state: int) -> None:
+    """Waits until an order shows a state."""
+    while True:
+        shown = await stub.GetOrder(pb.GetOrderRequest(order_id=order_id))
+        if shown.order.state == state:
+            return
+        await asyncio.sleep(0.005)
+
+
+async def granted(client: StockClient) -> int:
+    """Counts the reservations that the ledger has granted."""
+    counters = (await client.get_availability(SALE)).response.availabilities[0].counters
+    return counters.held + counters.paying + counters.sold
 
 
 def press_of(account: str) -> pb.PlaceOrderRequest:
@@ -220,64 +289,46 @@ def sale_file(count: int) -> SaleFile:
     )
 
 
-def figures(seen: Seen, rate: float, seconds: float) -> dict[str, Any]:
-    """Sums a run up by phase."""
-    rows: dict[str, Any] = {}
-    for number, name in enumerate(PHASES):
-        begin, end = number * seconds, (number + 1) * seconds
-        can = rate / (SLOWER if name == "slow" else 1.0)
-        within = [each for each in seen.acknowledged if begin <= each < end]
-        settled = sorted(each for at, each in seen.settled if begin <= at < end)
-        turns = [each for each in seen.settled if begin <= each[0] < end]
-        rows[name] = {
-            "database_can_per_second": round(can, 1),
-            # A settlement that was timed took a turn of the database too.
-            "goodput_share": round((len(within) + len(turns)) / (can * seconds), 3),
-            "refused": sum(begin <= each < end for each in seen.refused),
-            "given_up": sum(begin <= each < end for each in seen.given_up),
-            "settled_p50_ms": round(1_000 * settled[len(settled) // 2]) if settled else None,
-            "settled_max_ms": round(1_000 * settled[-1]) if settled else None,
-        }
-    rows["recovered_after_seconds"] = recovered(seen, rate, seconds)
-    return rows
-
-
-def recovered(seen: Seen, rate: float, seconds: float) -> float | None:
-    """Tells after how long a whole second reached 90 % of what the database can do again."""
-    step = 0.1
-    for number in range(int((seconds - 1.0) / step)):
-        begin = 2 * seconds + number * step
-        if sum(begin <= each < begin + 1.0 for each in seen.acknowledged) >= 0.9 * rate:
-            return round(number * step, 1)
-    return None
+def scenarios(rate: float) -> list[Scenario]:
+    """Makes the four runs over a database that does so many units of work a second."""
+    admitted = BUCKET_SHARE * rate
+    bucket = BUCKET.format(rate=admitted, burst=max(1, round(rate / 4)))
+    # A quarter of a buyer's patience may be spent on waiting for the database.
+    window = WINDOW.format(most=max(4, round(rate / 2)), floor=admitted / 10)
+    return [
+        Scenario(f"{policy_name}, {front_name}", policy, call_seconds)
+        for front_name, call_seconds in (
+            ("front end keeps on", CALL_SECONDS),
+            ("front end ends the call", PATIENCE_SECONDS),
+        )
+        for policy_name, policy in (
+            ("bucket and window", bucket + window),
+            ("bucket alone", bucket),
+        )
+    ]
 
 
 def main() -> None:
-    """Runs both policies and writes what was seen."""
+    """Runs all scenarios and writes what was seen."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rate", type=float, default=60.0, help="transactions a second")
+    parser.add_argument("--rate", type=float, default=60.0, help="units of work a second")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each phase")
     parser.add_argument("--out", type=Path, default=RESULTS / "slow-database.json")
     arguments = parser.parse_args()
-    rate = BUCKET_SHARE * arguments.rate
-    bucket = BUCKET.format(rate=rate, burst=max(1, round(rate / 10)))
-    # What the database writes in two intervals of reports: fewer would leave it idle between them.
-    least = max(4, round(0.2 * arguments.rate))
-    window = WINDOW.format(least=least, most=max(16, round(arguments.rate)))
     result: dict[str, Any] = {
-        "command": "python -m bench.slow_database",
+        "command": " ".join(["python -m bench.slow_database", *sys.argv[1:]]),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine.facts(),
         "arguments": {"rate": arguments.rate, "seconds": arguments.seconds},
     }
     with tempfile.TemporaryDirectory(prefix="lastunit-slow-") as folder:
-        for name, policy in (("bucket_and_window", bucket + window), ("bucket_alone", bucket)):
-            seen = asyncio.run(Bench(arguments, policy, Path(folder) / name).run())
-            result[name] = figures(seen, arguments.rate, arguments.seconds)
-            result[name]["granted"] = seen.granted_count
-            result[name]["acknowledged"] = len(seen.acknowledged)
+        for number, scenario in enumerate(scenarios(arguments.rate)):
+            directory = Path(folder) / str(number)
+            bench = Bench(scenario, directory, arguments.rate, arguments.seconds)
+            seen = asyncio.run(bench.run())
+            result[scenario.name] = figures(seen, arguments.rate, arguments.seconds)
+            print(json.dumps({scenario.name: result[scenario.name]}, indent=1), flush=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

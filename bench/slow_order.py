@@ -10,13 +10,14 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from bench.slow_figures import SLOWER
 from lastunit.order import serve
 from lastunit.order.cli import app
 
 if TYPE_CHECKING:
     from lastunit.service.database import Pace
 
-SLOWER = 3.0
+
 _factor = 1.0
 
 
