@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUST_TARGETS := --workspace --exclude lastunit-python
 
 .DEFAULT_GOAL := help
-.PHONY: bench-attacks bench-fronts instructions monitoring-check help setup run fuzz test test-rust test-python test-slow lint format proto proto-check bench bench-recovery history crash crash-disk sim sim-defects lock clean
+.PHONY: bench-attacks bench-fronts bench-peers instructions monitoring-check help setup run fuzz test test-rust test-python test-slow lint format proto proto-check bench bench-recovery history crash crash-disk sim sim-defects lock clean
 
 help: ## List the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -65,6 +65,9 @@ bench: setup ## Measure the server's front beside an empty gRPC call, with ghz
 
 bench-fronts: setup ## Measure both fronts beside an empty call of each kind, with ghz
 	$(BIN)/python -m bench.fronts $(ARGS)
+
+bench-peers: setup ## Measure pairs beside Redis, PostgreSQL and TigerBeetle (ARGS='--tigerbeetle PATH')
+	$(BIN)/python -m bench.peers $(ARGS)
 
 instructions: setup ## Count instructions of an operation with valgrind; fail on a rise of 5 %
 	$(BIN)/python -m bench.instructions $(ARGS)
