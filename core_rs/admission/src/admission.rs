@@ -94,8 +94,10 @@ impl Admission {
         };
 
         let mut rates = Violations::default();
-        check(&mut state.bucket, cost, now, Limit::LaneRate, &mut rates);
-        check(&mut caller.bucket, cost, now, caller_limit, &mut rates);
+        let is_sent_away = lane.is_refusable();
+        let mut look = |bucket, limit| check(bucket, cost, now, limit, is_sent_away, &mut rates);
+        look(&mut state.bucket, Limit::LaneRate);
+        look(&mut caller.bucket, caller_limit);
         let is_overdrawn = rates.refusal(lane, cost).is_some();
         let mut violations = Violations::default();
         if state.stats.in_flight >= in_flight_max {
@@ -220,11 +222,16 @@ fn check(
     cost: Micros,
     now: Nanos,
     limit: Limit,
+    is_sent_away: bool,
     violations: &mut Violations,
 ) {
     let Some(bucket) = bucket else { return };
     bucket.refill(now);
-    if let Err(denial) = bucket.check(cost) {
+    if let Err(mut denial) = bucket.check(cost) {
+        // Who is let in all the same takes no place in line.
+        if is_sent_away {
+            denial = bucket.line_up(cost, denial);
+        }
         violations.add(limit, denial);
     }
 }

@@ -384,3 +384,23 @@ fn operations_have_the_lane_that_the_design_gives_them() {
         assert_eq!(expected, operation.lane(), "{}", operation.name());
     }
 }
+
+#[test]
+fn settlement_that_overdraws_takes_no_place_in_line() {
+    let mut policy = Policy::default();
+    policy.caller = Some(per_second(1, 1));
+    policy
+        .costs
+        .operations
+        .insert(Operation::SettlePayment, TOKEN);
+    let mut admission = Admission::new(policy, 0);
+    for _ in 0..10 {
+        assert_eq!(Verdict::Admitted, admission.admit(&settle("a"), 0));
+    }
+
+    // One burst below zero is as far as it goes: two seconds, and not one for each of the ten.
+    let waits: [_; 2] =
+        core::array::from_fn(|_| refusal(admission.admit(&reserve("a"), 0)).retry_after);
+
+    assert_eq!([Some(2 * SECOND), Some(3 * SECOND)], waits);
+}

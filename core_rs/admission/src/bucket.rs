@@ -19,6 +19,9 @@ const PARTS: i128 = 1_000_000;
 /// A restart in the middle of a sale must not hand out a second full burst.
 const SHORT_START_NANOS: u64 = 10_000_000;
 
+/// Longest that anybody is told to wait behind others: by then they may have left.
+const LINE_MAX: Nanos = 10_000_000_000;
+
 /// What an operator sets for one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BucketPolicy {
@@ -42,7 +45,8 @@ pub enum BucketStart {
 pub enum Denial {
     /// Not now: the tokens are there after this time, if nobody else takes them.
     NotNow {
-        /// Time until the refill covers the cost; [`Nanos::MAX`] stands for anything longer.
+        /// Time until the refill covers the cost, and what those were promised who were refused
+        /// before; [`Nanos::MAX`] stands for anything longer.
         retry_after: Nanos,
     },
     /// Never: the cost is more than the bucket can ever hold.
@@ -57,10 +61,11 @@ pub enum Denial {
 pub struct Bucket {
     rate: u64,
     last: Nanos,
+    /// Until when what comes in is promised to callers that were told to come back.
+    line: Nanos,
+    burst: Micros,
     /// What it holds, in parts.
     level: i128,
-    /// The burst, in parts.
-    full: i128,
 }
 
 impl Bucket {
@@ -74,8 +79,9 @@ impl Bucket {
         Self {
             rate: policy.rate,
             last: now,
+            line: 0,
+            burst: policy.burst,
             level: parts(tokens),
-            full: parts(policy.burst),
         }
     }
 
@@ -84,7 +90,7 @@ impl Bucket {
     pub fn policy(&self) -> BucketPolicy {
         BucketPolicy {
             rate: self.rate,
-            burst: whole(self.full),
+            burst: self.burst,
         }
     }
 
@@ -93,7 +99,7 @@ impl Bucket {
     pub fn refill(&mut self, now: Nanos) {
         let elapsed = now.saturating_sub(self.last);
         self.last = self.last.max(now);
-        self.level = (self.level + gain(elapsed, self.rate)).min(self.full);
+        self.level = (self.level + gain(elapsed, self.rate)).min(self.full());
     }
 
     /// What it holds after the last [`Bucket::refill`], whole micro-tokens; below zero when
@@ -106,7 +112,7 @@ impl Bucket {
     /// Whether it holds all it can, and so equals a new one.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.level == self.full
+        self.level == self.full()
     }
 
     /// Whether `cost` can be charged now; refill first.
@@ -123,7 +129,7 @@ impl Bucket {
     }
 
     fn denial(&self, cost: Micros) -> Denial {
-        if parts(cost) > self.full {
+        if parts(cost) > self.full() {
             return Denial::Never;
         }
         Denial::NotNow {
@@ -131,17 +137,40 @@ impl Bucket {
         }
     }
 
+    /// Gives a call that is sent away its place in line: it is told to come back when those before
+    /// it have had their tokens. Were all told when the next token is there, all would come for
+    /// that one, again and again. Who comes anew and finds tokens gets them: nothing is kept for
+    /// the line.
+    #[must_use]
+    pub fn line_up(&mut self, cost: Micros, denial: Denial) -> Denial {
+        match denial {
+            Denial::NotNow { retry_after } => Denial::NotNow {
+                retry_after: self.place(cost, retry_after),
+            },
+            Denial::Never => Denial::Never,
+        }
+    }
+
+    /// Gives a place not before the tokens are there, and no further than the longest line.
+    fn place(&mut self, cost: Micros, until_tokens: Nanos) -> Nanos {
+        let end = self.line.min(self.last.saturating_add(LINE_MAX));
+        let place = end.max(self.last.saturating_add(until_tokens));
+        let width = self.time_for(parts(cost).unsigned_abs());
+        self.line = place.saturating_add(width);
+        place - self.last
+    }
+
     /// Takes `cost` whatever is there ([`Bucket::check`] says whether it is), down to one burst
     /// below zero, so that work which may not be refused still slows the work which may, and not
     /// for longer than twice the burst.
     #[inline]
     pub fn overdraw(&mut self, cost: Micros) {
-        self.level = (self.level - parts(cost)).clamp(-self.full, self.full);
+        self.level = (self.level - parts(cost)).clamp(-self.full(), self.full());
     }
 
     /// Gives back what was charged for nothing, up to the burst.
     pub fn give_back(&mut self, cost: Micros) {
-        self.level = (self.level + parts(cost)).clamp(-self.full, self.full);
+        self.level = (self.level + parts(cost)).clamp(-self.full(), self.full());
     }
 
     /// Sets another policy: what came in until now comes in at the old rate, to the last fraction
@@ -149,13 +178,24 @@ impl Bucket {
     pub fn set_policy(&mut self, policy: BucketPolicy, now: Nanos) {
         self.refill(now);
         self.rate = policy.rate;
-        self.full = parts(policy.burst);
-        self.level = self.level.clamp(-self.full, self.full);
+        self.burst = policy.burst;
+        self.level = self.level.clamp(-self.full(), self.full());
+        // What was promised was reckoned with the old rate.
+        self.line = 0;
+    }
+
+    #[inline]
+    fn full(&self) -> i128 {
+        parts(self.burst)
     }
 
     /// Time until the bucket holds `cost`, rounded up to the nanosecond.
     fn time_until(&self, cost: Micros) -> Nanos {
-        let missing = (parts(cost) - self.level).unsigned_abs();
+        self.time_for((parts(cost) - self.level).unsigned_abs())
+    }
+
+    /// Time in which so many parts come in, rounded up to the nanosecond.
+    fn time_for(&self, missing: u128) -> Nanos {
         // 64 bits cover eighteen million tokens; dividing 128 bits is a call of thirty nanoseconds.
         if let Ok(missing) = u64::try_from(missing) {
             return missing.div_ceil(self.rate);

@@ -246,3 +246,67 @@ fn agrees_with_an_exact_model_over_random_calls() {
         }
     }
 }
+
+fn wait_in_line(bucket: &mut Bucket) -> Nanos {
+    let denial = bucket.check(TOKEN).expect_err("must be sent away");
+    match bucket.line_up(TOKEN, denial) {
+        Denial::NotNow { retry_after } => retry_after,
+        Denial::Never => panic!("it fits into the bucket"),
+    }
+}
+
+#[test]
+fn who_is_sent_away_comes_back_one_after_the_other() {
+    let mut bucket = bucket(2_000, TOKEN);
+    bucket.overdraw(TOKEN);
+
+    let waits: [Nanos; 3] = core::array::from_fn(|_| wait_in_line(&mut bucket));
+    bucket.refill(SECOND / 4);
+    let later = wait_in_line(&mut bucket);
+
+    assert_eq!([SECOND / 2, SECOND, 3 * SECOND / 2], waits);
+    assert_eq!(2 * SECOND - SECOND / 4, later, "behind those before it");
+}
+
+#[test]
+fn everybody_in_line_who_comes_when_told_gets_in() {
+    let mut bucket = bucket(3_333, 2 * TOKEN);
+    bucket.overdraw(2 * TOKEN);
+    let told: [Nanos; 30] = core::array::from_fn(|_| wait_in_line(&mut bucket));
+
+    for at in told {
+        bucket.refill(at);
+        assert_eq!(Ok(()), bucket.check(TOKEN), "told to come at {at}");
+        bucket.overdraw(TOKEN);
+    }
+}
+
+#[test]
+fn nobody_is_sent_away_for_longer_than_the_longest_line_or_its_own_tokens() {
+    let mut quick = bucket(1_000_000, TOKEN);
+    quick.overdraw(TOKEN);
+    let longest = (0..100_000).map(|_| wait_in_line(&mut quick)).max();
+    let mut slow = bucket(1, TOKEN);
+    slow.overdraw(TOKEN);
+
+    assert_eq!(Some(LINE_MAX), longest);
+    assert_eq!(1_000 * SECOND, wait_in_line(&mut slow));
+}
+
+#[test]
+fn nothing_is_kept_for_the_line_and_a_new_rate_ends_it() {
+    let mut bucket = bucket(1_000, TOKEN);
+    bucket.overdraw(TOKEN);
+    for _ in 0..5 {
+        wait_in_line(&mut bucket);
+    }
+    let policy = BucketPolicy {
+        rate: 10_000,
+        burst: TOKEN,
+    };
+
+    bucket.set_policy(policy, 0);
+    assert_eq!(SECOND / 10, wait_in_line(&mut bucket));
+    bucket.refill(SECOND);
+    assert_eq!(Ok(()), bucket.check(TOKEN));
+}

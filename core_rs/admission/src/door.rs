@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 
 use crate::admission::{Admission, Call};
-use crate::bucket::{Bucket, Denial, Micros, Nanos};
+use crate::bucket::{Bucket, Micros, Nanos};
 use crate::keyed::{Keyed, KeyedPolicy, Place};
 use crate::policy::{Lane, Operation, Policy, PolicyError};
 use crate::stats::Stats;
@@ -283,9 +283,8 @@ fn check(
 ) {
     let Some(bucket) = bucket else { return };
     bucket.refill(now);
-    let outcome: Result<(), Denial> = bucket.check(cost);
-    if let Err(denial) = outcome {
-        violations.add(limit, denial);
+    if let Err(denial) = bucket.check(cost) {
+        violations.add(limit, bucket.line_up(cost, denial));
     }
 }
 
