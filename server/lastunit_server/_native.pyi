@@ -133,12 +133,8 @@ class NativeFront:
         is_rehearsal: Whether RehearsalService is served.
         has_reflection: Whether reflection is served.
         thread_count: Threads that serve, 1 to 64.
-        max_concurrent_streams: Calls that one connection may have open, 1 or more.
-        streams_max: Streams at once, 1 or more.
-        connections_max: Connections at once, 1 or more.
-        connection_age_seconds: After which a connection is renewed, 1 or more.
-        connection_idle_seconds: After which a connection without calls is closed, 1 or more.
-        handshake_seconds: Until a connection must have said what it wants, 1 or more.
+        limits_json: What a stranger may cost, an object of whole numbers, each 1 or more: the
+            fields of `Limits` in core_rs/front/src/limits.rs, all of them.
         material: PEM of certificate with chain, private key and clients' authorities; None speaks
             plain text.
         credentials_json: `{"tokens": null | [{"id", "caller", "sha256", "expires_ms"}],
@@ -164,12 +160,7 @@ class NativeFront:
         is_rehearsal: bool,
         has_reflection: bool,
         thread_count: int,
-        max_concurrent_streams: int,
-        streams_max: int,
-        connections_max: int,
-        connection_age_seconds: int,
-        connection_idle_seconds: int,
-        handshake_seconds: int,
+        limits_json: str,
         material: tuple[bytes, bytes, bytes | None] | None,
         credentials_json: str,
         latency_bounds: tuple[float, ...],
@@ -211,6 +202,17 @@ class NativeFront:
     @property
     def open_count(self) -> int:
         """Calls and streams of ours that are not finished."""
+
+    @property
+    def connection_count(self) -> int:
+        """Connections that are open."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of answers not taken and of messages not whole."""
+
+    def refusals(self) -> list[tuple[str, int]]:
+        """Returns connections and calls refused or ended to protect the others, by reason."""
 
     def take_unknown_callers(self) -> tuple[str, str, int] | None:
         """Takes what there is to log of callers that were not let in.

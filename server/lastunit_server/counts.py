@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections import Counter
 from typing import Final, NamedTuple, Protocol
 
-__all__ = ["LATENCY_BOUNDS", "CallCounts", "Counts", "Latency"]
+__all__ = ["LATENCY_BOUNDS", "CallCounts", "Counts", "DoorCounts", "Latency"]
 
 # Upper bounds in seconds; the last span is open. From a reply out of memory to a deadline that most
 # callers have given up by, about three a decade.
@@ -30,6 +30,20 @@ class Latency(NamedTuple):
     seconds: float
 
 
+class DoorCounts(NamedTuple):
+    """What a listener did to protect good clients from bad ones.
+
+    Attributes:
+        refusals: Connections and calls that were refused or ended, by reason.
+        connection_count: Connections that are open; None if only the transport knows.
+        waiting_bytes: Bytes of answers not taken and of messages not whole; None as above.
+    """
+
+    refusals: dict[str, int]
+    connection_count: int | None = None
+    waiting_bytes: int | None = None
+
+
 class Counts(Protocol):
     """What a listener counted, whatever front it is of."""
 
@@ -42,6 +56,9 @@ class Counts(Protocol):
 
     def latencies(self) -> dict[str, Latency]:
         """Returns how long unary calls took, by method."""
+
+    def door(self) -> DoorCounts:
+        """Returns what was refused or ended to protect good clients."""
 
 
 class CallCounts:
@@ -56,7 +73,18 @@ class CallCounts:
         self._counts: Counter[tuple[str, int]] = Counter()
         self._spans: dict[str, list[int]] = {}
         self._seconds: dict[str, float] = {}
+        self._refusals: Counter[str] = Counter()
         self._open_count = 0
+
+    def refuse(self, reason: str) -> None:
+        """Counts a call that was refused or ended to protect the others."""
+        with self._lock:
+            self._refusals[reason] += 1
+
+    def door(self) -> DoorCounts:
+        """Returns what was refused or ended to protect good clients."""
+        with self._lock:
+            return DoorCounts(dict(self._refusals))
 
     def begin(self) -> float:
         """Counts one call or stream that was let in.

@@ -112,7 +112,7 @@ class DataFront:
         self.counts = CallCounts()
         self.address = ""
         self.completions = Completions(node, loop)
-        self._anteroom = Anteroom()
+        self._anteroom = Anteroom(self.counts, wait_seconds=settings.limits.message_seconds)
         self._sweeping: asyncio.Task[None] | None = None
         self.streams = Streams(
             node,

@@ -23,17 +23,18 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from lastunit_server import faults
 from lastunit_server.faults import Refusal
+from lastunit_server.options import HALF_OPEN_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["HALF_OPEN_MAX", "Anteroom", "MessageFirstPool"]
+    from lastunit_server.counts import CallCounts
 
-# Far above what is between headers and message at one moment on two cores, far below what hurts:
-# 1,024 tasks of grpc.aio take about 20 MiB.
-HALF_OPEN_MAX: Final = 1024
-# A message of 4 MiB over a slow line comes in this time; nobody needs longer for what we serve.
-WAIT_SECONDS_MAX: Final = 10.0
+__all__ = ["MESSAGE_LATE", "Anteroom", "MessageFirstPool"]
+
+# In metrics: a call that was sent away because its message did not come.
+MESSAGE_LATE: Final = "message_late"
+
 # What grpc keeps to itself, in one place.
 _RUN_UNARY: Any = grpc_server._unary_response_in_pool  # noqa: SLF001 - see the docstring
 _receive_message: Any = grpc_server._receive_message  # noqa: SLF001 - see the docstring
@@ -58,10 +59,16 @@ class Anteroom:
     """Where calls of the asyncio server wait for their message. Used on one loop only.
 
     Args:
+        counts: Where calls that are sent away are counted.
+        wait_seconds: For which a call may wait.
         half_open_max: Calls that may wait at once, 1 or more.
     """
 
-    def __init__(self, half_open_max: int = HALF_OPEN_MAX) -> None:
+    def __init__(
+        self, counts: "CallCounts", *, wait_seconds: float, half_open_max: int = HALF_OPEN_MAX
+    ) -> None:
+        self._counts = counts
+        self._wait_seconds = wait_seconds
         self._max = half_open_max
         # In the order in which they came, with the time until which they may wait.
         self._waiting: dict[asyncio.Task[Any], float] = {}
@@ -78,7 +85,7 @@ class Anteroom:
         task = asyncio.current_task()
         assert task is not None
         waiting = self._waiting
-        waiting[task] = time.monotonic() + WAIT_SECONDS_MAX
+        waiting[task] = time.monotonic() + self._wait_seconds
         if len(waiting) > self._max:
             self._send_away(next(iter(waiting)))
         try:
@@ -87,6 +94,7 @@ class Anteroom:
             if task in waiting:
                 raise
             task.uncancel()
+            self._counts.refuse(MESSAGE_LATE)
             return message_late()
         finally:
             waiting.pop(task, None)
@@ -107,10 +115,10 @@ class Anteroom:
 class _Call:
     """One call of the sync server between its headers and its message."""
 
-    def __init__(self, event: Any, state: Any) -> None:
+    def __init__(self, event: Any, state: Any, wait_seconds: float) -> None:
         self.event = event
         self.state = state
-        self.end = time.monotonic() + WAIT_SECONDS_MAX
+        self.end = time.monotonic() + wait_seconds
         self.is_sent_away = False
         self.done: Future[None] = Future()
 
@@ -120,11 +128,22 @@ class MessageFirstPool(ThreadPoolExecutor):
 
     Args:
         thread_count: Calls that are worked on at once, 1 or more.
+        counts: Where calls that are sent away are counted.
+        wait_seconds: For which a call may wait for its message.
         half_open_max: Calls that may wait for their message at once, 1 or more.
     """
 
-    def __init__(self, thread_count: int, half_open_max: int = HALF_OPEN_MAX) -> None:
+    def __init__(
+        self,
+        thread_count: int,
+        counts: "CallCounts",
+        *,
+        wait_seconds: float,
+        half_open_max: int = HALF_OPEN_MAX,
+    ) -> None:
         super().__init__(thread_count, thread_name_prefix="settlement")
+        self._counts = counts
+        self._wait_seconds = wait_seconds
         self._max = half_open_max
         self._lock = threading.Lock()
         # In the order in which they came.
@@ -147,7 +166,7 @@ class MessageFirstPool(ThreadPoolExecutor):
         function: "Callable[..., Any]",
         arguments: tuple[Any, ...],
     ) -> "Future[Any]":
-        call = _Call(event, state)
+        call = _Call(event, state, self._wait_seconds)
         note = _receive_message(state, event.call, deserializer)
 
         def received(batch: Any) -> Any:
@@ -186,7 +205,7 @@ class MessageFirstPool(ThreadPoolExecutor):
             for each in late:
                 del self._waiting[each]
         for each in late:
-            _send_away(each)
+            self._send_away(each)
 
     def sweep(self) -> None:
         """Sends away who has waited too long; called now and then."""
@@ -196,19 +215,19 @@ class MessageFirstPool(ThreadPoolExecutor):
             for call in late:
                 del self._waiting[call]
         for call in late:
-            _send_away(call)
+            self._send_away(call)
+
+    def _send_away(self, call: _Call) -> None:
+        """Ends a call whose message is late; its receive then ends without one."""
+        call.is_sent_away = True
+        self._counts.refuse(MESSAGE_LATE)
+        _abort(call, message_late(), cygrpc.StatusCode.unavailable)
 
 
 def _taken(state: Any) -> Any:
     with state.condition:
         request, state.request = state.request, None
     return request
-
-
-def _send_away(call: _Call) -> None:
-    """Ends a call whose message is late; its receive then ends without one."""
-    call.is_sent_away = True
-    _abort(call, message_late(), cygrpc.StatusCode.unavailable)
 
 
 def _end_without_message(call: _Call) -> None:

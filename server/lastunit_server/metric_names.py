@@ -35,7 +35,8 @@ LABELS: Final[dict[str, str]] = {
     "durability": "`flushed`, `written` or `memory`.",
     "clock": "`system` or `manual`.",
     "outcome": "Name of an outcome of the contract, for example `OK` or `SOLD_OUT`.",
-    "reason": "Why, in the words of the faults, or of admission: `in_flight`, `lane_rate`, …",
+    "reason": "Why, in the words of the faults, of admission (`in_flight`, `lane_rate`, …) or of"
+    " the door (`made_room`, `reader_late`, …).",
     "sale": "A sale; the 20 with the most units moving, the others together as `(other)`; of gates"
     " the 20 under most pressure.",
     "state": "`open`, `queueing` or `closed`.",
@@ -63,6 +64,26 @@ METRICS: Final = (
         ("listener", "grpc_service", "grpc_method"),
     ),
     Family("lastunit_listener_open_calls", "gauge", "Calls and streams under way.", ("listener",)),
+    Family(
+        "lastunit_door_refusals_total",
+        "counter",
+        "Connections and calls refused or ended to protect the others"
+        " ([which](../operating/door.md#what-was-refused)).",
+        ("listener", "reason"),
+    ),
+    Family(
+        "lastunit_door_connections",
+        "gauge",
+        "Open connections; absent on the grpcio listeners, whose transport does not tell.",
+        ("listener",),
+    ),
+    Family(
+        "lastunit_door_waiting_bytes",
+        "gauge",
+        "Bytes of answers that callers have not taken and of messages that are not whole; absent on"
+        " the grpcio listeners.",
+        ("listener",),
+    ),
     Family(
         "lastunit_queue_seconds",
         "histogram",

@@ -101,6 +101,7 @@ class ServerCollector(Collector):
         yield seconds
         opened = [((name,), counts.open_count) for name, counts in self._counts.items()]
         yield _family("lastunit_listener_open_calls", opened)
+        yield from _door(self._counts)
 
     def _process(self, numbers: Numbers) -> Iterator[Metric]:
         if self._settings is not None:
@@ -359,6 +360,24 @@ def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, 
         total += count
         sums.append((name, float(total)))
     return sums
+
+
+def _door(counts: Mapping[str, Counts]) -> Iterator[Metric]:
+    doors = {listener: each.door() for listener, each in counts.items()}
+    refused = [
+        ((listener, reason), count)
+        for listener, door in doors.items()
+        for reason, count in sorted(door.refusals.items())
+    ]
+    yield _family("lastunit_door_refusals_total", refused)
+    for name, field in (
+        ("lastunit_door_connections", "connection_count"),
+        ("lastunit_door_waiting_bytes", "waiting_bytes"),
+    ):
+        known = ((listener, getattr(door, field)) for listener, door in doors.items())
+        yield _family(
+            name, [((listener,), value) for listener, value in known if value is not None]
+        )
 
 
 def _add_spans(

@@ -10,9 +10,9 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Any
 
-from lastunit_server import faults, logs
+from lastunit_server import faults, logs, options
 from lastunit_server.call_context import Caller
-from lastunit_server.counts import LATENCY_BOUNDS, Counts, Latency
+from lastunit_server.counts import LATENCY_BOUNDS, Counts, DoorCounts, Latency
 from lastunit_server.errors import StartError
 from lastunit_server.faults import Refusal
 from lastunit_server.gate_service import GateService
@@ -114,6 +114,11 @@ class _NativeCounts:
             for method, counts, seconds in self._front.latencies()
         }
 
+    def door(self) -> DoorCounts:
+        return DoorCounts(
+            dict(self._front.refusals()), self._front.connection_count, self._front.waiting_bytes
+        )
+
 
 class NativeFronts:
     """Both native listeners; each may be off.
@@ -168,16 +173,8 @@ class NativeFronts:
 
         settings, is_data = self._settings, listener is Listener.DATA
         streams = settings.data.max_concurrent_streams if is_data else CONCURRENT_STREAMS_MAX
-        limits: dict[str, Any] = {
-            "thread_count": settings.native.thread_count,
-            "max_concurrent_streams": streams,
-            "streams_max": settings.data.streams_max if is_data else STREAMS_MAX,
-            "connections_max": settings.limits.connections_max,
-            "connection_age_seconds": settings.limits.connection_age_seconds,
-            "connection_idle_seconds": settings.limits.connection_idle_seconds,
-            "latency_bounds": LATENCY_BOUNDS,
-            "handshake_seconds": settings.limits.handshake_seconds,
-        }
+        streams_max = settings.data.streams_max if is_data else STREAMS_MAX
+        limits = options.native_limits(streams, streams_max, settings.limits)
         try:
             return NativeFront(
                 node,
@@ -186,7 +183,9 @@ class NativeFronts:
                 is_rehearsal=settings.clock == "manual",
                 has_reflection=settings.reflection,
                 control=self._control.answer,
-                **limits,
+                thread_count=settings.native.thread_count,
+                limits_json=json.dumps(limits),
+                latency_bounds=LATENCY_BOUNDS,
                 **self._door,
             )
         except OSError as error:

@@ -13,8 +13,10 @@ __all__ = [
     "CALLS_IN_FLIGHT_MAX",
     "DATA_CALLS_IN_FLIGHT_MAX",
     "EXCHANGE_MESSAGES_IN_FLIGHT_MAX",
+    "HALF_OPEN_MAX",
     "MESSAGE_BYTES_MAX",
     "listener_options",
+    "native_limits",
 ]
 
 # The contract's limit of a message; 4,096 operations of an Exchange fit.
@@ -42,6 +44,14 @@ CALLS_IN_FLIGHT_MAX: Final = 4096
 # The same for the data listener: what its two lanes may have in flight, so that the node refuses
 # first, with a reason, and the transport only what the node would never see.
 DATA_CALLS_IN_FLIGHT_MAX: Final = 16_384 + 4096
+# Calls between their headers and their message. Far above what is there at one moment on two
+# cores, far below what hurts: 1,024 tasks of grpc.aio take about 20 MiB.
+HALF_OPEN_MAX: Final = 1024
+# Native: frames in ten seconds that carry nothing. A client that measures its line answers each
+# answer with a ping, so two for each answer come on top.
+CONTROL_FRAMES_MAX: Final = 1000
+# Native: calls opened and reset again before they were looked at; hyper's own bound.
+PENDING_RESETS_MAX: Final = 20
 # Messages of one Exchange that are decided and not yet answered; more wait in the transport.
 EXCHANGE_MESSAGES_IN_FLIGHT_MAX: Final = 64
 
@@ -82,3 +92,34 @@ def listener_options(max_concurrent_streams: int, limits: "LimitSettings") -> li
         # the calls reach a ledger that does not know the other half.
         ("grpc.so_reuseport", 0),
     ]
+
+
+def native_limits(
+    max_concurrent_streams: int, streams_max: int, limits: "LimitSettings"
+) -> dict[str, int]:
+    """Builds the limits of one native listener.
+
+    Args:
+        max_concurrent_streams: Calls that one connection may have open, 1 or more.
+        streams_max: Streams at once, 1 or more.
+        limits: What an operator may set.
+
+    Returns:
+        The fields of `Limits` in core_rs/front/src/limits.rs.
+    """
+    return {
+        "max_concurrent_streams": max_concurrent_streams,
+        "streams_max": streams_max,
+        "connections_max": limits.connections_max,
+        "connections_per_address_max": limits.connections_per_address_max,
+        "connection_age_ms": limits.connection_age_seconds * 1000,
+        "connection_idle_ms": limits.connection_idle_seconds * 1000,
+        "handshake_ms": limits.handshake_seconds * 1000,
+        "message_wait_ms": limits.message_seconds * 1000,
+        "half_open_max": HALF_OPEN_MAX,
+        "reader_wait_ms": limits.reader_seconds * 1000,
+        "waiting_bytes_max": limits.waiting_bytes_max,
+        "control_frames_max": CONTROL_FRAMES_MAX,
+        "header_bytes_max": METADATA_BYTES_MAX,
+        "pending_resets_max": PENDING_RESETS_MAX,
+    }

@@ -19,6 +19,7 @@ __all__ = ["AuthenticationSettings", "LimitSettings", "Permission", "TlsSettings
 # A table that people can still read; the node holds the same bound.
 PERMISSIONS_MAX = 1000
 NAMES_MAX = 1000
+MEBIBYTE = 1024 * 1024
 
 CallerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
 _CALLER_OR_EVERY = re.compile(r"\*|[A-Za-z0-9._:-]{1,64}")
@@ -135,10 +136,16 @@ class Permission(_Section):
 
 
 class LimitSettings(_Section):
-    """What one stranger may cost. The reasons stand in `options` and docs/operating/security.md."""
+    """What one stranger may cost. The reasons stand in `options` and docs/operating/door.md."""
 
     connections_max: int = Field(
         default=4000, ge=1, le=100_000, description="connections of one listener at once"
+    )
+    connections_per_address_max: int = Field(
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="of them, connections from one address (of IPv6 from one /64); native only",
     )
     connection_age_seconds: int = Field(
         default=1800,
@@ -151,4 +158,19 @@ class LimitSettings(_Section):
     )
     handshake_seconds: int = Field(
         default=5, ge=1, le=120, description="until a connection must have said what it wants"
+    )
+    message_seconds: int = Field(
+        default=10, ge=1, le=600, description="until a call's message must have come"
+    )
+    reader_seconds: int = Field(
+        default=20,
+        ge=1,
+        le=3600,
+        description="for which a caller may take nothing of what waits for it; native only",
+    )
+    waiting_bytes_max: int = Field(
+        default=128 * MEBIBYTE,
+        ge=MEBIBYTE,
+        le=1024 * 1024 * MEBIBYTE,
+        description="bytes of a listener's answers not taken and messages not whole; native only",
     )

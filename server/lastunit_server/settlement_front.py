@@ -76,7 +76,11 @@ class SettlementFront:
         self._admission = admission.methods() if admission else {}
         self._gates = GateService(gates, self._doorkeeper).methods() if gates else {}
         self.exchange = SettlementExchange(node, self.counts, self._doorkeeper)
-        self._threads = MessageFirstPool(settings.settlement.thread_count)
+        self._threads = MessageFirstPool(
+            settings.settlement.thread_count,
+            self.counts,
+            wait_seconds=settings.limits.message_seconds,
+        )
         self.server = grpc.server(
             self._threads,
             options=listener_options(CONCURRENT_STREAMS_MAX, settings.limits),

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::{Pin, pin};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -15,18 +15,16 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tonic::Status;
 
+use crate::crowd::{Crowd, Reason};
 use crate::faults;
 use crate::framing::Messages;
-
-/// Far above what is between headers and message at one moment, far below what hurts.
-const HALF_OPEN_MAX: usize = 1024;
-
-/// A message of 4 MiB over a slow line comes in this time.
-const WAIT_MAX: Duration = Duration::from_secs(10);
+use crate::limits::Limits;
 
 /// Where calls wait for their message.
 pub(crate) struct Anteroom {
     half_open_max: usize,
+    wait: Duration,
+    crowd: Arc<Crowd>,
     /// Held for a look-up only, and not at all by a call whose message is there.
     waiting: Mutex<Waiting>,
 }
@@ -38,16 +36,12 @@ struct Waiting {
     calls: BTreeMap<u64, oneshot::Sender<()>>,
 }
 
-impl Default for Anteroom {
-    fn default() -> Self {
-        Self::new(HALF_OPEN_MAX)
-    }
-}
-
 impl Anteroom {
-    fn new(half_open_max: usize) -> Self {
+    pub(crate) fn new(limits: &Limits, crowd: Arc<Crowd>) -> Self {
         Self {
-            half_open_max,
+            half_open_max: limits.half_open_max,
+            wait: limits.message_wait(),
+            crowd,
             waiting: Mutex::default(),
         }
     }
@@ -68,12 +62,15 @@ impl Anteroom {
             return Ok(ready);
         }
         let (place, sent_away) = self.enter();
-        let late = || faults::status_of(&faults::message_late());
+        let late = || {
+            self.crowd.count(Reason::MessageLate);
+            faults::status_of(&faults::message_late())
+        };
         let result = tokio::select! {
             biased;
             came = awaited => Ok(came),
             _ = sent_away => Err(late()),
-            () = tokio::time::sleep(WAIT_MAX) => Err(late()),
+            () = tokio::time::sleep(self.wait) => Err(late()),
         };
         drop(place);
         result
@@ -120,6 +117,13 @@ mod tests {
     use std::future::pending;
 
     use super::*;
+    use crate::limits;
+
+    fn room(half_open_max: usize) -> Anteroom {
+        let mut limits = limits::of_tests();
+        limits.half_open_max = half_open_max;
+        Anteroom::new(&limits, Crowd::new(&limits))
+    }
 
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_current_thread()
@@ -130,7 +134,7 @@ mod tests {
 
     #[test]
     fn the_oldest_goes_when_there_are_too_many() {
-        let room = Anteroom::new(2);
+        let room = room(2);
         let wait = || room.in_time(pending::<()>());
         runtime().block_on(async {
             let (mut first, mut second, mut third) = (pin!(wait()), pin!(wait()), pin!(wait()));
@@ -140,6 +144,7 @@ mod tests {
 
             let refused = first.await.expect_err("was the oldest");
             assert_eq!(tonic::Code::Unavailable, refused.code());
+            assert!(room.crowd.refusals().contains(&("message_late", 1)));
             assert!(at_once(second).await.is_none());
             assert!(at_once(third).await.is_none());
         });
@@ -147,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_is_there_already_takes_no_place() {
-        let room = Anteroom::new(0);
+        let room = room(0);
 
         let came = runtime().block_on(room.in_time(async { 7 }));
 
@@ -157,7 +162,7 @@ mod tests {
 
     #[test]
     fn who_leaves_makes_room() {
-        let room = Anteroom::new(1);
+        let room = room(1);
         runtime().block_on(async {
             let mut left = Box::pin(room.in_time(pending::<()>()));
             assert!(at_once(left.as_mut()).await.is_none());

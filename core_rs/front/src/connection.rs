@@ -18,9 +18,9 @@ use tokio::sync::watch;
 
 use crate::activity::Activity;
 use crate::dispatch::Dispatch;
+use crate::limits::Limits;
 use crate::peer::Peer;
 use crate::reply::Answered;
-use crate::settings::FrontSettings;
 
 /// What calls get to end when their connection is renewed.
 const AGE_GRACE: Duration = Duration::from_secs(30);
@@ -28,9 +28,6 @@ const AGE_GRACE: Duration = Duration::from_secs(30);
 /// A dead client behind a silent network path is noticed within 70 s.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Ours are below 300 bytes.
-const METADATA_BYTES_MAX: u32 = 16 * 1024;
 
 /// A batch of 4 MiB must not wait for window updates more than a few times.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -52,12 +49,14 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     pub(crate) fn new(dispatch: Arc<Dispatch>, stopped: watch::Receiver<bool>) -> Self {
+        let limits = dispatch.limits();
         let mut builder = Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
             .auto_date_header(false)
-            .max_concurrent_streams(dispatch.settings().max_concurrent_streams)
-            .max_header_list_size(METADATA_BYTES_MAX)
+            .max_concurrent_streams(limits.max_concurrent_streams)
+            .max_header_list_size(limits.header_bytes_max)
+            .max_pending_accept_reset_streams(limits.pending_resets_max)
             .keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .max_send_buf_size(SEND_BUFFER_BYTES)
@@ -70,24 +69,23 @@ impl Keeper {
         }
     }
 
-    pub(crate) fn settings(&self) -> &FrontSettings {
-        self.dispatch.settings()
+    pub(crate) fn limits(&self) -> &Limits {
+        self.dispatch.limits()
     }
 
     /// Serves a connection until it ends.
-    pub(crate) async fn serve<S>(mut self, stream: S, peer: Peer)
+    pub(crate) async fn serve<S>(mut self, stream: S, peer: Peer, activity: &Arc<Activity>)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (age, idle) = {
-            let settings = self.settings();
-            (spread(settings.connection_age), settings.connection_idle)
+            let limits = self.limits();
+            (spread(limits.connection_age()), limits.connection_idle())
         };
-        let activity = self.dispatch.activity();
         let visitor = Visitor {
             dispatch: Arc::clone(&self.dispatch),
             peer: Arc::new(peer),
-            activity: Arc::clone(&activity),
+            activity: Arc::clone(activity),
         };
         let served = self.builder.serve_connection(TokioIo::new(stream), visitor);
         let mut served = pin!(served);
@@ -96,7 +94,7 @@ impl Keeper {
                 // The sender lives until the listener has stopped.
                 _ = self.stopped.wait_for(|is_stopping| *is_stopping) => {}
                 () = tokio::time::sleep(age) => {}
-                () = until_idle(&activity, idle) => {}
+                () = until_idle(activity, idle) => {}
             }
         };
         tokio::select! {

@@ -132,14 +132,14 @@ impl Control {
         let path = request.uri().path().to_owned();
         match shape {
             Shape::One => {
-                let result = self.answer(state, request, peer).await;
+                let result = self.answer(state, request, peer, &open).await;
                 state.counts.add_rare(&path, code_of(&result));
                 match result {
                     Ok(body) => reply::one(&body, open),
                     Err(status) => reply::refused(status, open),
                 }
             }
-            Shape::Watch => match Watching::begin(state, request, peer).await {
+            Shape::Watch => match Watching::begin(state, request, peer, &open).await {
                 Ok(watching) => reply::many(watching.start(self.clone(), state), open),
                 Err(status) => {
                     state.counts.add_rare(&path, status.code() as i32);
@@ -154,12 +154,14 @@ impl Control {
         state: &State,
         request: http::Request<Incoming>,
         peer: &Peer,
+        open: &OpenCall,
     ) -> Result<Bytes, Status> {
         let (parts, body) = request.into_parts();
         let metadata = MetadataMap::from_headers(parts.headers);
         let caller = state.door.caller(&metadata, peer);
         let caller = caller.map_err(|fault| faults::status_of(&fault))?;
-        let message = state.anteroom.message(&mut Messages::new(body)).await?;
+        let mut messages = Messages::new(body, open);
+        let message = state.anteroom.message(&mut messages).await?;
         self.ask(parts.uri.path(), &caller.name, &message).await
     }
 
@@ -196,13 +198,15 @@ impl Watching {
         state: &State,
         request: http::Request<Incoming>,
         peer: &Arc<Peer>,
+        open: &OpenCall,
     ) -> Result<Self, Status> {
         let refused = |fault| faults::status_of(&fault);
         let (parts, body) = request.into_parts();
         let stream = state.streams.open().map_err(refused)?;
         let metadata = MetadataMap::from_headers(parts.headers);
         let visit = state.door.visit(metadata, peer).map_err(refused)?;
-        let message = state.anteroom.message(&mut Messages::new(body)).await?;
+        let mut messages = Messages::new(body, open);
+        let message = state.anteroom.message(&mut messages).await?;
         Ok(Self {
             path: parts.uri.path().to_owned(),
             message,

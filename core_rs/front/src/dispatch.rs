@@ -3,7 +3,6 @@
 //! Owns: the table of paths of one listener. Must not: look into a message. Where next:
 //! `unary.rs`, `exchange.rs`, `events.rs`, `watch.rs`.
 
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -16,12 +15,13 @@ use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tower_service::Service;
 
-use crate::activity::{Activity, OpenCall};
+use crate::activity::OpenCall;
 use crate::anteroom::Anteroom;
 use crate::control::{self, ControlMethods, Shape};
 use crate::counts::Counts;
 use crate::door::{Door, permit};
 use crate::framing::Messages;
+use crate::limits::Limits;
 use crate::peer::Peer;
 use crate::reflection::Reflection;
 use crate::reply::{self, Answered};
@@ -55,8 +55,6 @@ pub(crate) struct State {
     pub(crate) anteroom: Anteroom,
     /// Where the other kind of calls is served, as callers are told it. Read by refusals only.
     pub(crate) other_address: RwLock<String>,
-    /// Calls of ours that a stop waits for.
-    pub(crate) open_count: Arc<AtomicUsize>,
 }
 
 /// Answers questions about health.
@@ -92,13 +90,8 @@ impl Dispatch {
         })
     }
 
-    pub(crate) fn settings(&self) -> &FrontSettings {
-        &self.state.settings
-    }
-
-    /// A new connection's count of calls.
-    pub(crate) fn activity(&self) -> Arc<Activity> {
-        Activity::new(Arc::clone(&self.state.open_count))
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.state.settings.limits
     }
 
     /// Answers one call.
@@ -222,7 +215,10 @@ impl Dispatch {
             .map_err(|fault| faults::status_of(&fault))
             .and_then(|caller| permit(&state.node, &caller, REFLECTION_RIGHT, Subject::Ledger));
         match permitted {
-            Ok(()) => reply::many(reflection.serve(Messages::new(body), place), open),
+            Ok(()) => {
+                let questions = Messages::new(body, &open);
+                reply::many(reflection.serve(questions, place), open)
+            }
             Err(status) => reply::refused(status, open),
         }
     }
@@ -299,6 +295,7 @@ pub(crate) fn services(settings: &FrontSettings) -> Vec<&'static str> {
 mod tests {
     use super::*;
     use crate::credentials::Credentials;
+    use crate::limits;
 
     fn settings(listener: Listener) -> FrontSettings {
         FrontSettings {
@@ -307,12 +304,7 @@ mod tests {
             is_rehearsal: false,
             has_reflection: true,
             thread_count: 1,
-            max_concurrent_streams: 100,
-            streams_max: 10,
-            connections_max: 100,
-            connection_age: Duration::from_secs(60),
-            connection_idle: Duration::from_secs(60),
-            handshake: Duration::from_secs(5),
+            limits: limits::of_tests(),
             material: None,
             credentials: Credentials::default(),
             latency_bounds: vec![Duration::from_millis(1)],

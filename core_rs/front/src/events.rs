@@ -32,7 +32,7 @@ pub(crate) async fn serve(
     peer: &Arc<Peer>,
     open_call: OpenCall,
 ) -> Answered {
-    let (asked, visit, stream) = match open(state, request, peer).await {
+    let (asked, visit, stream) = match open(state, request, peer, &open_call).await {
         Ok(opened) => opened,
         Err(status) => {
             state.counts.add(Method::ReadEvents, status.code() as i32);
@@ -64,6 +64,7 @@ async fn open(
     state: &State,
     request: http::Request<Incoming>,
     peer: &Arc<Peer>,
+    call: &OpenCall,
 ) -> Result<(Asked, Visit, OpenStream), Status> {
     let refused = |fault| faults::status_of(&fault);
     let (parts, body) = request.into_parts();
@@ -76,7 +77,8 @@ async fn open(
         Method::ReadEvents.name(),
         Subject::Ledger,
     )?;
-    let message = state.anteroom.message(&mut Messages::new(body)).await?;
+    let mut messages = Messages::new(body, call);
+    let message = state.anteroom.message(&mut messages).await?;
     let asked = asked(&message, &visit.caller.name).map_err(refused)?;
     Ok((asked, visit, stream))
 }

@@ -51,8 +51,9 @@ pub(crate) fn serve(
     let (waiting, answers) = mpsc::channel(MESSAGES_IN_FLIGHT_MAX);
     let (replies, responses) = mpsc::channel(REPLIES_WAITING_MAX);
     let reader = Arc::clone(state);
+    let messages = Messages::new(body, &open_call);
     tokio::spawn(async move {
-        read(&reader, visit, Messages::new(body), open, waiting).await;
+        read(&reader, visit, messages, open, waiting).await;
     });
     let state = Arc::clone(state);
     tokio::spawn(async move { reply(&state, answers, replies).await });

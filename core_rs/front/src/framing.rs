@@ -11,6 +11,8 @@ use hyper::body::Incoming;
 use lastunit_wire::MESSAGE_BYTES_MAX;
 use tonic::Status;
 
+use crate::activity::{OpenCall, Waiting};
+
 /// What stands before each message.
 const PREFIX_BYTES: usize = 5;
 
@@ -27,16 +29,19 @@ pub(crate) fn framed(message: &[u8]) -> Bytes {
 pub(crate) struct Messages<B = Incoming> {
     body: B,
     pieces: Pieces,
+    /// What was gathered of a message that is not whole.
+    waiting: Waiting,
 }
 
 impl<B> Messages<B>
 where
     B: hyper::body::Body<Data = Bytes> + Unpin,
 {
-    pub(crate) fn new(body: B) -> Self {
+    pub(crate) fn new(body: B, call: &OpenCall) -> Self {
         Self {
             body,
             pieces: Pieces::default(),
+            waiting: call.message(),
         }
     }
 
@@ -47,8 +52,11 @@ where
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         loop {
             if let Some(message) = self.pieces.take()? {
+                self.waiting.clear();
                 return Ok(Some(message));
             }
+            // A message that came in one piece never waits.
+            self.waiting.hold(self.pieces.len());
             let body = &mut self.body;
             let frame = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
             match frame.await {
@@ -77,6 +85,10 @@ struct Pieces {
 impl Pieces {
     fn is_empty(&self) -> bool {
         self.piece.is_empty() && self.gathered.is_empty()
+    }
+
+    fn len(&self) -> usize {
+        self.piece.len() + self.gathered.len()
     }
 
     fn put(&mut self, data: Bytes) {

@@ -20,6 +20,7 @@ use crate::anteroom::Anteroom;
 use crate::connection::Keeper;
 use crate::counts::{CallCount, Counts, Latency};
 use crate::credentials::Credentials;
+use crate::crowd::Crowd;
 use crate::dispatch::{Dispatch, State, services};
 use crate::door::{Door, UnknownCallers};
 use crate::settings::FrontSettings;
@@ -61,6 +62,7 @@ pub enum FrontError {
 pub struct Front {
     address: SocketAddr,
     state: Arc<State>,
+    crowd: Arc<Crowd>,
     encryption: Option<Arc<Encryption>>,
     health: HealthReporter,
     stop: watch::Sender<bool>,
@@ -86,16 +88,18 @@ impl Front {
             .enable_all()
             .build()
             .map_err(FrontError::Threads)?;
-        let streams = Streams::new(settings.streams_max, advice(settings.listener));
+        let limits = &settings.limits;
+        let crowd = Crowd::new(limits);
+        let anteroom = Anteroom::new(limits, Arc::clone(&crowd));
+        let streams = Streams::new(limits.streams_max, advice(settings.listener));
         let encryption = settings.material.take().map(|it| Encryption::new(&it));
         let encryption = encryption.transpose()?.map(Arc::new);
         let state = Arc::new(State {
             node,
             counts: Counts::new(std::mem::take(&mut settings.latency_bounds)),
             streams,
-            anteroom: Anteroom::default(),
+            anteroom,
             other_address: RwLock::default(),
-            open_count: Arc::default(),
             door: Door::new(std::mem::take(&mut settings.credentials)),
             settings,
         });
@@ -108,11 +112,14 @@ impl Front {
             let _inside = runtime.enter();
             let listener = tokio::net::TcpListener::from_std(listener).map_err(bind_at(address))?;
             let keeper = Keeper::new(dispatch, stopped.clone());
-            runtime.spawn(accept(listener, encryption.clone(), keeper, stopped));
+            runtime.spawn(Arc::clone(&crowd).keep_order());
+            let crowd = Arc::clone(&crowd);
+            runtime.spawn(accept(listener, encryption.clone(), keeper, crowd, stopped));
         }
         let front = Self {
             address,
             state,
+            crowd,
             encryption,
             health,
             stop,
@@ -193,7 +200,25 @@ impl Front {
     /// Calls and streams of ours that are not finished.
     #[must_use]
     pub fn open_count(&self) -> usize {
-        self.state.open_count.load(Ordering::Relaxed)
+        self.crowd.totals.open_count.load(Ordering::Relaxed)
+    }
+
+    /// Connections and calls that were refused or ended to protect the others, by reason.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<(&'static str, u64)> {
+        self.crowd.refusals()
+    }
+
+    /// Connections that are open.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        self.crowd.len()
+    }
+
+    /// Bytes that wait in memory for their peers.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        self.crowd.totals.waiting_bytes.load(Ordering::Relaxed)
     }
 
     /// Takes what there is to log of callers that were not let in.
@@ -214,7 +239,7 @@ impl Front {
         self.state.streams.stop();
         self.stop.send_replace(true);
         // Relaxed: a count by itself, and a call that begins now is told to go elsewhere.
-        while self.state.open_count.load(Ordering::Relaxed) > 0 && Instant::now() < end {
+        while self.crowd.totals.open_count.load(Ordering::Relaxed) > 0 && Instant::now() < end {
             std::thread::sleep(STOP_POLL);
         }
         // Nothing of ours is open. A watcher of health has been told and would stay for ever.

@@ -7,13 +7,13 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderValue, Response, header};
 use hyper::body::{Body, Frame};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::Status;
 
-use crate::activity::OpenCall;
+use crate::activity::{OpenCall, Waiting};
 use crate::framing::framed;
 
 const STATUS_KEY: &str = "grpc-status";
@@ -28,13 +28,41 @@ pub(crate) type Answered = Response<Reply>;
 /// The body of a response; while it lives its call is open.
 pub(crate) struct Reply {
     kind: Kind,
-    _open: OpenCall,
+    open: OpenCall,
+}
+
+/// Bytes of an answer that count as waiting until the transport has sent them.
+pub(crate) struct Chunk {
+    bytes: Bytes,
+    waiting: Waiting,
+}
+
+impl Chunk {
+    fn new(bytes: Bytes, open: &OpenCall) -> Self {
+        let waiting = open.answer(bytes.len());
+        Self { bytes, waiting }
+    }
+}
+
+impl Buf for Chunk {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.waiting.note_taken();
+        self.bytes.advance(count);
+    }
 }
 
 enum Kind {
     /// Headers say it all.
     Empty,
-    One(Bytes),
+    One(Option<Chunk>),
     Many(Responses),
     /// Only the trailers are left.
     End,
@@ -47,7 +75,8 @@ enum Kind {
 
 /// One message and a good end.
 pub(crate) fn one(message: &[u8], open: OpenCall) -> Answered {
-    answered(Kind::One(framed(message)), open)
+    let chunk = Chunk::new(framed(message), &open);
+    answered(Kind::One(Some(chunk)), open)
 }
 
 /// What comes from a task of ours.
@@ -60,7 +89,7 @@ pub(crate) fn refused(status: Status, open: OpenCall) -> Answered {
     let response: Response<()> = status.into_http();
     response.map(|()| Reply {
         kind: Kind::Empty,
-        _open: open,
+        open,
     })
 }
 
@@ -72,7 +101,7 @@ pub(crate) fn other(
 ) -> Answered {
     response.map(|body| Reply {
         kind: Kind::Other(body, place),
-        _open: open,
+        open,
     })
 }
 
@@ -80,14 +109,14 @@ pub(crate) fn other(
 pub(crate) fn no_call(open: OpenCall) -> Answered {
     let mut response = Response::new(Reply {
         kind: Kind::Empty,
-        _open: open,
+        open,
     });
     *response.status_mut() = http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
     response
 }
 
 fn answered(kind: Kind, open: OpenCall) -> Answered {
-    let mut response = Response::new(Reply { kind, _open: open });
+    let mut response = Response::new(Reply { kind, open });
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, CONTENT_TYPE);
@@ -109,23 +138,26 @@ fn trailers(status: Option<Status>) -> HeaderMap {
     trailers
 }
 
-type Polled = Poll<Option<Result<Frame<Bytes>, Infallible>>>;
+type Polled = Poll<Option<Result<Frame<Chunk>, Infallible>>>;
 
 impl Body for Reply {
-    type Data = Bytes;
+    type Data = Chunk;
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Polled {
-        let kind = &mut self.kind;
+        let Self { kind, open } = &mut *self;
         let frame = match kind {
             Kind::Empty => return Poll::Ready(None),
-            Kind::One(message) => {
-                let message = std::mem::take(message);
+            Kind::One(chunk) => {
+                let chunk = chunk.take();
                 *kind = Kind::End;
-                Frame::data(message)
+                match chunk {
+                    Some(chunk) => Frame::data(chunk),
+                    None => return Poll::Ready(None),
+                }
             }
             Kind::Many(responses) => match std::task::ready!(responses.poll_recv(context)) {
-                Some(Ok(message)) => Frame::data(framed(&message)),
+                Some(Ok(message)) => Frame::data(Chunk::new(framed(&message), open)),
                 end => {
                     *kind = Kind::Empty;
                     Frame::trailers(trailers(end.and_then(Result::err)))
@@ -138,7 +170,7 @@ impl Body for Reply {
             Kind::Other(body, _) => {
                 let frame = std::task::ready!(Pin::new(body).poll_frame(context));
                 match frame {
-                    Some(Ok(frame)) => frame,
+                    Some(Ok(frame)) => frame.map_data(|bytes| Chunk::new(bytes, open)),
                     Some(Err(status)) => {
                         *kind = Kind::Empty;
                         Frame::trailers(trailers(Some(status)))

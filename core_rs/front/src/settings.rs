@@ -9,6 +9,7 @@ use lastunit_node::Listener;
 
 use crate::control::Control;
 use crate::credentials::Credentials;
+use crate::limits::Limits;
 use crate::tls::Material;
 
 /// Settings of one native listener.
@@ -24,18 +25,8 @@ pub struct FrontSettings {
     pub has_reflection: bool,
     /// Threads that serve, 1 to 64.
     pub thread_count: usize,
-    /// Calls that one connection may have open, 1 or more; more wait in the client.
-    pub max_concurrent_streams: u32,
-    /// Exchange, ReadEvents and WatchAvailability streams at once, 1 or more.
-    pub streams_max: usize,
-    /// Connections at once, 1 or more; one more is closed before it costs memory.
-    pub connections_max: usize,
-    /// After this a connection is renewed, which spreads connections over servers again.
-    pub connection_age: Duration,
-    /// After this a connection without calls is closed.
-    pub connection_idle: Duration,
-    /// How long a connection may take for its handshake, and be silent before its first byte.
-    pub handshake: Duration,
+    /// What a stranger may cost.
+    pub limits: Limits,
     /// Certificates; none speaks plain text.
     pub material: Option<Material>,
     /// What callers are known by; the default lets them name themselves.

@@ -30,7 +30,7 @@ pub(crate) async fn serve(
     open: OpenCall,
 ) -> Answered {
     let begun = Instant::now();
-    let result = answer(state, method, request, peer).await;
+    let result = answer(state, method, request, peer, &open).await;
     state.counts.add_timed(method, code_of(&result), begun);
     match result {
         Ok(body) => reply::one(&body, open),
@@ -43,12 +43,14 @@ async fn answer(
     method: Method,
     request: http::Request<Incoming>,
     peer: &Peer,
+    open: &OpenCall,
 ) -> Result<Bytes, Status> {
     let (parts, body) = request.into_parts();
     let metadata = MetadataMap::from_headers(parts.headers);
     let caller = state.door.caller(&metadata, peer);
     let caller = caller.map_err(|fault| faults::status_of(&fault))?;
-    let message = state.anteroom.message(&mut Messages::new(body)).await?;
+    let mut messages = Messages::new(body, open);
+    let message = state.anteroom.message(&mut messages).await?;
     let submitted = submit(state, method, &message, &caller);
     // The transport's buffer need not wait for the disk.
     drop(message);

@@ -33,7 +33,7 @@ pub(crate) async fn serve(
     peer: &Arc<Peer>,
     open_call: OpenCall,
 ) -> Answered {
-    let (watch, visit, stream) = match open(state, request, peer).await {
+    let (watch, visit, stream) = match open(state, request, peer, &open_call).await {
         Ok(opened) => opened,
         Err(status) => {
             let code = status.code() as i32;
@@ -64,13 +64,15 @@ async fn open(
     state: &State,
     request: http::Request<Incoming>,
     peer: &Arc<Peer>,
+    call: &OpenCall,
 ) -> Result<(Watch, OpenVisit, OpenStream), Status> {
     let refused = |fault| faults::status_of(&fault);
     let (parts, body) = request.into_parts();
     let stream = state.streams.open().map_err(refused)?;
     let metadata = MetadataMap::from_headers(parts.headers);
     let visit = state.door.visit(metadata, peer).map_err(refused)?;
-    let message = state.anteroom.message(&mut Messages::new(body)).await?;
+    let mut messages = Messages::new(body, call);
+    let message = state.anteroom.message(&mut messages).await?;
     let sale_id = sale_of(&message);
     let method = Method::WatchAvailability.name();
     permit(&state.node, &visit.caller, method, Subject::Sale(&sale_id))?;

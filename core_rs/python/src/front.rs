@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lastunit_front::{Control, Credentials, Front, FrontSettings, Material};
+use lastunit_front::{Control, Credentials, Front, FrontSettings, Limits, Material};
 use lastunit_node::Answer;
 use pyo3::prelude::*;
 
@@ -65,10 +65,8 @@ pub(crate) struct NativeFront {
 impl NativeFront {
     #[new]
     #[pyo3(signature = (
-        node, *, address, listener, is_rehearsal, has_reflection, thread_count,
-        max_concurrent_streams, streams_max, connections_max, connection_age_seconds,
-        connection_idle_seconds, handshake_seconds, material, credentials_json, latency_bounds,
-        control
+        node, *, address, listener, is_rehearsal, has_reflection, thread_count, limits_json,
+        material, credentials_json, latency_bounds, control
     ))]
     #[expect(clippy::too_many_arguments, reason = "settings, each given by name")]
     fn new(
@@ -79,12 +77,7 @@ impl NativeFront {
         is_rehearsal: bool,
         has_reflection: bool,
         thread_count: usize,
-        max_concurrent_streams: u32,
-        streams_max: usize,
-        connections_max: usize,
-        connection_age_seconds: u64,
-        connection_idle_seconds: u64,
-        handshake_seconds: u64,
+        limits_json: &str,
         material: Option<PyMaterial>,
         credentials_json: &str,
         latency_bounds: Vec<f64>,
@@ -96,21 +89,15 @@ impl NativeFront {
         if !(1..=THREAD_COUNT_MAX).contains(&thread_count) {
             return Err(errors::value("thread_count", "must be 1 to 64"));
         }
-        if max_concurrent_streams == 0 || streams_max.min(connections_max) == 0 {
-            return Err(errors::value("a limit", "must be 1 or more"));
-        }
+        let limits = Limits::from_json(limits_json);
+        let limits = limits.map_err(|error| errors::value("limits", &error.to_string()))?;
         let settings = FrontSettings {
             address,
             listener: parse_listener(listener)?,
             is_rehearsal,
             has_reflection,
             thread_count,
-            max_concurrent_streams,
-            streams_max,
-            connections_max,
-            connection_age: Duration::from_secs(connection_age_seconds),
-            connection_idle: Duration::from_secs(connection_idle_seconds),
-            handshake: Duration::from_secs(handshake_seconds),
+            limits,
             material: material.map(to_material),
             credentials: credentials(credentials_json)?,
             latency_bounds: bounds(latency_bounds)?,
@@ -166,6 +153,20 @@ impl NativeFront {
     #[getter]
     fn open_count(&self) -> usize {
         self.front.open_count()
+    }
+
+    #[getter]
+    fn connection_count(&self) -> usize {
+        self.front.connection_count()
+    }
+
+    #[getter]
+    fn waiting_bytes(&self) -> usize {
+        self.front.waiting_bytes()
+    }
+
+    fn refusals(&self) -> Vec<(&'static str, u64)> {
+        self.front.refusals()
     }
 
     fn take_unknown_callers(&self) -> Option<(String, String, u64)> {

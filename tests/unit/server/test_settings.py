@@ -30,6 +30,10 @@ KEYS_WITH_RANGES = {
     "limits.connection_age_seconds": (1, 86_400),
     "limits.connection_idle_seconds": (1, 86_400),
     "limits.handshake_seconds": (1, 120),
+    "limits.connections_per_address_max": (1, 100_000),
+    "limits.message_seconds": (1, 600),
+    "limits.reader_seconds": (1, 3600),
+    "limits.waiting_bytes_max": (1_048_576, 1_099_511_627_776),
 }
 
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lastunit_front::{Credentials, Front, FrontSettings};
+use lastunit_front::{Credentials, Front, FrontSettings, Limits};
 use lastunit_node::{CallInput, ClockKind, DurabilityKind, Listener, Node, NodeSettings};
 use lastunit_wire::{Method, contract};
 use prost::Message;
@@ -45,12 +45,7 @@ impl Rig {
             is_rehearsal: true,
             has_reflection: true,
             thread_count: 2,
-            max_concurrent_streams: 100,
-            streams_max: STREAMS_MAX,
-            connections_max: 100,
-            connection_age: Duration::from_secs(60),
-            connection_idle: Duration::from_secs(60),
-            handshake: Duration::from_secs(5),
+            limits: limits(),
             material: None,
             credentials: Credentials::default(),
             latency_bounds: vec![Duration::from_millis(1)],
@@ -66,6 +61,25 @@ impl Rig {
         let channel = Channel::from_shared(address).expect("is an address");
         let channel = channel.connect().await.expect("listens");
         Client(Grpc::new(channel))
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        max_concurrent_streams: 100,
+        streams_max: STREAMS_MAX,
+        connections_max: 100,
+        connections_per_address_max: 100,
+        connection_age_ms: 60_000,
+        connection_idle_ms: 60_000,
+        handshake_ms: 5000,
+        message_wait_ms: 10_000,
+        half_open_max: 1024,
+        reader_wait_ms: 20_000,
+        waiting_bytes_max: 1 << 26,
+        control_frames_max: 1000,
+        header_bytes_max: 16 * 1024,
+        pending_resets_max: 20,
     }
 }
 
