@@ -13,6 +13,7 @@ from google.protobuf.json_format import MessageToJson
 from lastunit.admission.advice_text import advice_lines
 from lastunit_server.errors import ServerError
 from lastunit_server.exit_codes import ExitCode
+from lastunit_server.methods import Listener
 
 __all__ = ["advise"]
 
@@ -49,7 +50,7 @@ def advise(
     from lastunit_server.loading import load_settings
 
     try:
-        address = target or load_settings(config, flags={}).settlement.address
+        address = target or load_settings(config, flags={}).address_of(Listener.SETTLEMENT)
     except ServerError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(ExitCode.USAGE) from error

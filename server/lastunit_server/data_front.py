@@ -207,15 +207,17 @@ class DataFront:
         return handle
 
     def bind(self) -> str:
-        """Takes the port.
+        """Takes the port, if there is one.
 
         Returns:
-            The `host:port` that is served, with the real port if 0 was asked for.
+            The `host:port` that is served, with the real port if 0 was asked for; empty for off.
 
         Raises:
             StartError: The port is taken or the address is not ours.
         """
         address = self._settings.data.address
+        if not address:
+            return ""
         try:
             port = add_port(self.server, address, self._rotation)
         except RuntimeError as error:
@@ -227,7 +229,9 @@ class DataFront:
         return self.address
 
     async def start(self) -> None:
-        """Begins to serve."""
+        """Begins to serve; does nothing without a port."""
+        if not self.address:
+            return
         await self.server.start()
         self._sweeping = asyncio.create_task(self._sweep())
 

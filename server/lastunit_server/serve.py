@@ -262,9 +262,12 @@ class _Server:
             is_rehearsal=self._is_rehearsal,
         )
         self.settlement_address = self._settlement.bind()
-        self._data.settlement_address = self.settlement_address
 
         await self._listen_natively()
+        # Whose other listener is off here names the native one.
+        native = self._native.address
+        self._data.settlement_address = self.settlement_address or native(Listener.SETTLEMENT) or ""
+        self._settlement.data_address = self.data_address or native(Listener.DATA) or ""
         self._metrics = self._open_metrics()
         self._http = self._open_http()
         self._settlement.start()
@@ -339,9 +342,9 @@ class _Server:
         line: dict[str, Any] = {
             "event": "ready",
             "service": "ledger",
-            "address": self.data_address,
-            "data": self.data_address,
-            "settlement": self.settlement_address,
+            "address": self.data_address or self._native.address(Listener.DATA),
+            "data": self.data_address or None,
+            "settlement": self.settlement_address or None,
             "native_data": self._native.address(Listener.DATA),
             "native_settlement": self._native.address(Listener.SETTLEMENT),
             "metrics": self._metrics.address if self._metrics else None,

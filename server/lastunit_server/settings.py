@@ -40,6 +40,8 @@ __all__ = [
 ]
 
 PORT_MAX = 65_535
+DATA_ADDRESS = "127.0.0.1:7400"
+SETTLEMENT_ADDRESS = "127.0.0.1:7401"
 MEBIBYTE = 1024 * 1024
 GIBIBYTE = 1024 * MEBIBYTE
 # Longer than any payment provider repeats its news.
@@ -116,7 +118,9 @@ class _Section(BaseModel):
 class DataListener(_Section):
     """Where reservations and reads arrive (grpc.aio)."""
 
-    address: Address = Field(default="127.0.0.1:7400", description="host:port")
+    address: AddressOrOff = Field(
+        default=DATA_ADDRESS, description='host:port, or "" for the native listener alone'
+    )
     max_concurrent_streams: int = Field(
         default=1024,
         ge=1,
@@ -131,7 +135,9 @@ class DataListener(_Section):
 class SettlementListener(_Section):
     """Where settlement, operators and control arrive (a sync server on its own queue)."""
 
-    address: Address = Field(default="127.0.0.1:7401", description="host:port")
+    address: AddressOrOff = Field(
+        default=SETTLEMENT_ADDRESS, description='host:port, or "" for the native listener alone'
+    )
     thread_count: int = Field(
         default=32, ge=2, le=256, description="calls that are worked on at once on this listener"
     )
@@ -368,13 +374,21 @@ class Settings(_Section):
     def native_addresses(self) -> dict[Listener, str]:
         """Returns where the native listeners go; "" is off."""
         asked = {
-            Listener.DATA: (self.native.data_address, self.data.address),
-            Listener.SETTLEMENT: (self.native.settlement_address, self.settlement.address),
+            Listener.DATA: (self.native.data_address, self.data.address or DATA_ADDRESS),
+            Listener.SETTLEMENT: (
+                self.native.settlement_address,
+                self.settlement.address or SETTLEMENT_ADDRESS,
+            ),
         }
         return {
             listener: _beside(beside) if own is None else own
             for listener, (own, beside) in asked.items()
         }
+
+    def address_of(self, listener: Listener) -> str:
+        """Returns where a listener is found: of the grpcio front, or of the native one alone."""
+        own = self.data if listener is Listener.DATA else self.settlement
+        return own.address or self.native_addresses()[listener]
 
     @property
     def has_authentication(self) -> bool:
@@ -391,9 +405,20 @@ class Settings(_Section):
         is_chosen = "address" in self.metrics.model_fields_set
         return (
             "127.0.0.1:0"
-            if not is_chosen and self.data.address.endswith(":0")
+            if not is_chosen and self.address_of(Listener.DATA).endswith(":0")
             else self.metrics.address
         )
+
+    @model_validator(mode="after")
+    def _is_each_listener_somewhere(self) -> Self:
+        for listener in (Listener.DATA, Listener.SETTLEMENT):
+            if not self.address_of(listener):
+                name = listener.value
+                raise ValueError(
+                    f"{name}.address and native.{name}_address are both off, so nobody could call"
+                    " it; give one of them an address"
+                )
+        return self
 
     @model_validator(mode="after")
     def _is_insecure_only_on_loopback(self) -> Self:

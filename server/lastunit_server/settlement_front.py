@@ -72,7 +72,7 @@ class SettlementFront:
         self.address = ""
         self._node = node
         self._settings = settings
-        self._data_address = data_address
+        self.data_address = data_address
         self._admission = admission.methods() if admission else {}
         self._gates = GateService(gates, self._doorkeeper).methods() if gates else {}
         self.exchange = SettlementExchange(node, self.counts, self._doorkeeper)
@@ -178,22 +178,24 @@ class SettlementFront:
     def _elsewhere(self, method: str) -> Any:
         def handle(_request: bytes, context: Context) -> bytes:
             refusal = faults.wrong_listener(
-                method, here="settlement", there="data", address=self._data_address
+                method, here="settlement", there="data", address=self.data_address
             )
             return self._refuse(method, context, refusal)
 
         return handle
 
     def bind(self) -> str:
-        """Takes the port.
+        """Takes the port, if there is one.
 
         Returns:
-            The `host:port` that is served, with the real port if 0 was asked for.
+            The `host:port` that is served, with the real port if 0 was asked for; empty for off.
 
         Raises:
             StartError: The port is taken or the address is not ours.
         """
         address = self._settings.settlement.address
+        if not address:
+            return ""
         try:
             port = add_port(self.server, address, self._rotation)
         except RuntimeError as error:
@@ -205,8 +207,9 @@ class SettlementFront:
         return self.address
 
     def start(self) -> None:
-        """Begins to serve."""
-        self.server.start()
+        """Begins to serve; does nothing without a port."""
+        if self.address:
+            self.server.start()
 
     def sweep(self) -> None:
         """Ends calls whose message is late; called about once a second."""

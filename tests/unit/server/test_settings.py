@@ -9,6 +9,7 @@ from tools import settings_page
 
 from lastunit_server.errors import SettingsError
 from lastunit_server.loading import load_settings
+from lastunit_server.methods import Listener
 from lastunit_server.settings import Settings, host_and_port, is_loopback
 
 if TYPE_CHECKING:
@@ -156,6 +157,17 @@ def test_an_address_beyond_loopback_needs_allow_insecure() -> None:
         load_settings(flags=flags, environment={})
     settings = load_settings(flags={**flags, "allow_insecure": "true"}, environment={})
     assert settings.data.address == "0.0.0.0:7400"
+
+
+@pytest.mark.parametrize("listener", ["data", "settlement"])
+def test_a_listener_is_off_on_one_front_and_not_on_both(listener: str) -> None:
+    """Without the grpcio one its native sibling stays where it was; without both nobody calls."""
+    off = {f"{listener}.address": ""}
+    settings = load_settings(flags=off, environment={})
+
+    assert settings.address_of(Listener(listener)) in {"127.0.0.1:7402", "127.0.0.1:7403"}
+    with pytest.raises(SettingsError, match="are both off"):
+        load_settings(flags=off | {f"native.{listener}_address": ""}, environment={})
 
 
 def test_two_listeners_on_one_address_are_refused() -> None:
