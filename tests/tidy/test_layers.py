@@ -50,7 +50,13 @@ PYTHON_ARROWS = {
     },
     "lastunit.account": {"lastunit.errors", "lastunit.service"},
     "lastunit.admission": {"lastunit.client", "lastunit.errors"},
-    "lastunit.order": {"lastunit.errors", "lastunit.client", "lastunit.service"},
+    "lastunit.prices": set[str](),
+    "lastunit.order": {
+        "lastunit.errors",
+        "lastunit.client",
+        "lastunit.prices",
+        "lastunit.service",
+    },
     "lastunit.payment": {"lastunit.errors", "lastunit.client", "lastunit.service"},
     "lastunit.load": {"lastunit.errors", "lastunit.client", "lastunit.service"},
     "lastunit.replay": {
@@ -59,6 +65,7 @@ PYTHON_ARROWS = {
         "lastunit.load",
         "lastunit.order",
         "lastunit.payment",
+        "lastunit.prices",
         "lastunit.service",
     },
     "lastunit.run": {

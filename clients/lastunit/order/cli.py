@@ -59,6 +59,13 @@ def serve(
         int, typer.Option(min=0, help="Price of every other SKU; 0: it is not sold.")
     ] = 0,
     currency: Annotated[str, typer.Option(help="ISO 4217, three capitals.")] = "CNY",
+    price_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML with prices, reductions, gifts and coupons, instead of the three above.",
+            envvar="LASTUNIT_ORDER_PRICE_FILE",
+        ),
+    ] = None,
     provider: Annotated[str, typer.Option(help="Name of the payment provider.")] = "sandbox",
     database_rate: Annotated[
         float | None,
@@ -92,15 +99,24 @@ def serve(
     # Here, so that --help is quick.
     import asyncio
 
-    from lastunit.order.prices import PriceList
     from lastunit.order.serve import OrderProcess, serve_orders
     from lastunit.order.settings import OrderSettings
+    from lastunit.prices import catalogue
+    from lastunit.prices.quote import Prices
     from lastunit.service.log import configure_logging
 
     configure_logging("order", level=log_level)
+    if price_file is not None and (price or default_price):
+        raise typer.BadParameter("--price-file goes without --price and --default-price")
     try:
-        prices = PriceList(
-            currency=currency, default_minor=default_price, by_sku=dict(map(_price, price or []))
+        rules = (
+            catalogue.plain(
+                currency=currency,
+                default_minor=default_price,
+                by_sku=dict(map(_price, price or [])),
+            )
+            if price_file is None
+            else catalogue.load(price_file)
         )
         settings = OrderSettings(provider=provider, place_calls_max=place_calls_max)
     except ValueError as error:
@@ -116,7 +132,7 @@ def serve(
         transactions_per_second=database_rate,
         is_gated=is_gated,
     )
-    asyncio.run(serve_orders(process, prices=prices, settings=settings))
+    asyncio.run(serve_orders(process, prices=Prices(rules), settings=settings))
 
 
 def _price(text: str) -> tuple[str, int]:

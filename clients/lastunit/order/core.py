@@ -13,9 +13,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from lastunit.client.outcomes import Line, Outcome
+from lastunit.client.outcomes import Outcome
 from lastunit.errors import BusyError
-from lastunit.order import store, translation, views
+from lastunit.order import pricing, store, translation, views
 from lastunit.order.follower import OrderFollower
 from lastunit.order.persons import AccountState
 from lastunit.order.states import PAYABLE_STATES, OrderState
@@ -25,17 +25,19 @@ from lastunit.payment.v1 import payment_service_pb2
 from lastunit.service.database import Lane
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import sqlalchemy as sa
 
     from lastunit.client.outcomes import Reply
     from lastunit.order.doorman import Doorman, TurnedAway
     from lastunit.order.persons import PersonDirectory
     from lastunit.order.ports import LedgerPort, PaymentPort
-    from lastunit.order.prices import PriceList, Quote
     from lastunit.order.settings import OrderSettings
+    from lastunit.prices.quote import Prices
     from lastunit.service.clock import Clock
     from lastunit.service.database import Database, TransactionRunner
-    from lastunit.stock.v1 import stock_service_pb2
+    from lastunit.stock.v1 import reservation_pb2, stock_service_pb2
 
 __all__ = ["OrderCore", "order_id_of"]
 
@@ -59,7 +61,11 @@ class _Held:
     """Is a hold in the ledger that has yet to be written down."""
 
     person_id: str
-    reply: Reply[stock_service_pb2.ReserveResponse]
+    asked: pricing.Ask
+    taken: Sequence[reservation_pb2.Taken]
+    expire_ms: int
+    sequence: int
+    is_replayed: bool
 
 
 class OrderCore:
@@ -88,7 +94,7 @@ class OrderCore:
         ledger: LedgerPort,
         persons: PersonDirectory,
         payments: PaymentPort,
-        prices: PriceList,
+        prices: Prices,
         clock: Clock,
         settings: OrderSettings,
         runner: TransactionRunner | None = None,
@@ -114,7 +120,28 @@ class OrderCore:
         """Takes in the ledger's next events; returns how many there were."""
         return await self.follower.follow_once(limit)
 
-    # --- place -----------------------------------------------------------------------------
+    # --- quote and place ------------------------------------------------------------------
+
+    async def quote(self, request: pb.QuoteRequest) -> pb.QuoteResponse:
+        """Says what an order would cost, from the pools that would serve it now.
+
+        Raises:
+            LastunitError: The ledger did not answer.
+        """
+        now_ms = self._clock.now_ms()
+        asked = pricing.ask(self._prices, request.lines, coupon_id=request.coupon_id, now_ms=now_ms)
+        if isinstance(asked, pricing.Turned):
+            return pb.QuoteResponse(refusal=asked.refusal, sku=asked.sku)
+        skus = sorted({line.sku for line in asked.lines})
+        shown = await self._ledger.get_availability(request.sale_id, skus=skus)
+        taken = pricing.draw(asked.lines, shown.response.availabilities)
+        priced = pricing.price(self._prices, asked, taken)
+        return pb.QuoteResponse(
+            parts=[order_pb2.OrderPart(**part) for part in priced.parts],
+            amount_minor=priced.amount_minor,
+            currency=self._prices.catalogue.currency,
+            reduction_name=priced.reduction_name,
+        )
 
     async def place_order(self, request: pb.PlaceOrderRequest) -> pb.PlaceOrderResponse:
         """Holds units and writes the order down; a refusal writes nothing.
@@ -142,12 +169,14 @@ class OrderCore:
         if turned_away:
             # The repeat of a call that was honoured is honoured: who has an order is inside.
             return self._placed_before(order_id, request) or self._told_to_return(turned_away)
-        quote = self._prices.quote(request.lines)
+        asked = pricing.ask(
+            self._prices, request.lines, coupon_id=request.coupon_id, now_ms=self._clock.now_ms()
+        )
         async with self._place_work:
-            answer = await self._ask(order_id, request, quote)
+            answer = await self._ask(order_id, request, asked)
         if isinstance(answer, pb.PlaceOrderResponse):
             return answer
-        return await self._write(request, order_id, quote, answer)
+        return await self._write(request, order_id, answer)
 
     def _told_to_return(self, turned_away: TurnedAway) -> pb.PlaceOrderResponse:
         refusal = pb.REFUSAL_GATE_CLOSED if turned_away.is_closed else pb.REFUSAL_GATE_QUEUEING
@@ -158,32 +187,79 @@ class OrderCore:
         return response
 
     async def _ask(
-        self, order_id: str, request: pb.PlaceOrderRequest, quote: Quote
+        self, order_id: str, request: pb.PlaceOrderRequest, asked: pricing.Ask | pricing.Turned
     ) -> pb.PlaceOrderResponse | _Held:
         """Asks who the buyer is and whether there are units; returns a refusal or the hold."""
         person = await self._persons.find(request.account_id)
-        refusal = quote.refusal
+        refusal = asked.refusal if isinstance(asked, pricing.Turned) else pb.REFUSAL_UNSPECIFIED
         if person.state is not AccountState.ACTIVE:
             refusal = (
                 pb.REFUSAL_ACCOUNT_LOCKED
                 if person.state is AccountState.LOCKED
                 else pb.REFUSAL_ACCOUNT_UNKNOWN
             )
-        if refusal:
+        if refusal or isinstance(asked, pricing.Turned):
             # The repeat of a call that was honoured is honoured, whatever has changed since.
             return self._placed_before(order_id, request) or pb.PlaceOrderResponse(
-                refusal=refusal, sku=quote.sku, order_state=order_pb2.ORDER_STATE_CLOSED
+                refusal=refusal,
+                sku=asked.sku if isinstance(asked, pricing.Turned) else "",
+                order_state=order_pb2.ORDER_STATE_CLOSED,
             )
-        reply = await self._reserve(order_id, person.person_id, request)
-        if reply.outcome is Outcome.CONFLICT:
-            # Two persons may have become one since; then the order itself still tells.
-            return self._placed_before(order_id, request) or _refused(reply)
+        reply = await self._reserve(order_id, person.person_id, request, asked)
+        while not reply.is_ok and reply.response.result.sku in asked.gifts:
+            # A gift that is gone keeps nobody from what was bought.
+            asked = asked.without(reply.response.result.sku)
+            reply = await self._reserve(order_id, person.person_id, request, asked)
+        if reply.is_replayed or reply.outcome is Outcome.CONFLICT:
+            return await self._held_before(order_id, person.person_id, request, reply)
         if not reply.is_ok:
             return _refused(reply)
-        return _Held(person.person_id, reply)
+        return _Held(
+            person.person_id,
+            asked,
+            reply.response.taken,
+            expire_ms=reply.response.expire_time.ToMilliseconds(),
+            sequence=reply.sequence,
+            is_replayed=False,
+        )
+
+    async def _held_before(
+        self,
+        order_id: str,
+        person_id: str,
+        request: pb.PlaceOrderRequest,
+        reply: Reply[stock_service_pb2.ReserveResponse],
+    ) -> pb.PlaceOrderResponse | _Held:
+        """Returns what goes with units that an earlier call has taken, priced as they were then."""
+        # Two persons may have become one, or a gift may be back: the order itself still tells.
+        placed = self._placed_before(order_id, request)
+        if placed is not None and placed.refusal:
+            return placed
+        if placed is not None and reply.is_ok:
+            placed.replayed, placed.sequence = True, reply.sequence
+            return placed
+        shown = await self._ledger.get_reservation(order_id)
+        found = shown.response.reservation
+        if placed is not None:
+            placed.replayed, placed.sequence = True, found.create_sequence
+            return placed
+        is_ours = reply.is_ok or (found.person_id, found.sale_id) == (person_id, request.sale_id)
+        asked = None
+        if shown.is_ok and is_ours:
+            asked = pricing.adopt(self._prices, request.lines, request.coupon_id, found)
+        if asked is None:
+            return _refused(reply)
+        return _Held(
+            person_id,
+            asked,
+            found.taken,
+            expire_ms=found.expire_time.ToMilliseconds(),
+            sequence=found.create_sequence,
+            is_replayed=True,
+        )
 
     async def _reserve(
-        self, order_id: str, person_id: str, request: pb.PlaceOrderRequest
+        self, order_id: str, person_id: str, request: pb.PlaceOrderRequest, asked: pricing.Ask
     ) -> Reply[stock_service_pb2.ReserveResponse]:
         not_after_ms = self._clock.now_ms() + round(self._settings.ghost_seconds * 1000)
         if request.HasField("not_after_time"):
@@ -192,31 +268,31 @@ class OrderCore:
             order_id,
             sale_id=request.sale_id,
             person_id=person_id,
-            lines=[Line(line.sku, line.units, line.pool) for line in request.lines],
+            lines=asked.lines,
             not_after_ms=not_after_ms,
         )
 
     async def _write(
-        self,
-        request: pb.PlaceOrderRequest,
-        order_id: str,
-        quote: Quote,
-        held: _Held,
+        self, request: pb.PlaceOrderRequest, order_id: str, held: _Held
     ) -> pb.PlaceOrderResponse:
         """Writes the order down, durably, before the buyer is told."""
-        reply = held.reply
+        priced = pricing.price(self._prices, held.asked, held.taken)
         order = store.NewOrder(
             order_id=order_id,
             request_id=request.request_id,
             account_id=request.account_id,
             person_id=held.person_id,
             sale_id=request.sale_id,
-            lines=_lines(request, quote),
-            amount_minor=quote.amount_minor,
-            currency=self._prices.currency,
+            lines=_lines(request, priced),
+            parts=priced.parts,
+            coupon_id=request.coupon_id,
+            reduction_name=priced.reduction_name,
+            missing_gifts=held.asked.missing_gifts,
+            amount_minor=priced.amount_minor,
+            currency=self._prices.catalogue.currency,
             create_ms=self._clock.now_ms(),
-            expire_ms=reply.response.expire_time.ToMilliseconds(),
-            ledger_sequence=reply.sequence,
+            expire_ms=held.expire_ms,
+            ledger_sequence=held.sequence,
         )
 
         def insert(connection: sa.Connection) -> bool:
@@ -228,14 +304,14 @@ class OrderCore:
         finally:
             # Written, failed or given up by its caller: nobody waits for the database with it now.
             # The ledger counted its grant once, so the repeat of a call is not counted again.
-            self.persisted_count += not reply.is_replayed
+            self.persisted_count += not held.is_replayed
         if has_missed_events:
             await self.follower.compare(order_id)
         placed = self._placed_before(order_id, request)
         if placed is None:
             raise AssertionError(f"order {order_id} was written and is gone")
-        placed.replayed = reply.is_replayed
-        placed.sequence = reply.sequence
+        placed.replayed = held.is_replayed
+        placed.sequence = held.sequence
         return placed
 
     def _placed_before(
@@ -414,10 +490,16 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=_ID_BYTES).hexdigest()
 
 
-def _lines(request: pb.PlaceOrderRequest, quote: Quote) -> list[dict[str, object]]:
+def _lines(request: pb.PlaceOrderRequest, priced: pricing.Priced) -> list[dict[str, object]]:
+    first = {part["line_index"]: part["unit_amount_minor"] for part in reversed(priced.parts)}
     return [
-        {"sku": line.sku, "pool": line.pool, "units": line.units, "unit_amount_minor": price}
-        for line, price in zip(request.lines, quote.unit_amounts_minor, strict=True)
+        {
+            "sku": line.sku,
+            "pool": line.pool,
+            "units": line.units,
+            "unit_amount_minor": first[index],
+        }
+        for index, line in enumerate(request.lines)
     ]
 
 
@@ -426,6 +508,8 @@ def _differing_field(row: sa.Row[Any], request: pb.PlaceOrderRequest) -> str:
         return "account_id"
     if row.sale_id != request.sale_id:
         return "sale_id"
+    if row.coupon_id != request.coupon_id:
+        return "coupon_id"
     written = [(line["sku"], line["pool"], line["units"]) for line in json.loads(row.lines)]
     asked = [(line.sku, line.pool, line.units) for line in request.lines]
     return "" if written == asked else "lines"

@@ -29,6 +29,12 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
     def __init__(self, core: OrderCore) -> None:
         self._core = core
 
+    async def Quote(  # noqa: N802 - gRPC's name
+        self, request: pb.QuoteRequest, _context: Any
+    ) -> pb.QuoteResponse:
+        """Says what an order would cost."""
+        return await self._core.quote(request)
+
     async def PlaceOrder(  # noqa: N802 - gRPC's name
         self, request: pb.PlaceOrderRequest, _context: Any
     ) -> pb.PlaceOrderResponse:

@@ -58,6 +58,12 @@ class LedgerPort(Protocol):
         """Shows a reservation."""
         ...
 
+    async def get_availability(
+        self, sale_id: str, *, skus: Sequence[str] = ()
+    ) -> Reply[stock_service_pb2.GetAvailabilityResponse]:
+        """Shows which pools have how many units."""
+        ...
+
     async def read_event_page(self, after_sequence: int, *, page_size: int = 1024) -> EventPage:
         """Returns the next durable events, none if there are none yet."""
         ...

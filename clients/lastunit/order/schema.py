@@ -23,6 +23,12 @@ orders: Final = sa.Table(
     sa.Column("sale_id", sa.Text, nullable=False),
     # JSON: at most 32 lines that are written once and only ever read together.
     sa.Column("lines", sa.Text, nullable=False),
+    # JSON: what the units cost, pool by pool; written once, as the price must never change again.
+    sa.Column("parts", sa.Text, nullable=False),
+    sa.Column("coupon_id", sa.Text, nullable=False),
+    sa.Column("reduction_name", sa.Text, nullable=False),
+    # JSON: a list of SKUs.
+    sa.Column("missing_gifts", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("close_reason", sa.Text, nullable=False, default=""),
     sa.Column("is_overdue", sa.Boolean, nullable=False, default=False),

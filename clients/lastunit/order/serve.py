@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lastunit.order.follower import OrderFollower
-    from lastunit.order.prices import PriceList
     from lastunit.order.settings import OrderSettings
+    from lastunit.prices.quote import Prices
     from lastunit.stock.v1 import event_pb2
 
 __all__ = ["OrderProcess", "serve_orders"]
@@ -101,9 +101,7 @@ def _open_database(process: OrderProcess) -> Database:
     )
 
 
-async def serve_orders(
-    process: OrderProcess, *, prices: PriceList, settings: OrderSettings
-) -> None:
+async def serve_orders(process: OrderProcess, *, prices: Prices, settings: OrderSettings) -> None:
     """Serves until SIGTERM, then drains and closes everything.
 
     Args:

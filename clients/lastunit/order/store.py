@@ -60,7 +60,11 @@ class NewOrder:
         person_id: Who that is.
         sale_id: The sale.
         lines: For each line sku, pool, units and price of a unit.
-        amount_minor: Minor units.
+        parts: What the units cost, pool by pool, with the fields of `OrderPart`.
+        coupon_id: The coupon that was used; empty for none.
+        reduction_name: The full reduction that counted; empty for none.
+        missing_gifts: SKUs of gifts that were reached and gone.
+        amount_minor: Sum of the parts, minor units.
         currency: Three capitals.
         create_ms: When it was asked for.
         expire_ms: When the units may lapse.
@@ -73,6 +77,10 @@ class NewOrder:
     person_id: str
     sale_id: str
     lines: Sequence[Mapping[str, object]]
+    parts: Sequence[Mapping[str, object]]
+    coupon_id: str
+    reduction_name: str
+    missing_gifts: Sequence[str]
     amount_minor: int
     currency: str
     create_ms: int
@@ -135,6 +143,10 @@ def insert_order(connection: sa.Connection, order: NewOrder) -> bool:
         "person_id": order.person_id,
         "sale_id": order.sale_id,
         "lines": json.dumps(order.lines, separators=(",", ":")),
+        "parts": json.dumps(order.parts, separators=(",", ":")),
+        "coupon_id": order.coupon_id,
+        "reduction_name": order.reduction_name,
+        "missing_gifts": json.dumps(order.missing_gifts, separators=(",", ":")),
         "state": next_state(OrderState.CREATED, OrderEvent.RESERVED).value,
         "amount_minor": order.amount_minor,
         "currency": order.currency,

@@ -50,6 +50,7 @@ def placed(row: sa.Row[Any]) -> pb.PlaceOrderResponse:
         order_state=state(row),
         amount_minor=row.amount_minor,
         currency=row.currency,
+        missing_gifts=json.loads(row.missing_gifts),
     )
     response.expire_time.FromMilliseconds(row.expire_ms)
     return response
@@ -74,6 +75,10 @@ def order(row: sa.Row[Any], attempts: Sequence[sa.Row[Any]]) -> order_pb2.Order:
         amount_minor=row.amount_minor,
         currency=row.currency,
         ledger_sequence=row.ledger_sequence,
+        parts=[order_pb2.OrderPart(**part) for part in json.loads(row.parts)],
+        coupon_id=row.coupon_id,
+        reduction_name=row.reduction_name,
+        missing_gifts=json.loads(row.missing_gifts),
     )
     if row.close_reason:
         message.close_reason = order_pb2.CloseReason.Value(f"CLOSE_REASON_{row.close_reason}")

@@ -14,7 +14,6 @@ import sqlalchemy as sa
 
 from lastunit.order.core import OrderCore
 from lastunit.order.persons import AccountState, PersonDirectory, ResolvedPerson
-from lastunit.order.prices import PriceList
 from lastunit.order.schema import ORDER_METADATA, orders
 from lastunit.order.settings import OrderSettings
 from lastunit.order.states import OrderState
@@ -25,6 +24,8 @@ from lastunit.payment.sandbox.knobs import Operation, Outage, SandboxKnobs
 from lastunit.payment.schema import INBOX_METADATA, PAYMENT_METADATA
 from lastunit.payment.settings import PaymentSettings
 from lastunit.payment.webhook import Webhook
+from lastunit.prices.catalogue import plain
+from lastunit.prices.quote import Prices
 from lastunit.replay.ledger import SKU
 from lastunit.replay.slow_database import SlowDatabase
 from lastunit.service.database import Database
@@ -106,7 +107,7 @@ class Shop:
             ledger=ledger,
             persons=PersonDirectory(_Accounts(), stage.clock),
             payments=self.payment,
-            prices=PriceList(by_sku={SKU: setting.price * _MINOR_PER_PRICE}),
+            prices=Prices(plain(by_sku={SKU: setting.price * _MINOR_PER_PRICE})),
             clock=stage.clock,
             settings=OrderSettings(provider=_PROVIDER),
             runner=self.slow,

@@ -15,11 +15,12 @@ from lastunit.client.outcomes import Outcome, Reply
 from lastunit.order.core import OrderCore
 from lastunit.order.grpc_service import SERVICE_NAME, OrderServicer
 from lastunit.order.persons import AccountState, PersonDirectory, ResolvedPerson
-from lastunit.order.prices import PriceList
 from lastunit.order.schema import ORDER_METADATA
 from lastunit.order.settings import OrderSettings
 from lastunit.order.v1 import order_service_pb2 as pb
 from lastunit.order.v1 import order_service_pb2_grpc
+from lastunit.prices.catalogue import plain
+from lastunit.prices.quote import Prices
 from lastunit.service.clock import SystemClock
 from lastunit.service.database import Database
 from lastunit.service.server import ServiceServer
@@ -68,7 +69,7 @@ class Shop:
             ledger=self.ledger,  # type: ignore[arg-type] # refusals need no other method
             persons=PersonDirectory(EveryAccount(), clock),
             payments=None,  # type: ignore[arg-type] # nobody gets as far as to pay
-            prices=PriceList(default_minor=1),
+            prices=Prices(plain(default_minor=1)),
             clock=clock,
             settings=settings,
         )

@@ -17,7 +17,6 @@ from lastunit.client.aio import StockClient
 from lastunit.order import store
 from lastunit.order.core import OrderCore
 from lastunit.order.persons import AccountState, PersonDirectory, ResolvedPerson
-from lastunit.order.prices import PriceList
 from lastunit.order.schema import ORDER_METADATA
 from lastunit.order.settings import OrderSettings
 from lastunit.order.v1 import order_pb2
@@ -29,6 +28,8 @@ from lastunit.payment.sandbox.in_process import InProcessProvider
 from lastunit.payment.schema import INBOX_METADATA, PAYMENT_METADATA
 from lastunit.payment.settings import PaymentSettings
 from lastunit.payment.webhook import Webhook
+from lastunit.prices.catalogue import plain
+from lastunit.prices.quote import Prices
 from lastunit.service.clock import SimulatedClock
 from lastunit.service.database import Database
 from lastunit.stock.v1 import sale_pb2
@@ -155,6 +156,7 @@ class System:
             directory / "inbox.sqlite", INBOX_METADATA, is_flushed=False, is_threaded=False
         )
         self.webhook = Webhook(self.inbox, {"sandbox": [KEY]}, self.clock)
+        self.prices = Prices(plain(default_minor=AMOUNT_MINOR))
 
     async def open(self) -> None:
         """Makes the sale; the services follow the journal from there."""
@@ -190,6 +192,22 @@ class System:
         skip_what_was(reply.as_of_sequence)
         self.restart()
 
+    async def supply(self, sku: str, pool: str, units: int, *, position: int = 1) -> None:
+        """Adds a pool and its units to the sale."""
+        key = f"{self.sale_id}:{sku}:{pool}"
+        note: dict[str, Any] = {"actor": "test", "reason": "test", "sale_id": self.sale_id}
+        place: dict[str, Any] = {"sku": sku, "pool": pool, **note}
+        await self._admin(
+            "put_pool",
+            admin_pb.PutPoolRequest(
+                request_id=f"{key}:1", position=position, is_offered=True, **place
+            ),
+        )
+        await self._admin(
+            "supply_stock",
+            admin_pb.SupplyStockRequest(request_id=f"{key}:2", units=units, **place),
+        )
+
     async def _admin(self, name: str, request: Any) -> Any:
         reply = await getattr(self.client.admin, name)(request)
         assert reply.is_ok, reply.response
@@ -211,7 +229,7 @@ class System:
             ledger=self.client,
             persons=PersonDirectory(EveryAccount(), self.clock),
             payments=self.payments,
-            prices=PriceList(default_minor=AMOUNT_MINOR),
+            prices=self.prices,
             clock=self.clock,
             settings=OrderSettings(),
         )
@@ -225,14 +243,17 @@ class System:
 
     # --- what buyers do ---
 
-    async def place(self, buyer: str) -> pb.PlaceOrderResponse:
+    async def place(
+        self, buyer: str, *, units: int = 1, coupon_id: str = ""
+    ) -> pb.PlaceOrderResponse:
         """Presses the button."""
         request = pb.PlaceOrderRequest(
             request_id=f"{self.sale_id}:{buyer}",
             account_id=f"{self.sale_id}:{buyer}",
             sale_id=self.sale_id,
+            coupon_id=coupon_id,
         )
-        request.lines.add(sku="phone", units=1)
+        request.lines.add(sku="phone", units=units)
         return await self.orders.place_order(request)
 
     async def pay(self, order_id: str, method: str = "card") -> pb.PayResponse:

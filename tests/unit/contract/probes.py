@@ -28,6 +28,7 @@ ID_TAKEN: Final = ("a", "._:-", "aZ09", "a" * 64)
 TEXTS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "^[A-Za-z0-9._:-]{1,64}$": (ID_TAKEN, (*ID_REFUSED, "")),
     "^[A-Za-z0-9._:-]{0,64}$": (("", *ID_TAKEN), ID_REFUSED),
+    "^[A-Za-z0-9._-]{0,57}$": (("", "a", "A.z_0-9", "x" * 57), ("x" * 58, "a:b", "é", "a b")),
     "^([A-Z]{3})?$": (("EUR", ""), ("E", "EU", "EURO", "eur", "EU1", "EU\n")),
     "^[A-Z]{3}$": (("EUR",), ("", "E", "EU", "EURO", "eur", "EU1", "EU\n")),
     r"^\+[1-9][0-9]{6,14}$": (

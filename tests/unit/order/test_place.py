@@ -11,10 +11,11 @@ from lastunit.client.outcomes import ReleaseReason
 from lastunit.errors import BusyError, UnavailableError
 from lastunit.order.core import order_id_of
 from lastunit.order.persons import CACHED_MS, AccountState
-from lastunit.order.prices import PriceList
 from lastunit.order.settings import OrderSettings
 from lastunit.order.v1 import order_pb2
 from lastunit.order.v1 import order_service_pb2 as pb
+from lastunit.prices.catalogue import plain
+from lastunit.prices.quote import Prices
 from lastunit.service.database import Lane
 from lastunit.stock.v1 import availability_pb2, outcome_pb2
 
@@ -185,7 +186,7 @@ async def test_a_price_the_buyer_did_not_accept_is_refused(world: World) -> None
 
 async def test_a_sku_without_a_price_is_not_sold(world: World) -> None:
     """UNKNOWN_PRICE names it."""
-    world.prices = PriceList(by_sku={"case": 5})
+    world.prices = Prices(plain(by_sku={"case": 5}))
     world.core = world.new_core()
     refused = await world.place()
 

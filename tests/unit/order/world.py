@@ -13,11 +13,12 @@ from lastunit.client.outcomes import AttemptState, Line, Outcome, ReleaseReason,
 from lastunit.errors import LastunitError, UnavailableError
 from lastunit.order.core import OrderCore
 from lastunit.order.persons import AccountState, PersonDirectory, ResolvedPerson
-from lastunit.order.prices import PriceList
 from lastunit.order.schema import ORDER_METADATA
 from lastunit.order.settings import OrderSettings
 from lastunit.order.v1 import order_service_pb2 as pb
 from lastunit.payment.v1 import payment_service_pb2
+from lastunit.prices.catalogue import plain
+from lastunit.prices.quote import Prices
 from lastunit.service.clock import SimulatedClock
 from lastunit.service.database import Database, Lane
 from lastunit.stock.v1 import (
@@ -53,6 +54,8 @@ class LedgerDouble:
         calls: How often each method was called.
         lost_replies: The next calls act and then raise these.
         begin_outcomes: The next payments are refused with these.
+        gone: SKUs that have no unit, whatever else there is.
+        now_ms: Ledger time.
         events: The journal.
     """
 
@@ -61,6 +64,8 @@ class LedgerDouble:
         self.calls: Counter[str] = Counter()
         self.lost_replies: deque[LastunitError] = deque()
         self.begin_outcomes: deque[Outcome] = deque()
+        self.gone: set[str] = set()
+        self.now_ms: Callable[[], int] = lambda: START_MS
         self.events: list[event_pb2.Event] = []
         self.not_after_ms: list[int | None] = []
         self._reservations: dict[str, reservation_pb2.Reservation] = {}
@@ -81,12 +86,16 @@ class LedgerDouble:
         self.not_after_ms.append(not_after_ms)
         found = self._reservations.get(reservation_id)
         if found is not None:
-            same = (found.person_id, found.sale_id) == (person_id, sale_id)
-            outcome = Outcome.OK if same else Outcome.CONFLICT
-            reply = self._reserved(outcome, reservation_id, replayed=same)
-            if not same:
-                reply.result.conflict_field = "person_id"
+            conflict = _conflict(found, sale_id, person_id, lines)
+            outcome = Outcome.CONFLICT if conflict else Outcome.OK
+            reply = self._reserved(outcome, reservation_id, replayed=not conflict)
+            reply.result.conflict_field = conflict
             return Reply(reply)
+        for line in lines:
+            if line.sku in self.gone:
+                refused = self._reserved(Outcome.SOLD_OUT, reservation_id)
+                refused.result.sku = line.sku
+                return Reply(refused)
         wanted = sum(line.units for line in lines)
         if wanted > self.available:
             reply = self._reserved(Outcome.SOLD_OUT, reservation_id)
@@ -99,8 +108,19 @@ class LedgerDouble:
             reservation_id=reservation_id,
             sale_id=sale_id,
             person_id=person_id,
-            lines=[reservation_pb2.Line(sku=line.sku, units=line.units) for line in lines],
+            lines=[
+                reservation_pb2.Line(sku=line.sku, units=line.units, pool=line.pool)
+                for line in lines
+            ],
+            taken=[
+                reservation_pb2.Taken(
+                    line_index=index, sku=line.sku, units=line.units, pool=line.pool or "main"
+                )
+                for index, line in enumerate(lines)
+            ],
+            create_sequence=len(self.events) + 1,
         )
+        reservation.create_time.FromMilliseconds(self.now_ms())
         reservation.expire_time.FromMilliseconds(START_MS + TTL_MS)
         self._reservations[reservation_id] = reservation
         self.happen(reservation_id, State.HELD, reserved={"person_id": person_id})
@@ -173,6 +193,19 @@ class LedgerDouble:
             )
         )
 
+    async def get_availability(
+        self, sale_id: str, *, skus: Sequence[str] = ()
+    ) -> Reply[stock_service_pb2.GetAvailabilityResponse]:
+        """Shows one pool for each SKU."""
+        response = stock_service_pb2.GetAvailabilityResponse(
+            result=outcome_pb2.Result(outcome=outcome_pb2.OUTCOME_OK)
+        )
+        for sku in skus:
+            shown = response.availabilities.add(sale_id=sale_id, sku=sku)
+            pool = shown.pools.add(pool="main", offered=True)
+            pool.counters.available = 0 if sku in self.gone else self.available
+        return Reply(response)
+
     async def read_event_page(self, after_sequence: int, *, page_size: int = 1024) -> EventPage:
         """Returns events after a position."""
         page = self.events[after_sequence : after_sequence + page_size]
@@ -229,6 +262,7 @@ class LedgerDouble:
         )
         if outcome is Outcome.OK:
             response.expire_time.FromMilliseconds(START_MS + TTL_MS)
+            response.taken.extend(self._reservations[reservation_id].taken)
         return response
 
     def _place(self, sequence: int) -> place_pb2.Place:
@@ -243,6 +277,18 @@ class LedgerDouble:
             replayed=replayed,
             state=found.state if found is not None else reservation_pb2.STATE_UNSPECIFIED,
         )
+
+
+def _conflict(
+    found: reservation_pb2.Reservation, sale_id: str, person_id: str, lines: Sequence[Line]
+) -> str:
+    """Returns the field in which a repeat differs, as the ledger names it; empty for none."""
+    if found.person_id != person_id:
+        return "person_id"
+    if found.sale_id != sale_id:
+        return "sale_id"
+    had = [(line.sku, line.units, line.pool) for line in found.lines]
+    return "" if had == [(line.sku, line.units, line.pool) for line in lines] else "lines"
 
 
 class PaymentDouble:
@@ -325,7 +371,7 @@ class World:
         self.database = Database(None, ORDER_METADATA, is_threaded=False)
         self.runner = CountingRunner(self.database)
         self.settings = settings or OrderSettings()
-        self.prices = PriceList(default_minor=84_000)
+        self.prices = Prices(plain(default_minor=84_000))
         self.doorman: Doorman | None = None
         self.core = self.new_core()
 
@@ -348,10 +394,11 @@ class World:
         request_id: str = "request-1",
         account_id: str = "account-1",
         lines: Sequence[tuple[str, int]] = (("phone", 1),),
+        coupon_id: str = "",
     ) -> pb.PlaceOrderResponse:
         """Places an order."""
         request = pb.PlaceOrderRequest(
-            request_id=request_id, account_id=account_id, sale_id="flash"
+            request_id=request_id, account_id=account_id, sale_id="flash", coupon_id=coupon_id
         )
         for sku, units in lines:
             request.lines.add(sku=sku, units=units)

@@ -148,6 +148,10 @@ class Order(_message.Message):
     SETTLE_BY_TIME_FIELD_NUMBER: _builtins.int
     LEDGER_SEQUENCE_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    COUPON_ID_FIELD_NUMBER: _builtins.int
+    REDUCTION_NAME_FIELD_NUMBER: _builtins.int
+    MISSING_GIFTS_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """Names the order; it is also the name of its reservation in the ledger."""
     account_id: _builtins.str
@@ -172,6 +176,10 @@ class Order(_message.Message):
     """Names the currency, ISO 4217."""
     ledger_sequence: _builtins.int
     """Names the last event of the ledger that the order shows; 0 or more."""
+    coupon_id: _builtins.str
+    """Names the coupon that was used; empty for none."""
+    reduction_name: _builtins.str
+    """Names the full reduction that counted; empty for none."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderLine]:
         """Lists what was ordered; 1 to 32."""
@@ -191,6 +199,16 @@ class Order(_message.Message):
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderAttempt]:
         """Lists the attempts to pay, oldest first."""
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderPart]:
+        """Lists what its units cost, pool by pool, with each one's share of every discount; the amounts
+        sum to `amount_minor`. Gifts are among them, at 0.
+        """
+
+    @_builtins.property
+    def missing_gifts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Lists the skus of gifts that were reached and had no unit left."""
 
     def __init__(
         self,
@@ -212,14 +230,68 @@ class Order(_message.Message):
         settle_by_time: _timestamp_pb2.Timestamp | None = ...,
         ledger_sequence: _builtins.int = ...,
         attempts: _abc.Iterable[Global___OrderAttempt] | None = ...,
+        parts: _abc.Iterable[Global___OrderPart] | None = ...,
+        coupon_id: _builtins.str = ...,
+        reduction_name: _builtins.str = ...,
+        missing_gifts: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "settle_by_time", b"settle_by_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "amount_minor", b"amount_minor", "attempts", b"attempts", "close_reason", b"close_reason", "create_time", b"create_time", "currency", b"currency", "expire_time", b"expire_time", "is_cancel_asked", b"is_cancel_asked", "is_overdue", b"is_overdue", "is_retaken", b"is_retaken", "ledger_sequence", b"ledger_sequence", "lines", b"lines", "order_id", b"order_id", "person_id", b"person_id", "sale_id", b"sale_id", "settle_by_time", b"settle_by_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "amount_minor", b"amount_minor", "attempts", b"attempts", "close_reason", b"close_reason", "coupon_id", b"coupon_id", "create_time", b"create_time", "currency", b"currency", "expire_time", b"expire_time", "is_cancel_asked", b"is_cancel_asked", "is_overdue", b"is_overdue", "is_retaken", b"is_retaken", "ledger_sequence", b"ledger_sequence", "lines", b"lines", "missing_gifts", b"missing_gifts", "order_id", b"order_id", "parts", b"parts", "person_id", b"person_id", "reduction_name", b"reduction_name", "sale_id", b"sale_id", "settle_by_time", b"settle_by_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Order: _TypeAlias = Order  # noqa: Y015
+
+@_typing.final
+class OrderPart(_message.Message):
+    """Shows what some units of an order cost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINE_INDEX_FIELD_NUMBER: _builtins.int
+    SKU_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
+    UNITS_FIELD_NUMBER: _builtins.int
+    UNIT_AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    REDUCTION_MINOR_FIELD_NUMBER: _builtins.int
+    COUPON_MINOR_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    line_index: _builtins.int
+    """Is the line's place in the order, from 0; a gift has the next place after the lines."""
+    sku: _builtins.str
+    """Names the sku."""
+    pool: _builtins.str
+    """Names the pool that served them."""
+    units: _builtins.int
+    """Counts units; 1 or more."""
+    unit_amount_minor: _builtins.int
+    """States the item price of one unit in the currency's smallest unit; 0 for a gift."""
+    reduction_minor: _builtins.int
+    """States its share of the full reduction; 0 or more."""
+    coupon_minor: _builtins.int
+    """States its share of the coupon; 0 or more."""
+    amount_minor: _builtins.int
+    """States what is paid for it: units times price, without its shares of discounts; 0 or more."""
+    def __init__(
+        self,
+        *,
+        line_index: _builtins.int = ...,
+        sku: _builtins.str = ...,
+        pool: _builtins.str = ...,
+        units: _builtins.int = ...,
+        unit_amount_minor: _builtins.int = ...,
+        reduction_minor: _builtins.int = ...,
+        coupon_minor: _builtins.int = ...,
+        amount_minor: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "coupon_minor", b"coupon_minor", "line_index", b"line_index", "pool", b"pool", "reduction_minor", b"reduction_minor", "sku", b"sku", "unit_amount_minor", b"unit_amount_minor", "units", b"units"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderPart: _TypeAlias = OrderPart  # noqa: Y015
 
 @_typing.final
 class OrderLine(_message.Message):

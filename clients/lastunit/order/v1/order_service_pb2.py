@@ -29,13 +29,19 @@ from lastunit.stock.v1 import availability_pb2 as lastunit_dot_stock_dot_v1_dot_
 from lastunit.stock.v1 import outcome_pb2 as lastunit_dot_stock_dot_v1_dot_outcome__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%lastunit/order/v1/order_service.proto\x12\x11lastunit.order.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dlastunit/order/v1/order.proto\x1a$lastunit/stock/v1/availability.proto\x1a\x1flastunit/stock/v1/outcome.proto\"\xac\x02\n\x11PlaceOrderRequest\x12\x32\n\nrequest_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\x12\x32\n\naccount_id\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\x12/\n\x07sale_id\x18\x03 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\x12\x37\n\x05lines\x18\x04 \x03(\x0b\x32\x1c.lastunit.order.v1.OrderLineB\n\xbaH\x07\x92\x01\x04\x08\x01\x10 \x12\x45\n\x0enot_after_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x11\xbaH\x0e\xb2\x01\x0b\"\x07\x08\xff\x82\xd1\xff\xaf\x07\x32\x00\"\xea\x03\n\x12PlaceOrderResponse\x12+\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.lastunit.stock.v1.Outcome\x12+\n\x07refusal\x18\x02 \x01(\x0e\x32\x1a.lastunit.order.v1.Refusal\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x16\n\x0e\x63onflict_field\x18\x04 \x01(\t\x12\x10\n\x08order_id\x18\x05 \x01(\t\x12\x11\n\tperson_id\x18\x06 \x01(\t\x12\x32\n\x0border_state\x18\x07 \x01(\x0e\x32\x1d.lastunit.order.v1.OrderState\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x61mount_minor\x18\t \x01(\x03\x12\x10\n\x08\x63urrency\x18\n \x01(\t\x12\x0b\n\x03sku\x18\x0b \x01(\t\x12\'\n\x05level\x18\x0c \x01(\x0e\x32\x18.lastunit.stock.v1.Level\x12\x13\n\x0blevel_epoch\x18\r \x01(\x03\x12\x32\n\x0e\x63ome_back_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05limit\x18\x0f \x01(\t\x12\x10\n\x08sequence\x18\x10 \x01(\x03\"\xa2\x01\n\nPayRequest\x12\x32\n\nrequest_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\x12\x30\n\x08order_id\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\x12.\n\x06method\x18\x03 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\"\xda\x03\n\x0bPayResponse\x12+\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.lastunit.stock.v1.Outcome\x12+\n\x07refusal\x18\x02 \x01(\x0e\x32\x1a.lastunit.order.v1.Refusal\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x16\n\x0e\x63onflict_field\x18\x04 \x01(\t\x12\x12\n\nattempt_id\x18\x05 \x01(\t\x12\x0f\n\x07pay_url\x18\x06 \x01(\t\x12\x10\n\x08provider\x18\x07 \x01(\t\x12\x13\n\x0bprovider_no\x18\x08 \x01(\t\x12\x32\n\x0esettle_by_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07retaken\x18\n \x01(\x08\x12\x32\n\x0border_state\x18\x0b \x01(\x0e\x32\x1d.lastunit.order.v1.OrderState\x12\'\n\x05level\x18\x0c \x01(\x0e\x32\x18.lastunit.stock.v1.Level\x12\x13\n\x0blevel_epoch\x18\r \x01(\x03\x12\x32\n\x0e\x63ome_back_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sequence\x18\x0f \x01(\x03\"u\n\rCancelRequest\x12\x32\n\nrequest_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\x12\x30\n\x08order_id\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\"\xf8\x01\n\x0e\x43\x61ncelResponse\x12+\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.lastunit.stock.v1.Outcome\x12+\n\x07refusal\x18\x02 \x01(\x0e\x32\x1a.lastunit.order.v1.Refusal\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x16\n\x0e\x63onflict_field\x18\x04 \x01(\t\x12\x32\n\x0border_state\x18\x05 \x01(\x0e\x32\x1d.lastunit.order.v1.OrderState\x12\x1c\n\x14is_release_requested\x18\x06 \x01(\x08\x12\x10\n\x08sequence\x18\x07 \x01(\x03\"f\n\x0fGetOrderRequest\x12\x30\n\x08order_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\x12!\n\x10minimum_sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x80\x01\n\x10GetOrderResponse\x12+\n\x07refusal\x18\x01 \x01(\x0e\x32\x1a.lastunit.order.v1.Refusal\x12\'\n\x05order\x18\x02 \x01(\x0b\x32\x18.lastunit.order.v1.Order\x12\x16\n\x0e\x61s_of_sequence\x18\x03 \x01(\x03\"\xe1\x01\n\x11ListOrdersRequest\x12\x33\n\tperson_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$H\x00\x12\x34\n\naccount_id\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$H\x00\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\x12\x32\n\npage_token\x18\x04 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{0,64}$B\x0e\n\x05owner\x12\x05\xbaH\x02\x08\x01\"W\n\x12ListOrdersResponse\x12(\n\x06orders\x18\x01 \x03(\x0b\x32\x18.lastunit.order.v1.Order\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xc3\x02\n\x07Refusal\x12\x17\n\x13REFUSAL_UNSPECIFIED\x10\x00\x12\x1b\n\x17REFUSAL_ACCOUNT_UNKNOWN\x10\x01\x12\x1a\n\x16REFUSAL_ACCOUNT_LOCKED\x10\x02\x12\x19\n\x15REFUSAL_PROVIDER_DOWN\x10\x03\x12\x16\n\x12REFUSAL_IN_PAYMENT\x10\x04\x12\x18\n\x14REFUSAL_ALREADY_PAID\x10\x05\x12\x19\n\x15REFUSAL_UNKNOWN_ORDER\x10\x06\x12\x19\n\x15REFUSAL_UNKNOWN_PRICE\x10\x07\x12\x19\n\x15REFUSAL_PRICE_CHANGED\x10\x08\x12\x14\n\x10REFUSAL_CONFLICT\x10\t\x12\x19\n\x15REFUSAL_GATE_QUEUEING\x10\n\x12\x17\n\x13REFUSAL_GATE_CLOSED\x10\x0b\x32\xae\x03\n\x0cOrderService\x12Y\n\nPlaceOrder\x12$.lastunit.order.v1.PlaceOrderRequest\x1a%.lastunit.order.v1.PlaceOrderResponse\x12\x44\n\x03Pay\x12\x1d.lastunit.order.v1.PayRequest\x1a\x1e.lastunit.order.v1.PayResponse\x12M\n\x06\x43\x61ncel\x12 .lastunit.order.v1.CancelRequest\x1a!.lastunit.order.v1.CancelResponse\x12S\n\x08GetOrder\x12\".lastunit.order.v1.GetOrderRequest\x1a#.lastunit.order.v1.GetOrderResponse\x12Y\n\nListOrders\x12$.lastunit.order.v1.ListOrdersRequest\x1a%.lastunit.order.v1.ListOrdersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%lastunit/order/v1/order_service.proto\x12\x11lastunit.order.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dlastunit/order/v1/order.proto\x1a$lastunit/stock/v1/availability.proto\x1a\x1flastunit/stock/v1/outcome.proto\"\xaa\x01\n\x0cQuoteRequest\x12/\n\x07sale_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\x12\x37\n\x05lines\x18\x02 \x03(\x0b\x32\x1c.lastunit.order.v1.OrderLineB\n\xbaH\x07\x92\x01\x04\x08\x01\x10 \x12\x30\n\tcoupon_id\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9._-]{0,57}$\"\xb6\x01\n\rQuoteResponse\x12+\n\x07refusal\x18\x01 \x01(\x0e\x32\x1a.lastunit.order.v1.Refusal\x12\x0b\n\x03sku\x18\x02 \x01(\t\x12+\n\x05parts\x18\x03 \x03(\x0b\x32\x1c.lastunit.order.v1.OrderPart\x12\x14\n\x0c\x61mount_minor\x18\x04 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\x12\x16\n\x0ereduction_name\x18\x06 \x01(\t\"\xde\x02\n\x11PlaceOrderRequest\x12\x32\n\nrequest_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\x12\x32\n\naccount_id\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\x12/\n\x07sale_id\x18\x03 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\x12\x37\n\x05lines\x18\x04 \x03(\x0b\x32\x1c.lastunit.order.v1.OrderLineB\n\xbaH\x07\x92\x01\x04\x08\x01\x10 \x12\x45\n\x0enot_after_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x11\xbaH\x0e\xb2\x01\x0b\"\x07\x08\xff\x82\xd1\xff\xaf\x07\x32\x00\x12\x30\n\tcoupon_id\x18\x06 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9._-]{0,57}$\"\x81\x04\n\x12PlaceOrderResponse\x12+\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.lastunit.stock.v1.Outcome\x12+\n\x07refusal\x18\x02 \x01(\x0e\x32\x1a.lastunit.order.v1.Refusal\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x16\n\x0e\x63onflict_field\x18\x04 \x01(\t\x12\x10\n\x08order_id\x18\x05 \x01(\t\x12\x11\n\tperson_id\x18\x06 \x01(\t\x12\x32\n\x0border_state\x18\x07 \x01(\x0e\x32\x1d.lastunit.order.v1.OrderState\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x61mount_minor\x18\t \x01(\x03\x12\x10\n\x08\x63urrency\x18\n \x01(\t\x12\x0b\n\x03sku\x18\x0b \x01(\t\x12\'\n\x05level\x18\x0c \x01(\x0e\x32\x18.lastunit.stock.v1.Level\x12\x13\n\x0blevel_epoch\x18\r \x01(\x03\x12\x32\n\x0e\x63ome_back_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05limit\x18\x0f \x01(\t\x12\x10\n\x08sequence\x18\x10 \x01(\x03\x12\x15\n\rmissing_gifts\x18\x11 \x03(\t\"\xa2\x01\n\nPayRequest\x12\x32\n\nrequest_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\x12\x30\n\x08order_id\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\x12.\n\x06method\x18\x03 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\"\xda\x03\n\x0bPayResponse\x12+\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.lastunit.stock.v1.Outcome\x12+\n\x07refusal\x18\x02 \x01(\x0e\x32\x1a.lastunit.order.v1.Refusal\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x16\n\x0e\x63onflict_field\x18\x04 \x01(\t\x12\x12\n\nattempt_id\x18\x05 \x01(\t\x12\x0f\n\x07pay_url\x18\x06 \x01(\t\x12\x10\n\x08provider\x18\x07 \x01(\t\x12\x13\n\x0bprovider_no\x18\x08 \x01(\t\x12\x32\n\x0esettle_by_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07retaken\x18\n \x01(\x08\x12\x32\n\x0border_state\x18\x0b \x01(\x0e\x32\x1d.lastunit.order.v1.OrderState\x12\'\n\x05level\x18\x0c \x01(\x0e\x32\x18.lastunit.stock.v1.Level\x12\x13\n\x0blevel_epoch\x18\r \x01(\x03\x12\x32\n\x0e\x63ome_back_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sequence\x18\x0f \x01(\x03\"u\n\rCancelRequest\x12\x32\n\nrequest_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\x12\x30\n\x08order_id\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\"\xf8\x01\n\x0e\x43\x61ncelResponse\x12+\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.lastunit.stock.v1.Outcome\x12+\n\x07refusal\x18\x02 \x01(\x0e\x32\x1a.lastunit.order.v1.Refusal\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x16\n\x0e\x63onflict_field\x18\x04 \x01(\t\x12\x32\n\x0border_state\x18\x05 \x01(\x0e\x32\x1d.lastunit.order.v1.OrderState\x12\x1c\n\x14is_release_requested\x18\x06 \x01(\x08\x12\x10\n\x08sequence\x18\x07 \x01(\x03\"f\n\x0fGetOrderRequest\x12\x30\n\x08order_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$\x12!\n\x10minimum_sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x80\x01\n\x10GetOrderResponse\x12+\n\x07refusal\x18\x01 \x01(\x0e\x32\x1a.lastunit.order.v1.Refusal\x12\'\n\x05order\x18\x02 \x01(\x0b\x32\x18.lastunit.order.v1.Order\x12\x16\n\x0e\x61s_of_sequence\x18\x03 \x01(\x03\"\xe1\x01\n\x11ListOrdersRequest\x12\x33\n\tperson_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$H\x00\x12\x34\n\naccount_id\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{1,64}$H\x00\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\x12\x32\n\npage_token\x18\x04 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._:-]{0,64}$B\x0e\n\x05owner\x12\x05\xbaH\x02\x08\x01\"W\n\x12ListOrdersResponse\x12(\n\x06orders\x18\x01 \x03(\x0b\x32\x18.lastunit.order.v1.Order\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xdf\x02\n\x07Refusal\x12\x17\n\x13REFUSAL_UNSPECIFIED\x10\x00\x12\x1b\n\x17REFUSAL_ACCOUNT_UNKNOWN\x10\x01\x12\x1a\n\x16REFUSAL_ACCOUNT_LOCKED\x10\x02\x12\x19\n\x15REFUSAL_PROVIDER_DOWN\x10\x03\x12\x16\n\x12REFUSAL_IN_PAYMENT\x10\x04\x12\x18\n\x14REFUSAL_ALREADY_PAID\x10\x05\x12\x19\n\x15REFUSAL_UNKNOWN_ORDER\x10\x06\x12\x19\n\x15REFUSAL_UNKNOWN_PRICE\x10\x07\x12\x19\n\x15REFUSAL_PRICE_CHANGED\x10\x08\x12\x14\n\x10REFUSAL_CONFLICT\x10\t\x12\x19\n\x15REFUSAL_GATE_QUEUEING\x10\n\x12\x17\n\x13REFUSAL_GATE_CLOSED\x10\x0b\x12\x1a\n\x16REFUSAL_COUPON_INVALID\x10\x0c\x32\xfa\x03\n\x0cOrderService\x12J\n\x05Quote\x12\x1f.lastunit.order.v1.QuoteRequest\x1a .lastunit.order.v1.QuoteResponse\x12Y\n\nPlaceOrder\x12$.lastunit.order.v1.PlaceOrderRequest\x1a%.lastunit.order.v1.PlaceOrderResponse\x12\x44\n\x03Pay\x12\x1d.lastunit.order.v1.PayRequest\x1a\x1e.lastunit.order.v1.PayResponse\x12M\n\x06\x43\x61ncel\x12 .lastunit.order.v1.CancelRequest\x1a!.lastunit.order.v1.CancelResponse\x12S\n\x08GetOrder\x12\".lastunit.order.v1.GetOrderRequest\x1a#.lastunit.order.v1.GetOrderResponse\x12Y\n\nListOrders\x12$.lastunit.order.v1.ListOrdersRequest\x1a%.lastunit.order.v1.ListOrdersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lastunit.order.v1.order_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_QUOTEREQUEST'].fields_by_name['sale_id']._loaded_options = None
+  _globals['_QUOTEREQUEST'].fields_by_name['sale_id']._serialized_options = b'\272H\033r\0312\027^[A-Za-z0-9._:-]{1,64}$'
+  _globals['_QUOTEREQUEST'].fields_by_name['lines']._loaded_options = None
+  _globals['_QUOTEREQUEST'].fields_by_name['lines']._serialized_options = b'\272H\007\222\001\004\010\001\020 '
+  _globals['_QUOTEREQUEST'].fields_by_name['coupon_id']._loaded_options = None
+  _globals['_QUOTEREQUEST'].fields_by_name['coupon_id']._serialized_options = b'\272H\032r\0302\026^[A-Za-z0-9._-]{0,57}$'
   _globals['_PLACEORDERREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_PLACEORDERREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\033r\0312\027^[A-Za-z0-9._:-]{1,64}$'
   _globals['_PLACEORDERREQUEST'].fields_by_name['account_id']._loaded_options = None
@@ -46,6 +52,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PLACEORDERREQUEST'].fields_by_name['lines']._serialized_options = b'\272H\007\222\001\004\010\001\020 '
   _globals['_PLACEORDERREQUEST'].fields_by_name['not_after_time']._loaded_options = None
   _globals['_PLACEORDERREQUEST'].fields_by_name['not_after_time']._serialized_options = b'\272H\016\262\001\013\"\007\010\377\202\321\377\257\0072\000'
+  _globals['_PLACEORDERREQUEST'].fields_by_name['coupon_id']._loaded_options = None
+  _globals['_PLACEORDERREQUEST'].fields_by_name['coupon_id']._serialized_options = b'\272H\032r\0302\026^[A-Za-z0-9._-]{0,57}$'
   _globals['_PAYREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_PAYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\033r\0312\027^[A-Za-z0-9._:-]{1,64}$'
   _globals['_PAYREQUEST'].fields_by_name['order_id']._loaded_options = None
@@ -70,28 +78,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTORDERSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\001'
   _globals['_LISTORDERSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTORDERSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\033r\0312\027^[A-Za-z0-9._:-]{0,64}$'
-  _globals['_REFUSAL']._serialized_start=2585
-  _globals['_REFUSAL']._serialized_end=2908
-  _globals['_PLACEORDERREQUEST']._serialized_start=225
-  _globals['_PLACEORDERREQUEST']._serialized_end=525
-  _globals['_PLACEORDERRESPONSE']._serialized_start=528
-  _globals['_PLACEORDERRESPONSE']._serialized_end=1018
-  _globals['_PAYREQUEST']._serialized_start=1021
-  _globals['_PAYREQUEST']._serialized_end=1183
-  _globals['_PAYRESPONSE']._serialized_start=1186
-  _globals['_PAYRESPONSE']._serialized_end=1660
-  _globals['_CANCELREQUEST']._serialized_start=1662
-  _globals['_CANCELREQUEST']._serialized_end=1779
-  _globals['_CANCELRESPONSE']._serialized_start=1782
-  _globals['_CANCELRESPONSE']._serialized_end=2030
-  _globals['_GETORDERREQUEST']._serialized_start=2032
-  _globals['_GETORDERREQUEST']._serialized_end=2134
-  _globals['_GETORDERRESPONSE']._serialized_start=2137
-  _globals['_GETORDERRESPONSE']._serialized_end=2265
-  _globals['_LISTORDERSREQUEST']._serialized_start=2268
-  _globals['_LISTORDERSREQUEST']._serialized_end=2493
-  _globals['_LISTORDERSRESPONSE']._serialized_start=2495
-  _globals['_LISTORDERSRESPONSE']._serialized_end=2582
-  _globals['_ORDERSERVICE']._serialized_start=2911
-  _globals['_ORDERSERVICE']._serialized_end=3341
+  _globals['_REFUSAL']._serialized_start=3016
+  _globals['_REFUSAL']._serialized_end=3367
+  _globals['_QUOTEREQUEST']._serialized_start=225
+  _globals['_QUOTEREQUEST']._serialized_end=395
+  _globals['_QUOTERESPONSE']._serialized_start=398
+  _globals['_QUOTERESPONSE']._serialized_end=580
+  _globals['_PLACEORDERREQUEST']._serialized_start=583
+  _globals['_PLACEORDERREQUEST']._serialized_end=933
+  _globals['_PLACEORDERRESPONSE']._serialized_start=936
+  _globals['_PLACEORDERRESPONSE']._serialized_end=1449
+  _globals['_PAYREQUEST']._serialized_start=1452
+  _globals['_PAYREQUEST']._serialized_end=1614
+  _globals['_PAYRESPONSE']._serialized_start=1617
+  _globals['_PAYRESPONSE']._serialized_end=2091
+  _globals['_CANCELREQUEST']._serialized_start=2093
+  _globals['_CANCELREQUEST']._serialized_end=2210
+  _globals['_CANCELRESPONSE']._serialized_start=2213
+  _globals['_CANCELRESPONSE']._serialized_end=2461
+  _globals['_GETORDERREQUEST']._serialized_start=2463
+  _globals['_GETORDERREQUEST']._serialized_end=2565
+  _globals['_GETORDERRESPONSE']._serialized_start=2568
+  _globals['_GETORDERRESPONSE']._serialized_end=2696
+  _globals['_LISTORDERSREQUEST']._serialized_start=2699
+  _globals['_LISTORDERSREQUEST']._serialized_end=2924
+  _globals['_LISTORDERSRESPONSE']._serialized_start=2926
+  _globals['_LISTORDERSRESPONSE']._serialized_end=3013
+  _globals['_ORDERSERVICE']._serialized_start=3370
+  _globals['_ORDERSERVICE']._serialized_end=3876
 # @@protoc_insertion_point(module_scope)

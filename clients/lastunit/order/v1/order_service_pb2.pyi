@@ -55,6 +55,10 @@ class _RefusalEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refusal.Value
     """
     REFUSAL_GATE_CLOSED: _Refusal.ValueType  # 11
     """Nobody new comes in; as REFUSAL_GATE_QUEUEING."""
+    REFUSAL_COUPON_INVALID: _Refusal.ValueType  # 12
+    """There is no such coupon, or the order does not allow or reach it; `sku` names it. A coupon
+    that is used up is SOLD_OUT with that sku.
+    """
 
 class Refusal(_Refusal, metaclass=_RefusalEnumTypeWrapper):
     """Says why the order service itself said no."""
@@ -85,7 +89,87 @@ REFUSAL_GATE_QUEUEING: Refusal.ValueType  # 10
 """
 REFUSAL_GATE_CLOSED: Refusal.ValueType  # 11
 """Nobody new comes in; as REFUSAL_GATE_QUEUEING."""
+REFUSAL_COUPON_INVALID: Refusal.ValueType  # 12
+"""There is no such coupon, or the order does not allow or reach it; `sku` names it. A coupon
+that is used up is SOLD_OUT with that sku.
+"""
 Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
+
+@_typing.final
+class QuoteRequest(_message.Message):
+    """Asks what an order would cost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SALE_ID_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    COUPON_ID_FIELD_NUMBER: _builtins.int
+    sale_id: _builtins.str
+    """Names the sale; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    coupon_id: _builtins.str
+    """Names a coupon; up to 57 bytes of [A-Za-z0-9._-], empty for none."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[_order_pb2.OrderLine]:
+        """Lists what would be ordered; 1 to 32 lines."""
+
+    def __init__(
+        self,
+        *,
+        sale_id: _builtins.str = ...,
+        lines: _abc.Iterable[_order_pb2.OrderLine] | None = ...,
+        coupon_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coupon_id", b"coupon_id", "lines", b"lines", "sale_id", b"sale_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuoteRequest: _TypeAlias = QuoteRequest  # noqa: Y015
+
+@_typing.final
+class QuoteResponse(_message.Message):
+    """Answers Quote."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    SKU_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    REDUCTION_NAME_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why there is no price; unspecified when there is one."""
+    sku: _builtins.str
+    """Names the sku that refused, a coupon's is `coupon:` and its id; otherwise empty."""
+    amount_minor: _builtins.int
+    """States the sum, in the currency's smallest unit; 1 or more, 0 if refused."""
+    currency: _builtins.str
+    """Names the currency, ISO 4217; empty if refused."""
+    reduction_name: _builtins.str
+    """Names the full reduction that counts; empty for none."""
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[_order_pb2.OrderPart]:
+        """Lists what the units would cost, pool by pool; gifts are among them, at 0."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        sku: _builtins.str = ...,
+        parts: _abc.Iterable[_order_pb2.OrderPart] | None = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        reduction_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "parts", b"parts", "reduction_name", b"reduction_name", "refusal", b"refusal", "sku", b"sku"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuoteResponse: _TypeAlias = QuoteResponse  # noqa: Y015
 
 @_typing.final
 class PlaceOrderRequest(_message.Message):
@@ -98,6 +182,7 @@ class PlaceOrderRequest(_message.Message):
     SALE_ID_FIELD_NUMBER: _builtins.int
     LINES_FIELD_NUMBER: _builtins.int
     NOT_AFTER_TIME_FIELD_NUMBER: _builtins.int
+    COUPON_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the call idempotent; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared: every field but
     `not_after_time`.
@@ -106,6 +191,10 @@ class PlaceOrderRequest(_message.Message):
     """Names the account that buys; 1 to 64 bytes of [A-Za-z0-9._:-]."""
     sale_id: _builtins.str
     """Names the sale; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    coupon_id: _builtins.str
+    """Names a coupon to use, one unit of whose stock is held with the order; up to 57 bytes of
+    [A-Za-z0-9._-], empty for none.
+    """
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[_order_pb2.OrderLine]:
         """Lists what to order; 1 to 32 lines, all or nothing."""
@@ -124,10 +213,11 @@ class PlaceOrderRequest(_message.Message):
         sale_id: _builtins.str = ...,
         lines: _abc.Iterable[_order_pb2.OrderLine] | None = ...,
         not_after_time: _timestamp_pb2.Timestamp | None = ...,
+        coupon_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["not_after_time", b"not_after_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "lines", b"lines", "not_after_time", b"not_after_time", "request_id", b"request_id", "sale_id", b"sale_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "coupon_id", b"coupon_id", "lines", b"lines", "not_after_time", b"not_after_time", "request_id", b"request_id", "sale_id", b"sale_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -155,6 +245,7 @@ class PlaceOrderResponse(_message.Message):
     COME_BACK_TIME_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    MISSING_GIFTS_FIELD_NUMBER: _builtins.int
     outcome: _outcome_pb2.Outcome.ValueType
     """Gives the ledger's answer; unspecified when it was not asked."""
     refusal: Global___Refusal.ValueType
@@ -191,6 +282,10 @@ class PlaceOrderResponse(_message.Message):
     def come_back_time(self) -> _timestamp_pb2.Timestamp:
         """Says when trying again may help; unset means never or unknown."""
 
+    @_builtins.property
+    def missing_gifts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Lists the skus of gifts that were reached and had no unit left; the order goes on without."""
+
     def __init__(
         self,
         *,
@@ -210,10 +305,11 @@ class PlaceOrderResponse(_message.Message):
         come_back_time: _timestamp_pb2.Timestamp | None = ...,
         limit: _builtins.str = ...,
         sequence: _builtins.int = ...,
+        missing_gifts: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["come_back_time", b"come_back_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "come_back_time", b"come_back_time", "conflict_field", b"conflict_field", "currency", b"currency", "expire_time", b"expire_time", "level", b"level", "level_epoch", b"level_epoch", "limit", b"limit", "order_id", b"order_id", "order_state", b"order_state", "outcome", b"outcome", "person_id", b"person_id", "refusal", b"refusal", "replayed", b"replayed", "sequence", b"sequence", "sku", b"sku"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "come_back_time", b"come_back_time", "conflict_field", b"conflict_field", "currency", b"currency", "expire_time", b"expire_time", "level", b"level", "level_epoch", b"level_epoch", "limit", b"limit", "missing_gifts", b"missing_gifts", "order_id", b"order_id", "order_state", b"order_state", "outcome", b"outcome", "person_id", b"person_id", "refusal", b"refusal", "replayed", b"replayed", "sequence", b"sequence", "sku", b"sku"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -39,6 +39,11 @@ class OrderServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.Quote = channel.unary_unary(
+                '/lastunit.order.v1.OrderService/Quote',
+                request_serializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.QuoteRequest.SerializeToString,
+                response_deserializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.QuoteResponse.FromString,
+                _registered_method=True)
         self.PlaceOrder = channel.unary_unary(
                 '/lastunit.order.v1.OrderService/PlaceOrder',
                 request_serializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.PlaceOrderRequest.SerializeToString,
@@ -73,6 +78,15 @@ class OrderServiceServicer:
     service's own; the call was carried out when `outcome` is OK and `refusal` is unspecified.
     Every mutating method is idempotent by its `request_id`.
     """
+
+    def Quote(self, request, context):
+        """Says what an order would cost now. Holds nothing and changes nothing; a line without a pool is
+        priced by the pools that would serve it at this moment. Refused as UNKNOWN_PRICE,
+        PRICE_CHANGED or COUPON_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def PlaceOrder(self, request, context):
         """Places an order and holds its units: none to HELD. Idempotent by `request_id`, with other
@@ -115,6 +129,11 @@ class OrderServiceServicer:
 
 def add_OrderServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'Quote': grpc.unary_unary_rpc_method_handler(
+                    servicer.Quote,
+                    request_deserializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.QuoteRequest.FromString,
+                    response_serializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.QuoteResponse.SerializeToString,
+            ),
             'PlaceOrder': grpc.unary_unary_rpc_method_handler(
                     servicer.PlaceOrder,
                     request_deserializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.PlaceOrderRequest.FromString,
@@ -155,6 +174,33 @@ class OrderService:
     service's own; the call was carried out when `outcome` is OK and `refusal` is unspecified.
     Every mutating method is idempotent by its `request_id`.
     """
+
+    @staticmethod
+    def Quote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.order.v1.OrderService/Quote',
+            lastunit_dot_order_dot_v1_dot_order__service__pb2.QuoteRequest.SerializeToString,
+            lastunit_dot_order_dot_v1_dot_order__service__pb2.QuoteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def PlaceOrder(request,

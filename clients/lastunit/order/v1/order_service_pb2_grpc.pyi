@@ -38,6 +38,11 @@ class OrderServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OrderServiceAsyncStub: ...
+    Quote: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.QuoteRequest, _order_service_pb2.QuoteResponse]
+    """Says what an order would cost now. Holds nothing and changes nothing; a line without a pool is
+    priced by the pools that would serve it at this moment. Refused as UNKNOWN_PRICE,
+    PRICE_CHANGED or COUPON_INVALID.
+    """
     PlaceOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.PlaceOrderRequest, _order_service_pb2.PlaceOrderResponse]
     """Places an order and holds its units: none to HELD. Idempotent by `request_id`, with other
     content refused as CONFLICT. A refused order leaves no trace; the same id may succeed later.
@@ -65,6 +70,11 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    Quote: _aio.UnaryUnaryMultiCallable[_order_service_pb2.QuoteRequest, _order_service_pb2.QuoteResponse]  # type: ignore[assignment]
+    """Says what an order would cost now. Holds nothing and changes nothing; a line without a pool is
+    priced by the pools that would serve it at this moment. Refused as UNKNOWN_PRICE,
+    PRICE_CHANGED or COUPON_INVALID.
+    """
     PlaceOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.PlaceOrderRequest, _order_service_pb2.PlaceOrderResponse]  # type: ignore[assignment]
     """Places an order and holds its units: none to HELD. Idempotent by `request_id`, with other
     content refused as CONFLICT. A refused order leaves no trace; the same id may succeed later.
@@ -89,6 +99,17 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     service's own; the call was carried out when `outcome` is OK and `refusal` is unspecified.
     Every mutating method is idempotent by its `request_id`.
     """
+
+    @_abc_1.abstractmethod
+    def Quote(
+        self,
+        request: _order_service_pb2.QuoteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.QuoteResponse, _abc.Awaitable[_order_service_pb2.QuoteResponse]]:
+        """Says what an order would cost now. Holds nothing and changes nothing; a line without a pool is
+        priced by the pools that would serve it at this moment. Refused as UNKNOWN_PRICE,
+        PRICE_CHANGED or COUPON_INVALID.
+        """
 
     @_abc_1.abstractmethod
     def PlaceOrder(

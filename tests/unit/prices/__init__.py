@@ -1,0 +1,1 @@
+"""Tests of prices: pure functions, tried with random catalogues."""
