@@ -116,9 +116,12 @@ class Advisor:
             margin_seconds: Left over at the end of a reservation's life; None takes that of the
                 settings, or a tenth of the life where they say none.
         """
-        margin = margin_seconds if margin_seconds is not None else self._settings.margin_seconds
+        held = self._policy()
+        margin = margin_seconds
+        if margin is None:
+            margin = _gate_value("margin_seconds", held, self._settings)
         gates = [gate for gate in self._gates.all() if gate.cause != "SALE_ENDED"]
-        present = self._present()
+        present = _present(held, self._settings)
         present |= {
             f"queue_count_max {gate.sale_id}": float(gate.queue_count_max)
             for gate in gates
@@ -139,15 +142,22 @@ class Advisor:
             kept = self._orders
         return kept and replace(kept[1], age_seconds=self._clock() - kept[0])
 
-    def _present(self) -> dict[str, float]:
+    def _policy(self) -> dict[str, Any]:
         held: dict[str, Any] = json.loads(self._node.policy_json())["settings"]
-        settings = {
-            "gate.settled_per_second": self._settings.settled_per_second,
-            "gate.pay_p99_seconds": self._settings.pay_p99_seconds,
-        }
-        # Nothing is what they say when they are not set.
-        present = {key: value for key, value in settings.items() if value}
-        return present | {key: float(held[key]) for key in _POLICY_KEYS if key in held}
+        return held
+
+
+def _present(held: Mapping[str, Any], settings: "GateSettings") -> dict[str, float]:
+    names = ("settled_per_second", "pay_p99_seconds")
+    gates = {f"gate.{name}": _gate_value(name, held, settings) for name in names}
+    # Nothing is what they say when they are not set.
+    present = {key: value for key, value in gates.items() if value}
+    return present | {key: float(held[key]) for key in _POLICY_KEYS if key in held}
+
+
+def _gate_value(name: str, held: Mapping[str, Any], settings: "GateSettings") -> float:
+    """Returns what gates are judged by: a section of the policy goes before the settings."""
+    return float(held.get(f"gate.{name}", getattr(settings, name)))
 
 
 def _p99(spans: list[int]) -> float:

@@ -1,4 +1,4 @@
-"""Advice as people read it, and as lines for the files that it is for.
+"""Advice as people read it, and as lines for the file that it is for.
 
 Owns the words around the numbers. Must not reckon (the server does) or know a terminal.
 """
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = ["advice_lines"]
 
-# The sections of the two files, and which keys go there.
+# The file, and which sections go there.
 _FILES: Final = {
-    "lastunit.toml of the server": ("gate",),
-    "the admission policy (lastunit admission dry-run FILE)": ("window", "lanes.reservation"),
+    "the admission policy (lastunit admission dry-run FILE)": (
+        *("gate", "window", "lanes.reservation"),
+    ),
 }
 
 

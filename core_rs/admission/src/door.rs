@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use crate::admission::{Admission, Call};
 use crate::bucket::{Bucket, Micros, Nanos};
+use crate::gate::GateRules;
 use crate::keyed::{Keyed, KeyedPolicy, Place};
 use crate::policy::{Lane, Operation, Policy, PolicyError};
 use crate::stats::Stats;
@@ -52,7 +53,7 @@ pub enum Answer {
     Refused(Refusal),
 }
 
-/// All that an operator sets for a door.
+/// All that an operator sets for a door, and for the gates before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DoorPolicy {
     /// Lanes, callers, costs.
@@ -63,6 +64,9 @@ pub struct DoorPolicy {
     pub skus: KeyedPolicy,
     /// The credit window; None: the order service does not report.
     pub window: Option<WindowPolicy>,
+    /// What the gates are judged by; None leaves it to the server's settings. The door does not
+    /// look at it.
+    pub gate: Option<GateRules>,
 }
 
 impl DoorPolicy {
@@ -74,6 +78,7 @@ impl DoorPolicy {
         self.limits.check()?;
         self.sales.check("sales")?;
         self.skus.check("skus")?;
+        self.gate.as_ref().map_or(Ok(()), GateRules::check)?;
         self.window.as_ref().map_or(Ok(()), WindowPolicy::check)
     }
 }

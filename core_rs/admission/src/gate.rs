@@ -11,6 +11,9 @@ const SECOND: u128 = 1_000_000_000;
 /// Longest that anybody is told to stay away: what is known now says nothing of later.
 const COME_BACK_MAX: Nanos = 600_000_000_000;
 
+/// Longest span that gates are judged by, a day.
+pub const GATE_SPAN_MAX: Nanos = 86_400_000_000_000;
+
 /// What front ends are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum GateState {
@@ -103,6 +106,58 @@ impl GatePolicy {
         )?;
         let is_dwell_ok = self.dwell <= 3_600_000_000_000;
         require(is_dwell_ok, "must be up to 1 h", name("dwell"))
+    }
+}
+
+/// All that gates are judged by. The default bounds no queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GateRules {
+    /// The steps of the pressure.
+    pub policy: GatePolicy,
+    /// Reservations that can be paid in a second, in thousandths, up to a million a second; 0
+    /// leaves the queue without a bound.
+    pub settled_rate: u64,
+    /// How long a payment takes from its begin to its news, of all but one in a hundred; up to a
+    /// day.
+    pub pay_p99: Nanos,
+    /// What is left over at the end of a reservation's life, up to a day.
+    pub margin: Nanos,
+}
+
+impl GateRules {
+    /// Checks every range.
+    ///
+    /// # Errors
+    /// The first setting that is out of its range.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        let name = |part: &'static str| move || alloc::format!("gate.{part}");
+        self.policy.check()?;
+        require(
+            self.settled_rate <= crate::RATE_MAX,
+            "must be up to 1,000,000 a second",
+            name("settled_per_second"),
+        )?;
+        let is_span = |span| span <= GATE_SPAN_MAX;
+        require(
+            is_span(self.pay_p99),
+            "must be up to a day",
+            name("pay_p99_seconds"),
+        )?;
+        require(
+            is_span(self.margin),
+            "must be up to a day",
+            name("margin_seconds"),
+        )
+    }
+
+    /// Most reservations of such a life that may wait to be paid, 0 for no bound. At least one, so
+    /// that a life too short for any payment closes the gate instead of opening it for good.
+    #[must_use]
+    pub fn queue_count_max(&self, ttl: Nanos) -> u64 {
+        match self.settled_rate {
+            0 => 0,
+            rate => queue_count_max(rate, ttl, self.pay_p99, self.margin).max(1),
+        }
     }
 }
 

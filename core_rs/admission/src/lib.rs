@@ -32,7 +32,10 @@ mod window;
 pub use admission::{Admission, Call};
 pub use bucket::{Bucket, BucketPolicy, BucketStart, Denial, Micros, Nanos, TOKEN};
 pub use door::{Answer, Ask, Chance, Door, DoorPolicy, SKUS_MAX};
-pub use gate::{Cause, Gate, GateInputs, GatePolicy, GateState, GateView, queue_count_max};
+pub use gate::{
+    Cause, GATE_SPAN_MAX, Gate, GateInputs, GatePolicy, GateRules, GateState, GateView,
+    queue_count_max,
+};
 pub use keyed::KeyedPolicy;
 pub use policy::{
     BURST_MAX, CALLERS_MAX, CALLS_IN_FLIGHT_MAX, COST_MAX, Costs, Lane, LanePolicy, Operation,

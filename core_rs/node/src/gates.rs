@@ -10,12 +10,13 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use lastunit_admission::{Gate, GateInputs, GateState, GateView, Lane, Nanos, Policy};
+use lastunit_admission::{
+    DoorPolicy, Gate, GateInputs, GateRules, GateState, GateView, Lane, Nanos,
+};
 use lastunit_engine::{Millis, SaleQueue, SaleState, Text};
 use serde_json::{Value, json};
 
 use crate::clock::instant_now;
-use crate::gates_settings::GateSettings;
 use crate::lane_lock::Urgency;
 use crate::shared::Shared;
 
@@ -106,7 +107,10 @@ impl Shown {
 
 #[derive(Default)]
 struct State {
-    settings: GateSettings,
+    /// Of the server's settings: they hold where the policy says nothing of gates.
+    settings: GateRules,
+    /// Of the admission policy in force.
+    policy: Option<GateRules>,
     hands: BTreeMap<Text, Hand>,
     gates: BTreeMap<Text, Shown>,
     drain: Drain,
@@ -129,7 +133,7 @@ pub(crate) struct GateBoard {
 }
 
 impl GateBoard {
-    pub(crate) fn new(policy: &Policy) -> Self {
+    pub(crate) fn new(policy: &DoorPolicy) -> Self {
         let board = Self {
             state: Mutex::default(),
             start: instant_now(),
@@ -142,12 +146,14 @@ impl GateBoard {
         board
     }
 
-    pub(crate) fn note_policy(&self, policy: &Policy) {
-        let most = policy.lane(Lane::Reservation).calls_in_flight_max;
+    /// Takes what a policy says of gates; they are judged by it from the next look on.
+    pub(crate) fn note_policy(&self, policy: &DoorPolicy) {
+        let most = policy.limits.lane(Lane::Reservation).calls_in_flight_max;
         self.in_flight_max.store(most.into(), Ordering::Relaxed);
+        self.state().policy = policy.gate;
     }
 
-    pub(crate) fn set_settings(&self, settings: GateSettings) {
+    pub(crate) fn set_settings(&self, settings: GateRules) {
         self.state().settings = settings;
     }
 
@@ -295,6 +301,7 @@ impl State {
         let Measures {
             now, ledger_now, ..
         } = measures;
+        let rules = self.policy.unwrap_or(self.settings);
         self.measures = measures;
         self.lags.note(measures.settlement_lag, now);
         // They wait for the same payments, whatever they bought.
@@ -312,7 +319,7 @@ impl State {
             queue_count,
             callback_lag: nanos(self.lags.median()),
             is_report_stale: measures.is_report_stale,
-            drain: self.drain.rate().unwrap_or(self.settings.settled_rate()),
+            drain: self.drain.rate().unwrap_or(rules.settled_rate),
             ..GateInputs::default()
         };
         let mut gates = BTreeMap::new();
@@ -322,12 +329,12 @@ impl State {
             let inputs = GateInputs {
                 hand: self.hands.get(sale_id).map(|hand| hand.state),
                 opens_in: sale.opens_in(ledger_now),
-                queue_count_max: self.settings.queue_count_max(ttl),
+                queue_count_max: rules.queue_count_max(ttl),
                 reservation_ttl: ttl,
                 ..shared
             };
             let before = self.gates.get(sale_id);
-            let next = Shown::next(before, *sale, inputs, &self.settings, &measures);
+            let next = Shown::next(before, *sale, inputs, &rules, &measures);
             has_news |= before.is_none_or(|before| before.key() != next.key());
             gates.insert(sale_id.clone(), next);
         }
@@ -367,14 +374,14 @@ impl Shown {
         before: Option<&Self>,
         sale: Sale,
         inputs: GateInputs,
-        settings: &GateSettings,
+        rules: &GateRules,
         measures: &Measures,
     ) -> Self {
         // A sale that opens begins with an open gate, not with one that gets better by steps.
         let going_on =
             before.filter(|before| before.inputs.opens_in.is_none() || inputs.opens_in.is_some());
         let gate = going_on.map_or_else(Gate::default, |before| before.gate);
-        let (gate, mut view) = gate.next(&inputs, &settings.policy, measures.now);
+        let (gate, mut view) = gate.next(&inputs, &rules.policy, measures.now);
         let mut cause = view.cause.name();
         if sale.is_over() {
             view.state = GateState::Closed;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::gates_settings;
 
 const SECOND: Nanos = 1_000_000_000;
 
@@ -26,7 +27,7 @@ fn at(now: Nanos) -> Measures {
 
 fn settings(text: &str) -> State {
     State {
-        settings: GateSettings::from_json(text).expect("is valid"),
+        settings: gates_settings::from_json(text).expect("is valid"),
         ..State::default()
     }
 }
@@ -195,6 +196,30 @@ fn news_are_told_at_once_and_numbers_once_a_second() {
 }
 
 #[test]
+fn the_policys_rules_hold_from_the_next_look_on_and_the_settings_once_it_has_none() {
+    let mut state = settings(r#"{"settled_per_second_milli": 10000}"#);
+    let mut policy = DoorPolicy::default();
+    let board = GateBoard::new(&policy);
+    let mut bound = |policy: &DoorPolicy, now| {
+        board.note_policy(policy);
+        state.policy = board.state().policy;
+        state.judge(at(now), 0, &one(SaleState::Open));
+        state.gates["sale-1"].inputs.queue_count_max
+    };
+
+    assert_eq!(6_000, bound(&policy, 0));
+    policy.gate = Some(GateRules {
+        settled_rate: 1_000,
+        ..GateRules::default()
+    });
+    assert_eq!(600, bound(&policy, SECOND));
+    policy.gate = Some(GateRules::default());
+    assert_eq!(0, bound(&policy, 2 * SECOND), "it says that there is none");
+    policy.gate = None;
+    assert_eq!(6_000, bound(&policy, 3 * SECOND));
+}
+
+#[test]
 fn settings_out_of_range_are_refused_by_name() {
     for (text, name) in [
         (r#"{"queue_at": 0}"#, "gate.queue_at"),
@@ -202,11 +227,11 @@ fn settings_out_of_range_are_refused_by_name() {
         (r#"{"margin_ms": 86400001}"#, "gate.margin_ms"),
         (
             r#"{"settled_per_second_milli": 1000000001}"#,
-            "gate.settled_per_second_milli",
+            "gate.settled_per_second",
         ),
         (r#"{"surprise": 1}"#, "surprise"),
     ] {
-        let error = GateSettings::from_json(text)
+        let error = gates_settings::from_json(text)
             .expect_err("is refused")
             .to_string();
 

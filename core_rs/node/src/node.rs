@@ -18,7 +18,7 @@ use crate::answer::{Answer, Completion};
 use crate::clock::ClockKind;
 use crate::events::{self, ReadError};
 use crate::gates::{self, GateError};
-use crate::gates_settings::GateSettings;
+use crate::gates_settings;
 use crate::lane_lock::Urgency;
 use crate::life::Phase;
 use crate::open::{self, OpenError};
@@ -369,13 +369,13 @@ impl Node {
             .map_err(|fault| serve::refuse(&self.shared, &fault))
     }
 
-    /// Replaces what all gates are judged by: a JSON object of the form that the README of this
-    /// crate draws.
+    /// Replaces what all gates are judged by while the admission policy says nothing of it: a JSON
+    /// object of the form that the README of this crate draws.
     ///
     /// # Errors
     /// A setting that is unknown or out of its range; the old ones stay.
     pub fn set_gate_settings(&self, settings_json: &str) -> Result<(), SettingsError> {
-        let settings = GateSettings::from_json(settings_json)?;
+        let settings = gates_settings::from_json(settings_json)?;
         self.shared.gates.set_settings(settings);
         Ok(())
     }

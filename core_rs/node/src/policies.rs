@@ -308,7 +308,7 @@ impl Book {
     }
 
     fn set(&mut self, revision: u64, policy: DoorPolicy, shared: &Shared) {
-        shared.gates.note_policy(&policy.limits);
+        shared.gates.note_policy(&policy);
         shared.turnstile.set_policy(policy.clone());
         (self.in_force, self.policy) = (revision, policy);
     }

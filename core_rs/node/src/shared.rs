@@ -91,7 +91,7 @@ impl Shared {
             snapshots: SnapshotDesk::default(),
             readers: Readers::default(),
             watches: WatchBoard::default(),
-            gates: GateBoard::new(&policies.in_force().limits),
+            gates: GateBoard::new(&policies.in_force()),
             policies,
             meters: Meters::default(),
             data_worker,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use lastunit_admission::{
-    BucketPolicy, DoorPolicy, KeyedPolicy, Lane, Operation, TOKEN, WindowPolicy,
+    BucketPolicy, DoorPolicy, GateRules, KeyedPolicy, Lane, Operation, TOKEN, WindowPolicy,
 };
 
 /// One setting that differs.
@@ -71,6 +71,9 @@ pub fn settings(policy: &DoorPolicy) -> BTreeMap<String, String> {
     if let Some(held) = &policy.window {
         window(&mut rows, held);
     }
+    if let Some(held) = &policy.gate {
+        gate(&mut rows, held);
+    }
     rows
 }
 
@@ -113,6 +116,20 @@ fn window(rows: &mut Rows, held: &WindowPolicy) {
         decimal(u128::from(held.floor.rate), 1_000),
     );
     row("floor_burst", tokens(held.floor.burst));
+}
+
+fn gate(rows: &mut Rows, held: &GateRules) {
+    let mut row = |name: &str, value: u64, parts: u128| {
+        let value = decimal(u128::from(value), parts);
+        rows.insert(format!("gate.{name}"), value)
+    };
+    row("queue_at", held.policy.queue_at.into(), 1_000);
+    row("close_at", held.policy.close_at.into(), 1_000);
+    row("reopen_at", held.policy.reopen_at.into(), 1_000);
+    row("dwell_seconds", held.policy.dwell, 1_000_000_000);
+    row("settled_per_second", held.settled_rate, 1_000);
+    row("pay_p99_seconds", held.pay_p99, 1_000_000_000);
+    row("margin_seconds", held.margin, 1_000_000_000);
 }
 
 fn tokens(micros: i64) -> String {

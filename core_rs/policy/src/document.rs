@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use lastunit_admission::{
-    BucketPolicy, CALLERS_MAX, CALLS_IN_FLIGHT_MAX, Costs, DoorPolicy, KeyedPolicy, Lane,
-    LanePolicy, Operation, Policy, WindowPolicy,
+    BucketPolicy, CALLERS_MAX, CALLS_IN_FLIGHT_MAX, Costs, DoorPolicy, GatePolicy, GateRules,
+    KeyedPolicy, Lane, LanePolicy, Operation, Policy, WindowPolicy,
 };
 use toml::de::DeTable;
 
@@ -30,6 +30,11 @@ const PER_LINE: &str = "per_line";
 const RATE: RangeInclusive<f64> = 0.001..=1_000_000.0;
 const BURST: RangeInclusive<f64> = 1.0..=10_000_000.0;
 const COST: RangeInclusive<f64> = 0.0..=1_000.0;
+const PRESSURE: RangeInclusive<f64> = 0.001..=10.0;
+const CALM: RangeInclusive<f64> = 0.0..=10.0;
+const DWELL_SECONDS: RangeInclusive<f64> = 0.0..=3_600.0;
+const SETTLED_RATE: RangeInclusive<f64> = 0.0..=1_000_000.0;
+const SPAN_SECONDS: RangeInclusive<f64> = 0.0..=86_400.0;
 
 /// A bucket smaller than this share of its rate loses tokens to every pause of the scheduler.
 const BURST_SECONDS_MIN: f64 = 0.01;
@@ -103,6 +108,7 @@ fn document(mut root: Table<'_, '_>, places: &mut Places<'_>) -> DoorPolicy {
     policy.sales = keyed(&sales, sales_max, places);
     policy.skus = keyed(&skus, skus_max, places);
     policy.window = window(root.table("window", places), places);
+    policy.gate = gate(root.table("gate", places), places);
     for (name, count, most) in [
         (
             "callers_max",
@@ -283,6 +289,53 @@ fn window(mut section: Table<'_, '_>, places: &mut Places<'_>) -> Option<WindowP
             rate: milli(rate.unwrap_or(10.0)),
             burst: micro(burst.unwrap_or(5.0)),
         },
+    })
+}
+
+/// The whole of what gates are judged by: what a section leaves out has its default, whatever the
+/// server's settings say, so that a document means the same everywhere.
+fn gate(mut section: Table<'_, '_>, places: &mut Places<'_>) -> Option<GateRules> {
+    if !section.is_there() {
+        return None;
+    }
+    let defaults = GatePolicy::default();
+    let mut number = |name, range, default| section.number(name, range, places).unwrap_or(default);
+    let queue_at = number(
+        "queue_at",
+        &PRESSURE,
+        f64::from(defaults.queue_at) / 1_000.0,
+    );
+    let close_at = number(
+        "close_at",
+        &PRESSURE,
+        f64::from(defaults.close_at) / 1_000.0,
+    );
+    let reopen_at = number("reopen_at", &CALM, f64::from(defaults.reopen_at) / 1_000.0);
+    let dwell = number("dwell_seconds", &DWELL_SECONDS, 1.0);
+    let settled_rate = number("settled_per_second", &SETTLED_RATE, 0.0);
+    let pay_p99 = number("pay_p99_seconds", &SPAN_SECONDS, 0.0);
+    let margin = number("margin_seconds", &SPAN_SECONDS, 0.0);
+    if queue_at > close_at {
+        let message = format!("is {queue_at}, more than close_at = {close_at}; set less");
+        places.wrong(&section.key("queue_at"), message);
+    }
+    if reopen_at >= queue_at {
+        let message = format!("is {reopen_at}, must be below queue_at = {queue_at}");
+        places.wrong(&section.key("reopen_at"), message);
+    }
+    section.end(places);
+    let thousandths = |value: f64| u32::try_from(milli(value)).unwrap_or(u32::MAX);
+    let nanos = |seconds: f64| milli(seconds) * MILLISECOND;
+    Some(GateRules {
+        policy: GatePolicy {
+            queue_at: thousandths(queue_at),
+            close_at: thousandths(close_at),
+            reopen_at: thousandths(reopen_at),
+            dwell: nanos(dwell),
+        },
+        settled_rate: milli(settled_rate),
+        pay_p99: nanos(pay_p99),
+        margin: nanos(margin),
     })
 }
 

@@ -1,7 +1,7 @@
 //! Each mistake is told with its line and what to do; what is right reads as it is meant.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-use lastunit_admission::{BucketPolicy, Lane, Operation, TOKEN};
+use lastunit_admission::{BucketPolicy, GateRules, Lane, Operation, TOKEN};
 
 use super::*;
 
@@ -186,6 +186,51 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_text() {
     let lines: Vec<_> = problems.iter().map(|it| it.line).collect();
 
     assert_eq!(vec![2, 4, 5], lines);
+}
+
+#[test]
+fn gates_are_read_in_their_units_and_what_is_left_out_has_its_default() {
+    assert_eq!(None, read("version = 1").unwrap().gate);
+    let least = read("version = 1\n[gate]\n").unwrap().gate;
+    assert_eq!(Some(GateRules::default()), least);
+    let text = "version = 1\n[gate]\nqueue_at = 0.7\nclose_at = 1.25\nreopen_at = 0.4\n\
+        dwell_seconds = 0.5\nsettled_per_second = 14.387\npay_p99_seconds = 10.374\n\
+        margin_seconds = 3\n";
+
+    let policy = read(text).unwrap();
+
+    let rules = policy.gate.unwrap();
+    let steps = rules.policy;
+    assert_eq!(
+        (700, 1_250, 400),
+        (steps.queue_at, steps.close_at, steps.reopen_at)
+    );
+    assert_eq!(500_000_000, steps.dwell);
+    assert_eq!(14_387, rules.settled_rate);
+    assert_eq!(
+        (10_374_000_000, 3_000_000_000),
+        (rules.pay_p99, rules.margin)
+    );
+    let rows = settings(&policy);
+    assert_eq!("14.387", rows["gate.settled_per_second"]);
+    assert_eq!("0.5", rows["gate.dwell_seconds"]);
+    assert_eq!("1.25", rows["gate.close_at"]);
+}
+
+#[test]
+fn steps_of_a_gate_that_are_out_of_order_or_range_are_told_with_their_line() {
+    for (section, key, line) in [
+        ("queue_at = 1.5", "gate.queue_at", 3),
+        ("close_at = 0.9\nreopen_at = 0.8", "gate.reopen_at", 4),
+        ("close_at = 10.1", "gate.close_at", 3),
+        ("dwell_seconds = 3600.5", "gate.dwell_seconds", 3),
+        ("settled_per_second = -1", "gate.settled_per_second", 3),
+        ("pay_p99_seconds = 86401", "gate.pay_p99_seconds", 3),
+        ("address = \"127.0.0.1:7405\"", "gate.address", 3),
+    ] {
+        let found = problem(&format!("version = 1\n[gate]\n{section}\n"));
+        assert_eq!((key, line), (found.key.as_str(), found.line), "{found}");
+    }
 }
 
 #[test]

@@ -118,6 +118,22 @@ def test_a_full_queue_closes_the_gate_and_whoever_is_inside_goes_on(tmp_path: Pa
     server.stop()
 
 
+def test_a_policy_changes_what_gates_are_judged_by_while_they_are_looked_at(
+    ledger: Ledger,
+) -> None:
+    """Its rules hold at the next look, another policy's after it; without rules the settings do."""
+    sale_id = ledger.put_sale(units=1, reservation_ttl={"seconds": 10})
+    until(lambda: gate(ledger, sale_id).queue_count_max, 0)
+    # Three a second for the 6 s that are left of a life.
+    narrow = "[gate]\nsettled_per_second = 3\npay_p99_seconds = 2.5\nmargin_seconds = 1.5\n"
+    for section, bound in ((narrow, 18), ("[gate]\nsettled_per_second = 1\n", 10), ("", 0)):
+        put = policy.PutPolicyRequest(
+            document=f"version = 1\n{section}", actor="night-shift", reason="less is paid"
+        )
+        ledger.admission.PutPolicy(put, timeout=SECONDS_MAX)
+        until(lambda: gate(ledger, sale_id).queue_count_max, bound)
+
+
 def test_the_document_is_small_cacheable_and_confirmed_without_a_body(
     server: Server, ledger: Ledger
 ) -> None:
