@@ -17,6 +17,7 @@ from lastunit.client.outcomes import Outcome
 from lastunit.errors import BusyError
 from lastunit.order import pricing, store, translation, views
 from lastunit.order.follower import OrderFollower
+from lastunit.order.grants import GrantCount
 from lastunit.order.persons import AccountState
 from lastunit.order.states import PAYABLE_STATES, OrderState
 from lastunit.order.v1 import order_pb2
@@ -84,7 +85,7 @@ class OrderCore:
 
     Attributes:
         follower: Moves the orders on; its steps are called beside these.
-        persisted_count: Grants of the ledger that were written down, or given up, since the start.
+        grants: How many of the ledger's grants were written down, or given up, since the start.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class OrderCore:
         self._settings = settings
         self._doorman = doorman
         self._place_calls = 0
-        self.persisted_count = 0
+        self.grants = GrantCount()
         # First come, first served. Held while others are asked, never while the row is written:
         # on a slow database the orders that won must not keep the others from their refusal.
         self._place_work = asyncio.Semaphore(settings.place_work_max)
@@ -264,13 +265,14 @@ class OrderCore:
         not_after_ms = self._clock.now_ms() + round(self._settings.ghost_seconds * 1000)
         if request.HasField("not_after_time"):
             not_after_ms = min(not_after_ms, request.not_after_time.ToMilliseconds())
-        return await self._ledger.reserve(
+        reserve = self._ledger.reserve(
             order_id,
             sale_id=request.sale_id,
             person_id=person_id,
             lines=asked.lines,
             not_after_ms=not_after_ms,
         )
+        return await self.grants.watch(order_id, reserve)
 
     async def _write(
         self, request: pb.PlaceOrderRequest, order_id: str, held: _Held
@@ -303,8 +305,7 @@ class OrderCore:
             has_missed_events = await self._runner.run(insert, lane=Lane.RESERVATION)
         finally:
             # Written, failed or given up by its caller: nobody waits for the database with it now.
-            # The ledger counted its grant once, so the repeat of a call is not counted again.
-            self.persisted_count += not held.is_replayed
+            self.grants.add(order_id)
         if has_missed_events:
             await self.follower.compare(order_id)
         placed = self._placed_before(order_id, request)

@@ -147,7 +147,7 @@ async def serve_orders(process: OrderProcess, *, prices: Prices, settings: Order
         line,
         writer=database.writer,
         generation=await database.run(store.count_start),
-        persisted_count=lambda: core.persisted_count,
+        persisted_count=lambda: core.grants.persisted_count,
         pays=core.follower.pays,
         interval_seconds=settings.report_seconds,
     )

@@ -182,7 +182,49 @@ async def test_each_grant_is_counted_once_whatever_becomes_of_its_order(world: W
         await world.place("request-2", account_id="account-2")
     await world.place("request-2", account_id="account-2")
 
-    assert world.core.persisted_count == 2
+    assert world.core.grants.persisted_count == 2
+
+
+async def test_a_grant_whose_answer_was_lost_is_counted_with_the_repeat(world: World) -> None:
+    """The ledger granted once and the order is written by the repeat: one, not none."""
+    world.ledger.lost_replies.append(UnavailableError("lost", reason="UNAVAILABLE"))
+    with pytest.raises(UnavailableError):
+        await world.place()
+    assert world.core.grants.persisted_count == 0
+    await world.place()
+    await world.place()
+
+    assert world.core.grants.persisted_count == 1
+
+
+@pytest.mark.parametrize("is_granted", [True, False])
+async def test_what_is_granted_after_its_caller_has_left_is_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, is_granted: bool
+) -> None:
+    """The ledger has the call and answers it: a grant keeps no place, a refusal had none."""
+    asked, answer, answered = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    reserve = world.ledger.reserve
+
+    async def slow_reserve(*arguments: Any, **named: Any) -> Any:
+        asked.set()
+        await answer.wait()
+        answered.set()
+        return await reserve(*arguments, **named)
+
+    monkeypatch.setattr(world.ledger, "reserve", slow_reserve)
+    world.ledger.available = 1 if is_granted else 0
+    placing = asyncio.create_task(world.place())
+    await asked.wait()
+    placing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await placing
+    assert world.core.grants.persisted_count == 0
+    answer.set()
+    await answered.wait()
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+    assert world.core.grants.persisted_count == is_granted
 
 
 @pytest.mark.parametrize("seconds", [0.009, 0.51])
