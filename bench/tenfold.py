@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -294,8 +295,7 @@ def summed(
         "calls": flood.calls,
         "cpu_us_per_acceptance": round(1e6 * accept, 1),
         "cpu_us_per_refusal": round(1e6 * refuse, 1),
-        "headroom_factor": round(1 + (usable - budget * accept) / (budget * refuse), 1),
-        "budget_that_fits_tenfold": round(usable / (accept + (TENFOLD - 1) * refuse), 1),
+        **headroom(budget, usable, accept, refuse),
         "server_cores": round(flood.cpu_seconds / flood.seconds, 2),
         "settlement_p99_ms": {"unloaded": p99[0], "flooded": p99[1]},
         "settlement_p99_ratio": round(p99[1] / p99[0], 2) if all(p99) else None,
@@ -308,6 +308,17 @@ def summed(
         },
         "in_flight_max": max(flood.samples.in_flight, default=0.0),
         "open_calls_max": max(flood.samples.open_calls, default=0.0),
+    }
+
+
+def headroom(budget: float, usable: float, accept: float, refuse: float) -> dict[str, Any]:
+    """Reckons how many times its budget a door bears, and which budget it bears ten times."""
+    if refuse <= 0:
+        # What was not answered at all costs too, or the machine did other things: nothing follows.
+        return {"headroom_factor": None, "budget_that_fits_tenfold": None}
+    return {
+        "headroom_factor": round(1 + (usable - budget * accept) / (budget * refuse), 1),
+        "budget_that_fits_tenfold": round(usable / (accept + (TENFOLD - 1) * refuse), 1),
     }
 
 
@@ -339,7 +350,7 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
             f"{100 * row['goodput_share']:.1f} %",
             f"{row['cpu_us_per_acceptance']:.0f}",
             f"{row['cpu_us_per_refusal']:.1f}",
-            f"{row['headroom_factor']:.1f}",
+            f"{row['headroom_factor']}",
             f"{p99['unloaded']} → {p99['flooded']}",
             " → ".join(f"{part:.0f}" for part in memory),
             f"{row['in_flight_max']:.0f}",
@@ -362,7 +373,8 @@ def main() -> None:
             rows[row.name] = measure(row, options.seconds, options.budget_share)
             print(json.dumps(rows[row.name]), file=sys.stderr, flush=True)
     command = " ".join(["python -m bench.tenfold", *sys.argv[1:]])
-    record = {"machine": machine.facts(), "command": command, "rows": rows}
+    facts = machine.facts() | {"load_average": os.getloadavg()}
+    record = {"machine": facts, "command": command, "rows": rows}
     options.output.write_text(json.dumps(record, indent=1) + "\n")
     show(rows)
 
