@@ -82,7 +82,7 @@ crash-disk: setup ## Flip every bit, cut at every byte, fail every system call o
 history: setup ## Check 10,000,000 recorded replies by their place, and 1,000 windows with porcupine
 	@$(BIN)/python -m tests.history.record $(ARGS)
 
-bench-attacks: setup ## Measure a good client beside nine attacks on the door, with the limits off and on
+bench-attacks: setup ## Measure a good client beside each attack on either front, with the limits off and on
 	@$(BIN)/python -m bench.attacks $(ARGS)
 
 SEEDS ?= 50000

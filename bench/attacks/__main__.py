@@ -11,6 +11,7 @@ case, as a network address translator makes it. `--streams` tries other numbers 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import signal
@@ -115,16 +116,19 @@ def result(process: subprocess.Popen[str]) -> dict[str, Any]:
     return found
 
 
-def measure(name: str, options: argparse.Namespace, *, is_limited: bool) -> dict[str, Any]:
-    """Measures one attack against one server."""
+def measure(
+    name: str, door: str, options: argparse.Namespace, *, is_limited: bool
+) -> dict[str, Any]:
+    """Measures one attack against one listener of one server."""
+    front, _, listener = door.partition(" ")
     flags: tuple[str, ...] = ("--durability", options.durability)
     if options.streams:
         flags += ("--set", f"data.max_concurrent_streams={options.streams}")
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder), is_limited=is_limited, flags=flags)
-        prefix = "native_" if options.front == "native" else ""
+        prefix = "native_" if front == "native" else ""
         address = (server.ready[f"{prefix}data"], server.ready[f"{prefix}settlement"])
-        port = server.ready[f"{prefix}{options.listener}"].rpartition(":")[2]
+        port = server.ready[f"{prefix}{listener}"].rpartition(":")[2]
         quiet = result(start("good_client", *address, options.seconds, options.rate))
         before, cpu = server.memory_mib(), server.cpu_seconds()
         server.peak_mib = before
@@ -139,6 +143,7 @@ def measure(name: str, options: argparse.Namespace, *, is_limited: bool) -> dict
         peak = server.peak_mib
         exit_status = server.stop()
     return {
+        "door": door,
         "attack": name,
         "is_limited": is_limited,
         "quiet": quiet,
@@ -150,18 +155,29 @@ def measure(name: str, options: argparse.Namespace, *, is_limited: bool) -> dict
     }
 
 
-def show(rows: list[dict[str, Any]], door: str) -> None:
+def show(rows: list[dict[str, Any]]) -> None:
     """Prints the table."""
-    table = Table(title=f"a good client beside each attack on {door}; milliseconds")
-    columns = ("attack", "limits", "data p99 quiet/attacked", "settlement p99", "failed", "CPU s")
+    table = Table(title="a good client beside each attack; milliseconds")
+    columns = (
+        "door",
+        "attack",
+        "limits",
+        "data p99 quiet/attacked",
+        "settlement p99",
+        "failed",
+        "CPU s",
+    )
     for column in (*columns, "MiB before/peak/after", "attacker sent/closed"):
-        table.add_column(column, justify="left" if column in {"attack", "limits"} else "right")
+        table.add_column(
+            column, justify="left" if column in {"door", "attack", "limits"} else "right"
+        )
     for row in rows:
         quiet, beside, memory = row["quiet"], row["attacked"], row["memory_mib"]
         failed = sum(beside[door]["failed"] for door in ("data", "settlement"))
         total = failed + sum(beside[door]["served"] for door in ("data", "settlement"))
         sent = row["attacker"].get("sent", row["attacker"].get("connections", 0))
         table.add_row(
+            row["door"],
             row["attack"],
             "on" if row["is_limited"] else "off",
             *(f"{quiet[d]['p99_ms']} / {beside[d]['p99_ms']}" for d in ("data", "settlement")),
@@ -170,7 +186,7 @@ def show(rows: list[dict[str, Any]], door: str) -> None:
             f"{memory['before']} / {memory['peak']} / {memory['after']}",
             f"{sent} / {row['attacker'].get('closed_by_server', 0)}",
         )
-    Console(width=170).print(table)
+    Console(width=190).print(table)
 
 
 def main() -> None:
@@ -179,21 +195,25 @@ def main() -> None:
     parser.add_argument("--attack", action="append", choices=sorted(ATTACKS), help="only these")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each half")
     parser.add_argument("--rate", type=float, default=50.0, help="calls a second, each listener")
-    parser.add_argument("--front", choices=("grpcio", "native"), default="grpcio")
+    parser.add_argument("--front", choices=("grpcio", "native", "both"), default="both")
     parser.add_argument("--source", default="127.0.0.1", help="where the attack comes from")
-    parser.add_argument("--listener", choices=("data", "settlement"), default="data")
+    parser.add_argument("--listener", choices=("data", "settlement", "both"), default="data")
     parser.add_argument("--limits", choices=("both", "on", "off"), default="both")
     parser.add_argument("--streams", type=int, help="data.max_concurrent_streams")
     parser.add_argument("--durability", default="flushed")
     parser.add_argument("--no-keep", action="store_true", help="write no file")
     options = parser.parse_args()
     kinds = {"both": (False, True), "on": (True,), "off": (False,)}[options.limits]
+    fronts = ("grpcio", "native") if options.front == "both" else (options.front,)
+    listeners = ("data", "settlement") if options.listener == "both" else (options.listener,)
     rows = []
-    for name in options.attack or ATTACKS:
+    doors = [f"{front} {listener}" for front in fronts for listener in listeners]
+    for door, name in itertools.product(doors, options.attack or ATTACKS):
         for is_limited in kinds:
-            rows.append(measure(name, options, is_limited=is_limited))
-            Console(stderr=True).print(f"{name}, limits {'on' if is_limited else 'off'}: done")
-    show(rows, f"{options.front} {options.listener}")
+            rows.append(measure(name, door, options, is_limited=is_limited))
+            said = f"{door}, {name}, limits {'on' if is_limited else 'off'}: done"
+            Console(stderr=True).print(said)
+    show(rows)
     if not options.no_keep:
         stamp = datetime.now(tz=UTC).strftime("%Y%m%dT%H%M%SZ")
         facts = {"machine": machine.facts(), "options": vars(options), "rows": rows}

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 /// What a call costs the transport while its answer waits, beside the answer: measured, rounded up.
-const ANSWER_OVERHEAD_BYTES: usize = 8 * 1024;
+const ANSWER_OVERHEAD_BYTES: usize = 16 * 1024;
 
 /// What all connections of a listener share. Relaxed: each is a count by itself.
 #[derive(Debug, Default)]

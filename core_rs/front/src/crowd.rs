@@ -19,7 +19,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// How long a connection that takes nothing is watched before it goes because too much waits: a
 /// good client takes something in a small part of it.
-const CROWDED_WAIT: Duration = Duration::from_millis(200);
+const CROWDED_WAIT: Duration = Duration::from_millis(50);
 
 /// An attacker with IPv6 has a whole network of this many bits.
 const NETWORK_BITS: u32 = 64;

@@ -56,7 +56,7 @@ where
                 return Ok(Some(message));
             }
             // A message that came in one piece never waits.
-            self.waiting.hold(self.pieces.len());
+            self.waiting.hold(self.pieces.taken_bytes());
             let body = &mut self.body;
             let frame = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
             match frame.await {
@@ -87,8 +87,12 @@ impl Pieces {
         self.piece.is_empty() && self.gathered.is_empty()
     }
 
-    fn len(&self) -> usize {
-        self.piece.len() + self.gathered.len()
+    /// What a message that is not whole takes in memory; nothing between messages.
+    fn taken_bytes(&self) -> usize {
+        if self.is_empty() {
+            return 0;
+        }
+        self.piece.len() + self.gathered.capacity()
     }
 
     fn put(&mut self, data: Bytes) {
@@ -168,6 +172,20 @@ mod tests {
         for piece_bytes in 1..=bytes.len() {
             assert_eq!(sent, messages(&bytes, piece_bytes), "{piece_bytes}");
         }
+    }
+
+    #[test]
+    fn between_messages_nothing_is_held() {
+        let mut pieces = Pieces::default();
+        let message = framed(&vec![7; 100_000]);
+        for piece in message.chunks(30_000) {
+            assert!(pieces.take().expect("is well formed").is_none());
+            pieces.put(Bytes::copy_from_slice(piece));
+            assert!(pieces.taken_bytes() >= piece.len());
+        }
+        assert!(pieces.take().expect("is well formed").is_some());
+
+        assert_eq!(0, pieces.taken_bytes());
     }
 
     #[test]

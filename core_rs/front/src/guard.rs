@@ -35,6 +35,10 @@ const END_HEADERS: u8 = 4;
 /// In which the frames that carry nothing are counted.
 const CONTROL_SPAN: Duration = Duration::from_secs(10);
 
+/// After so many bytes others have their turn: a hundred calls or so. A burst of thousands on one
+/// connection would hold a thread for ten milliseconds and more.
+const TURN_BYTES: usize = 16 * 1024;
+
 /// A client that measures its line answers what comes with a ping and some settings.
 const CONTROL_FRAMES_PER_ANSWER: u64 = 2;
 
@@ -115,6 +119,8 @@ pub(crate) struct Guarded<S> {
     span_begun: Instant,
     /// The frame that the sleep is for; nothing while none is half there.
     waited: Option<u64>,
+    /// Bytes since others had their turn.
+    turn_bytes: usize,
     patience: Pin<Box<Sleep>>,
 }
 
@@ -132,6 +138,7 @@ impl<S> Guarded<S> {
             taken_before: 0,
             span_begun: Instant::now(),
             waited: Some(0),
+            turn_bytes: 0,
             patience: Box::pin(tokio::time::sleep(limits.handshake())),
         }
     }
@@ -199,11 +206,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.turn_bytes >= TURN_BYTES {
+            self.turn_bytes = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if read.is_ready() {
-            self.note(&buffer.filled()[before..])?;
-        } else if self.is_late(context) {
+            let bytes = &buffer.filled()[before..];
+            self.turn_bytes += bytes.len();
+            self.note(bytes)?;
+            return read;
+        }
+        self.turn_bytes = 0;
+        if self.is_late(context) {
             let reason = if self.first > 0 {
                 Reason::HandshakeLate
             } else {
