@@ -21,6 +21,7 @@ from lastunit_server.faults import Refusal
 from lastunit_server.half_open import Anteroom
 from lastunit_server.methods import ADMISSION, JOURNAL, STOCK, Listener, path, unary_methods
 from lastunit_server.options import DATA_CALLS_IN_FLIGHT_MAX, listener_options
+from lastunit_server.paced import Stream, paced
 from lastunit_server.streams import Streams
 
 if TYPE_CHECKING:
@@ -142,20 +143,20 @@ class DataFront:
         }
         for method in elsewhere:
             handlers[method] = grpc.stream_unary_rpc_method_handler(self._elsewhere(method))
+        streams, to_many = self.streams, grpc.unary_stream_rpc_method_handler
         handlers[path(STOCK, "Exchange")] = grpc.stream_stream_rpc_method_handler(
-            self.streams.exchange
+            self._paced(streams.exchange)
         )
-        handlers[path(STOCK, "WatchAvailability")] = grpc.unary_stream_rpc_method_handler(
-            self.streams.watch_availability
+        handlers[path(STOCK, "WatchAvailability")] = to_many(
+            self._paced(streams.watch_availability)
         )
-        handlers[path(JOURNAL, "ReadEvents")] = grpc.unary_stream_rpc_method_handler(
-            self.streams.read_events
-        )
-        if self.streams.gates is not None:
-            handlers[path(ADMISSION, "WatchGate")] = grpc.unary_stream_rpc_method_handler(
-                self.streams.watch_gate
-            )
+        handlers[path(JOURNAL, "ReadEvents")] = to_many(self._paced(streams.read_events))
+        if streams.gates is not None:
+            handlers[path(ADMISSION, "WatchGate")] = to_many(self._paced(streams.watch_gate))
         return handlers
+
+    def _paced(self, stream: Stream) -> Any:
+        return paced(stream, self.counts, self._settings.limits.reader_seconds)
 
     def _unary(self, method: str) -> Any:
         submit = self.completions.submit

@@ -166,7 +166,7 @@ class LimitSettings(_Section):
         default=20,
         ge=1,
         le=3600,
-        description="for which a caller may take nothing of what waits for it; native only",
+        description="for which a caller may take nothing of its answers; on grpcio of a stream",
     )
     waiting_bytes_max: int = Field(
         default=128 * MEBIBYTE,

@@ -6,7 +6,7 @@ UNAVAILABLE and reason DRAINING when the server stops, so that clients go on els
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,6 +27,7 @@ from lastunit_server.gate_service import gate_message, unknown_sale
 from lastunit_server.gates import UnknownSaleError
 from lastunit_server.methods import ADMISSION, JOURNAL, STOCK, Listener, path
 from lastunit_server.options import EXCHANGE_MESSAGES_IN_FLIGHT_MAX
+from lastunit_server.paced import ReaderLateError
 
 if TYPE_CHECKING:
     from lastunit_server._native import CompletionPort, Node
@@ -94,7 +95,7 @@ class Streams:
         self._counts.begin()
         try:
             yield self._let_in(context)
-        except _StreamEndError as end:
+        except (_StreamEndError, ReaderLateError) as end:
             refusal = end.refusal
         except Exception:  # noqa: BLE001 - the outer guard: no text of ours reaches a caller
             refusal = faults.bug(method)
@@ -142,7 +143,7 @@ class Streams:
 
     async def exchange(
         self, requests: AsyncIterator[bytes], context: Context
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Serves StockService.Exchange: one reply message per request message, in order."""
         async with self._guarded(_EXCHANGE, context) as visit:
             self._permit(visit, "Exchange", is_any_sale=True)
@@ -172,7 +173,7 @@ class Streams:
 
         return submit
 
-    async def read_events(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
+    async def read_events(self, request: bytes, context: Context) -> AsyncGenerator[bytes, None]:
         """Serves JournalService.ReadEvents: every durable event once, in order, then live."""
         async with self._guarded(_READ_EVENTS, context) as visit:
             self._permit(visit, "ReadEvents")
@@ -217,7 +218,9 @@ class Streams:
         except ValueError as error:
             raise _StreamEndError(_not_there(after, error)) from error
 
-    async def watch_availability(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
+    async def watch_availability(
+        self, request: bytes, context: Context
+    ) -> AsyncGenerator[bytes, None]:
         """Serves StockService.WatchAvailability: the present state, then what changes."""
         async with self._guarded(_WATCH, context) as visit:
             about = {"sale_id": _sale_of(request)}
@@ -234,7 +237,7 @@ class Streams:
                 self._stay(visit, "WatchAvailability", **about)
                 yield body
 
-    async def watch_gate(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
+    async def watch_gate(self, request: bytes, context: Context) -> AsyncGenerator[bytes, None]:
         """Serves AdmissionService.WatchGate: how a gate is, then what changes; the latest only."""
         gates = self.gates
         assert gates is not None

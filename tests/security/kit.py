@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import httpx
 from tests.conformance.kit import SECONDS_MAX, Bearer, Ledger, Server, refused, start_server
 
 from lastunit_server.tokens import new_token
@@ -161,3 +163,16 @@ def refusal_of(call: Callable[[], Any]) -> Refused:
     except grpc.RpcError as error:
         return refused(error)
     raise AssertionError("the call was served")
+
+
+def metric(server: Server, name: str, **labels: str) -> float:
+    """Returns a metric's value; 0 if it is not there."""
+    page = httpx.get(f"http://{server.ready['metrics']}/metrics", timeout=30).text
+    shown = ",".join(f'{key}="{value}"' for key, value in labels.items())
+    match = re.search(rf"^{name}\{{{re.escape(shown)}\}} (\S+)$", page, re.MULTILINE)
+    return float(match[1]) if match else 0.0
+
+
+def turned_away(server: Server, listener: str, reason: str) -> float:
+    """Returns how often something was refused for a reason."""
+    return metric(server, "lastunit_door_refusals_total", listener=listener, reason=reason)

@@ -12,10 +12,11 @@ import pytest
 from bench.attacks import frames
 from tests.conformance.kit import SECONDS_MAX, Ledger, Server, start_server
 
+from lastunit.stock.v1 import journal_service_pb2 as journal
 from lastunit.stock.v1 import stock_service_pb2 as stock
 from lastunit_server.options import MESSAGE_BYTES_MAX
 
-from .kit import new_door
+from .kit import new_door, turned_away
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,6 +96,46 @@ def test_a_connection_ends_at_its_age_and_when_it_is_idle(tmp_path: Path, limit:
 
     assert server.stop() == 0
     assert ended == LISTENERS
+
+
+def watching(number: int) -> bytes:
+    """Returns a call that reads events as they come, on a stream of a connection."""
+    path = "/lastunit.stock.v1.JournalService/ReadEvents"
+    body = frames.message(journal.ReadEventsRequest(follow=True, page_size=1).SerializeToString())
+    block = frames.call_headers(path)
+    return frames.frame(frames.HEADERS, frames.END_HEADERS, number, block) + frames.frame(
+        frames.DATA, frames.END_STREAM, number, body
+    )
+
+
+@pytest.mark.parametrize("listener", ["data", "native_data"])
+def test_a_stream_that_nobody_reads_gives_its_place_back(tmp_path: Path, listener: str) -> None:
+    """All places for streams are held by who reads nothing; soon a good reader gets one."""
+    flags = ("--set", "data.streams_max=2", "--set", "limits.reader_seconds=1")
+    server = start_server(tmp_path, "--durability", "memory", *flags)
+    prefix = "native_" if listener.startswith("native") else ""
+    ledger = Ledger(server.ready[f"{prefix}data"], server.ready[f"{prefix}settlement"])
+    ledger.put_sale(units=1)
+    port = int(server.ready[listener].rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=SECONDS_MAX) as opened:
+        opened.sendall(frames.PREFACE + frames.settings(window=0) + watching(1) + watching(3))
+        end = time.monotonic() + 3 * SECONDS_MAX
+        while not (page := first_page(ledger)) or not turned_away(server, listener, "reader_late"):
+            assert time.monotonic() < end, "no place was given back"
+            time.sleep(0.1)
+    ledger.close()
+
+    assert page.events
+    assert server.stop() == 0
+
+
+def first_page(ledger: Ledger) -> Any:
+    """Reads events on a stream; None if there is no place for one more."""
+    request = journal.ReadEventsRequest(page_size=10)
+    try:
+        return next(ledger.journal.ReadEvents(request, timeout=SECONDS_MAX))
+    except grpc.RpcError:
+        return None
 
 
 def _read_to_end(opened: ssl.SSLSocket, ledger: Ledger) -> bool:

@@ -13,7 +13,6 @@ import time
 from typing import TYPE_CHECKING
 
 import grpc
-import httpx
 import pytest
 from bench.attacks import frames
 from bench.attacks.attacker import LIST, RESERVE, Attacker
@@ -21,6 +20,8 @@ from tests.conformance.kit import SECONDS_MAX, Ledger, Server, start_server
 
 from lastunit.stock.v1 import stock_service_pb2 as stock
 from lastunit_server.options import CONTROL_FRAMES_MAX, PENDING_RESETS_MAX
+
+from .kit import metric, turned_away
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,23 +64,10 @@ def ledger(server: Server) -> Iterator[Ledger]:
     opened.close()
 
 
-def metric(server: Server, name: str, **labels: str) -> float:
-    """Returns a metric's value; 0 if it is not there."""
-    page = httpx.get(f"http://{server.ready['metrics']}/metrics", timeout=30).text
-    shown = ",".join(f'{key}="{value}"' for key, value in labels.items())
-    match = re.search(rf"^{name}\{{{re.escape(shown)}\}} (\S+)$", page, re.MULTILINE)
-    return float(match[1]) if match else 0.0
-
-
-def refused(server: Server, listener: str, reason: str) -> float:
-    """Returns how often something was refused for a reason."""
-    return metric(server, "lastunit_door_refusals_total", listener=listener, reason=reason)
-
-
 def wait_for_refusal(server: Server, listener: str, reason: str, before: float) -> None:
     """Waits until one more was refused."""
     end = time.monotonic() + SECONDS_MAX
-    while refused(server, listener, reason) <= before:
+    while turned_away(server, listener, reason) <= before:
         assert time.monotonic() < end, f"{reason} was not counted"
         time.sleep(0.05)
 
@@ -120,7 +108,7 @@ def test_frames_that_carry_nothing_end_the_connection(
 ) -> None:
     """Pings, settings and unknown frames past the bound are the end."""
     assert ledger
-    before = refused(server, listener, "control_frames")
+    before = turned_away(server, listener, "control_frames")
     payload = b"12345678" if kind == frames.PING else b""
     burst = frames.frame(kind, 0, 0, payload) * (CONTROL_FRAMES_MAX + 1)
     with connect(server, listener, burst) as opened:
@@ -143,7 +131,7 @@ def test_empty_data_without_an_end_ends_the_connection(
 
 def test_a_client_that_measures_its_line_is_no_attacker(server: Server, ledger: Ledger) -> None:
     """Two pings for each answer that it takes are let through, however many."""
-    before = refused(server, "native_data", "control_frames")
+    before = turned_away(server, "native_data", "control_frames")
     pings = frames.frame(frames.PING, 0, 0, b"12345678") * 2
     body = frames.message(stock.GetReservationRequest(reservation_id="nobody").SerializeToString())
     block = frames.call_headers("/lastunit.stock.v1.StockService/GetReservation")
@@ -156,7 +144,7 @@ def test_a_client_that_measures_its_line_is_no_attacker(server: Server, ledger: 
                 ledger.sequence()
             assert opened.recv(1 << 16), "the connection was ended"
 
-    assert refused(server, "native_data", "control_frames") == before
+    assert turned_away(server, "native_data", "control_frames") == before
 
 
 @pytest.mark.parametrize(
@@ -172,7 +160,7 @@ def test_who_does_not_finish_the_first_words_is_disconnected(
 ) -> None:
     """Silence, half a preface, and a preface without the frame that must follow."""
     assert ledger
-    before = refused(server, listener, "handshake_late")
+    before = turned_away(server, listener, "handshake_late")
     with connect(server, listener, greeting=greeting) as opened:
         read_to_end(opened)
 
@@ -187,7 +175,7 @@ def test_a_frame_that_never_ends_is_the_end(
 ) -> None:
     """Headers without their last frame, and a frame without its last byte."""
     assert ledger
-    before = refused(server, listener, "frame_late")
+    before = turned_away(server, listener, "frame_late")
     headers = frames.frame(frames.HEADERS, 0, 1, frames.call_headers(RESERVE))
     with connect(server, listener, headers if is_whole else headers[:-1]) as opened:
         read_to_end(opened)
@@ -201,7 +189,7 @@ def test_a_call_whose_message_never_comes_is_ended_and_counted(
 ) -> None:
     """On every listener it is told that its message is late."""
     assert ledger
-    before = refused(server, listener, "message_late")
+    before = turned_away(server, listener, "message_late")
     confirm = "/lastunit.stock.v1.StockService/Confirm"
     opening = frames.frame(frames.HEADERS, frames.END_HEADERS, 1, frames.call_headers(confirm))
     with connect(server, listener, opening):
@@ -221,7 +209,7 @@ def asking(count: int) -> bytes:
 def test_who_takes_no_answer_for_too_long_is_disconnected(server: Server, ledger: Ledger) -> None:
     """A window that stays closed ends the connection; other connections go on."""
     assert ledger
-    before = refused(server, "native_data", "reader_late")
+    before = turned_away(server, "native_data", "reader_late")
     closed = frames.PREFACE + frames.settings(window=0)
     with connect(server, "native_data", asking(4), greeting=closed) as opened:
         read_to_end(opened)
@@ -232,7 +220,7 @@ def test_who_takes_no_answer_for_too_long_is_disconnected(server: Server, ledger
 def test_answers_that_nobody_takes_are_bounded_in_memory(server: Server, ledger: Ledger) -> None:
     """When more waits than may, connections that take nothing go, long before they are late."""
     assert ledger
-    before = refused(server, "native_data", "waiting_bytes")
+    before = turned_away(server, "native_data", "waiting_bytes")
     closed = frames.PREFACE + frames.settings(window=0)
     with contextlib.ExitStack() as stack:
         for _ in range(8):
@@ -250,7 +238,7 @@ def test_answers_that_nobody_takes_are_bounded_in_memory(server: Server, ledger:
 def test_messages_that_are_not_whole_are_bounded_in_memory(server: Server, ledger: Ledger) -> None:
     """Messages of 4 MiB whose end does not come end their connection when too much is gathered."""
     assert ledger
-    before = refused(server, "native_data", "waiting_bytes")
+    before = turned_away(server, "native_data", "waiting_bytes")
     exchange = frames.call_headers(EXCHANGE)
     parts = []
     for number in range(1, 9, 2):
@@ -271,7 +259,7 @@ def test_who_only_holds_connections_makes_room_for_who_calls(
 ) -> None:
     """All places are held by strangers; a good client that comes now is served at once."""
     assert ledger
-    before = refused(server, listener, "made_room")
+    before = turned_away(server, listener, "made_room")
     port = int(server.ready[listener].rpartition(":")[2])
     strangers = [Attacker(port, 60, f"127.0.0.{last}") for last in range(2, 8)]
     held = [
@@ -288,7 +276,7 @@ def test_who_only_holds_connections_makes_room_for_who_calls(
         opened.close()
 
     assert count <= CONNECTIONS_MAX
-    assert refused(server, listener, "made_room") > before
+    assert turned_away(server, listener, "made_room") > before
 
 
 def test_one_address_holds_no_more_than_its_places(server: Server, ledger: Ledger) -> None:
@@ -330,7 +318,7 @@ def test_resets_before_a_call_is_looked_at_end_the_connection(
 
 def test_a_connection_has_no_more_calls_open_than_its_bound(server: Server, ledger: Ledger) -> None:
     """Calls past it are refused by the transport and reach no handler."""
-    before = refused(server, "native_data", "message_late")
+    before = turned_away(server, "native_data", "message_late")
     block = frames.call_headers(RESERVE)
     opening = b"".join(
         frames.frame(frames.HEADERS, frames.END_HEADERS, number, block)
@@ -340,7 +328,7 @@ def test_a_connection_has_no_more_calls_open_than_its_bound(server: Server, ledg
         wait_for_refusal(server, "native_data", "message_late", before)
         ledger.sequence()
         time.sleep(0.3)
-        late = refused(server, "native_data", "message_late") - before
+        late = turned_away(server, "native_data", "message_late") - before
 
     assert 0 < late <= STREAMS_MAX
 
