@@ -66,7 +66,10 @@ def serve(
             envvar="LASTUNIT_ORDER_PRICE_FILE",
         ),
     ] = None,
-    provider: Annotated[str, typer.Option(help="Name of the payment provider.")] = "sandbox",
+    provider: Annotated[
+        str,
+        typer.Option(help="The only payment provider to use; empty: the payment service chooses."),
+    ] = "",
     database_rate: Annotated[
         float | None,
         typer.Option(

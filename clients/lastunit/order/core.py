@@ -421,7 +421,7 @@ class OrderCore:
             replayed=not allocation.is_new,
             attempt_id=allocation.attempt_id,
             pay_url=started.attempt.pay_url,
-            provider=self._settings.provider,
+            provider=started.attempt.provider,
             provider_no=started.attempt.provider_no,
             settle_by_time=begun.settle_by_time,
             retaken=begun.retaken,

@@ -34,7 +34,8 @@ class OrderSettings:
     """Says how the order service treats its callers.
 
     Attributes:
-        provider: Name of the payment provider, 1 to 64 bytes of `[A-Za-z0-9._:-]`.
+        provider: The only payment provider to use, up to 64 bytes of `[A-Za-z0-9._:-]`; empty: the
+            payment service chooses, and falls back to another when one is down.
         ghost_seconds: A Reserve that reaches the ledger later than this is refused there,
             0.1 to 600; a call that its caller has given up takes no unit.
         place_calls_max: PlaceOrder calls under way at once, 1 to 1,000,000; one more is answered
@@ -48,7 +49,7 @@ class OrderSettings:
             those that were begun much lower.
     """
 
-    provider: str = "sandbox"
+    provider: str = ""
     ghost_seconds: float = 10.0
     place_calls_max: int = 30_000
     place_work_max: int = 512

@@ -29,6 +29,7 @@ __all__ = [
     "ask_soon",
     "fact_from_provider",
     "load",
+    "open_provider",
     "record",
     "start",
     "to_close",
@@ -133,6 +134,14 @@ def fact_from_provider(news: News, source: str, attempt: ProviderAttempt) -> Fac
 def load(connection: sa.Connection, attempt_id: str) -> AttemptRow | None:
     """Returns an attempt, or None."""
     return connection.execute(_LOAD, {"wanted": attempt_id}).one_or_none()
+
+
+def open_provider(connection: sa.Connection, order_id: str) -> str | None:
+    """Returns the provider that may still take money for an order, or None."""
+    query = sa.select(schema.attempts.c.provider).where(
+        schema.attempts.c.order_id == order_id, schema.attempts.c.state.in_(_OPEN_NAMES)
+    )
+    return connection.execute(query.limit(1)).scalar_one_or_none()
 
 
 def start(

@@ -7,6 +7,7 @@ Next: `lastunit.payment.serve`.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -58,6 +59,12 @@ def serve(
     ],
     address: _Address = "127.0.0.1:0",
     provider: _Provider = "sandbox",
+    fallback: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=URL: takes new attempts while those before it are down; may be repeated."
+        ),
+    ] = None,
     ask_offsets: Annotated[
         str, typer.Option(help="Seconds after its start at which an attempt is asked for.")
     ] = "60,90,120,180,300,450",
@@ -84,11 +91,22 @@ def serve(
     # Here, so that --help is quick.
     import asyncio
 
+    from lastunit.payment.providers import PROVIDERS_MAX
     from lastunit.payment.serve import PaymentProcess, serve_payments
     from lastunit.payment.settings import PaymentSettings
     from lastunit.service.log import configure_logging
 
     configure_logging("payment", level=log_level)
+    providers = {provider: provider_url}
+    for text in fallback or []:
+        name, _, url = text.partition("=")
+        if not name or name in providers or not url.startswith(("http://", "https://")):
+            raise typer.BadParameter(
+                f"--fallback {text!r} is not NAME=URL with a new name, such as other=https://host"
+            )
+        providers[name] = url
+    if len(providers) > PROVIDERS_MAX:
+        raise typer.BadParameter(f"there are {len(providers)} providers; {PROVIDERS_MAX} at most")
     try:
         settings = PaymentSettings(
             ask_offsets_seconds=tuple(float(each) for each in ask_offsets.split(",") if each),
@@ -103,8 +121,7 @@ def serve(
         data_directory=data_directory,
         ledger_address=ledger_address,
         settlement_address=settlement_address,
-        provider_url=provider_url,
-        provider=provider,
+        providers=providers,
         deadline_seconds=deadline_seconds,
         seed=seed,
     )
@@ -116,13 +133,16 @@ def webhook(
     *,
     data_directory: _DataDirectory,
     address: _Address = "127.0.0.1:0",
-    provider: _Provider = "sandbox",
+    provider: Annotated[
+        list[str] | None, typer.Option(help="Name of a provider; may be repeated. [sandbox]")
+    ] = None,
     log_level: _Level = "INFO",
 ) -> None:
     """Serves POST /v1/callbacks/{provider} until SIGTERM; stores before it answers.
 
     Its keys come from LASTUNIT_WEBHOOK_KEYS: 1 to 8 of 16 bytes or more, separated by commas; all
-    are valid, so that a key can be replaced.
+    are valid, so that a key can be replaced. Of several providers each has its own, from
+    LASTUNIT_WEBHOOK_KEYS_ and its name in capitals, with _ for what is no letter or digit.
     """
     # Here, so that --help is quick.
     import asyncio
@@ -131,7 +151,9 @@ def webhook(
     from lastunit.service.log import configure_logging
 
     configure_logging("webhook", level=log_level)
-    keys = {provider: _keys()}
+    names = provider or ["sandbox"]
+    # One provider's secret must not sign for another.
+    keys = {name: _keys(name if len(names) > 1 else "") for name in names}
     try:
         asyncio.run(serve_webhook(listen=address, data_directory=data_directory, keys=keys))
     except ValueError as error:
@@ -181,12 +203,12 @@ def sandbox(
         raise typer.BadParameter(str(error)) from error
 
 
-def _keys() -> list[bytes]:
-    keys = [key.encode() for key in os.environ.get(KEYS_VARIABLE, "").split(",") if key]
+def _keys(provider: str = "") -> list[bytes]:
+    variable = KEYS_VARIABLE + (provider and "_" + re.sub(r"[^A-Z0-9]", "_", provider.upper()))
+    keys = [key.encode() for key in os.environ.get(variable, "").split(",") if key]
     if not keys:
         raise typer.BadParameter(
-            f"{KEYS_VARIABLE} is not set; give it the secret shared with the provider, "
-            "16 bytes or more"
+            f"{variable} is not set; give it the secret shared with the provider, 16 bytes or more"
         )
     return keys
 

@@ -19,6 +19,7 @@ from lastunit.payment.provider import (
     ProviderRefusedError,
     ProviderUnavailableError,
 )
+from lastunit.payment.providers import Providers
 from lastunit.payment.reconciler import Reconciler
 from lastunit.payment.schedule import Schedule
 from lastunit.payment.states import OPEN_STATES, AttemptState, News
@@ -28,6 +29,7 @@ from lastunit.service.database import Lane
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Sequence
 
     import sqlalchemy as sa
 
@@ -49,7 +51,7 @@ class PaymentCore:
         database: The payment service's own tables.
         inbox: The webhook's database; only read.
         ledger: A `StockClient`, or what stands in for it.
-        provider: The one provider of this service.
+        providers: Who takes money, the preferred one first; 1 to 8.
         clock: Tells the time.
         settings: Spans and bounds.
         random: Spreads asks; seeded in a simulation.
@@ -62,7 +64,7 @@ class PaymentCore:
         database: Database,
         inbox: Database,
         ledger: LedgerPort,
-        provider: Provider,
+        providers: Sequence[Provider],
         clock: Clock,
         settings: PaymentSettings,
         random: random.Random,
@@ -70,16 +72,15 @@ class PaymentCore:
     ) -> None:
         self._database = database
         self._runner: TransactionRunner = runner or database
-        self._provider = provider
+        self.providers = Providers(providers, clock=clock, settings=settings)
         self._clock = clock
         self._settings = settings
         self._schedule = Schedule(settings, random)
         self._creates = asyncio.Semaphore(settings.creates_at_once_max)
-        providers = {provider.name: provider}
         self._reconciler = Reconciler(
             database=database,
             runner=self._runner,
-            providers=providers,
+            providers=self.providers.by_name,
             clock=clock,
             schedule=self._schedule,
             settings=settings,
@@ -88,7 +89,7 @@ class PaymentCore:
             database=database,
             runner=self._runner,
             ledger=ledger,
-            providers=providers,
+            providers=self.providers.by_name,
             clock=clock,
             schedule=self._schedule,
             settings=settings,
@@ -105,7 +106,7 @@ class PaymentCore:
             runner=self._runner,
             journal=ledger,
             clock=clock,
-            provider=provider.name,
+            provider=self.providers.first,
         )
 
     # --- steps of the loops ----------------------------------------------------------------
@@ -130,6 +131,10 @@ class PaymentCore:
         """Looks at the ledger's next events; returns how many there were."""
         return await self.follower.follow_once(limit)
 
+    async def check_once(self) -> int:
+        """Asks each provider for a sign of life; returns how many gave none."""
+        return await self.providers.check_once()
+
     def next_due_ms(self) -> int | None:
         """Returns when the next ask, settlement or refund is due, or None."""
         with self._database.read() as connection:
@@ -144,8 +149,8 @@ class PaymentCore:
 
         A repeat carries on where the first call stopped, so a crash in between heals.
         """
-        provider = request.provider or self._provider.name
-        if provider != self._provider.name:
+        provider = self._provider_for(request)
+        if provider is None:
             return pb.StartAttemptResponse(refusal=pb.REFUSAL_PROVIDER_DOWN)
         wanted = NewAttempt(
             attempt_id=request.attempt_id,
@@ -239,6 +244,14 @@ class PaymentCore:
         with self._database.read() as connection:
             return views.list_orphans(connection, request)
 
+    async def list_providers(self, _request: pb.ListProvidersRequest) -> pb.ListProvidersResponse:
+        """Shows the providers and their breakers, the preferred one first."""
+        return pb.ListProvidersResponse(
+            providers=[
+                views.provider(name, breaker) for name, breaker in self.providers.breakers.items()
+            ]
+        )
+
     async def get_totals(self, _request: pb.GetTotalsRequest) -> pb.GetTotalsResponse:
         """Sums up what there is."""
         with self._database.read() as connection:
@@ -246,6 +259,19 @@ class PaymentCore:
         return pb.GetTotalsResponse(counters=counters)
 
     # --- inside ----------------------------------------------------------------------------
+
+    def _provider_for(self, request: pb.StartAttemptRequest) -> str | None:
+        """Returns who gets an attempt, or None if nobody may.
+
+        A repeat stays with the provider that it has, and so does an order with an attempt that may
+        still be paid: two providers must never be able to take money for it at once.
+        """
+        with self._database.read() as connection:
+            found = attempts.load(connection, request.attempt_id)
+            taken = attempts.open_provider(connection, request.order_id)
+        if found is not None:
+            return request.provider or str(found.provider)
+        return self.providers.choose(request.provider or taken or "")
 
     async def _write_start(self, wanted: NewAttempt) -> StartResult:
         now_ms = self._clock.now_ms()
@@ -275,12 +301,13 @@ class PaymentCore:
         )
         try:
             async with self._creates:
-                created = await self._provider.create(order)
+                created = await self.providers.by_name[row.provider].create(order)
             fact = fact_from_provider(News.CREATED, "create", created)
         except ProviderRefusedError as error:
             fact = Fact(news=News.REFUSED, source="create", failure_code=error.code)
         except ProviderUnavailableError:
             fact = Fact(news=News.NO_ANSWER, source="create")
+        self.providers.note_call(row.provider, is_well=fact.news is News.CREATED)
         now_ms = self._clock.now_ms()
 
         def work(connection: sa.Connection) -> sa.Row[Any]:

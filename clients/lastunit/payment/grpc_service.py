@@ -71,6 +71,12 @@ class PaymentServicer(payment_service_pb2_grpc.PaymentServiceServicer):
         """Lists orphans."""
         return await self._core.list_orphans(request)
 
+    async def ListProviders(  # noqa: N802 - gRPC's name
+        self, request: pb.ListProvidersRequest, _context: Any
+    ) -> pb.ListProvidersResponse:
+        """Lists the providers."""
+        return await self._core.list_providers(request)
+
     async def GetTotals(  # noqa: N802 - gRPC's name
         self, request: pb.GetTotalsRequest, _context: Any
     ) -> pb.GetTotalsResponse:

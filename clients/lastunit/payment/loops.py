@@ -29,6 +29,8 @@ _REFUND_PAUSE_SECONDS: Final = 0.1
 _ASK_PAUSE_SECONDS: Final = 0.2
 
 _STEP_MAX: Final = 256
+# A step that has nothing left to do pauses always.
+_NEVER_FULL: Final = 1_000_000
 _EVENTS_MAX: Final = 1_024
 
 
@@ -80,6 +82,14 @@ def start_loops(
             name="reconcile",
             pause_seconds=_ASK_PAUSE_SECONDS * min(1.0, settings.time_scale),
             full_count=_STEP_MAX,
+        )
+    )
+    background.start(
+        repeat(
+            core.check_once,
+            name="check",
+            pause_seconds=settings.check_seconds * settings.time_scale / 2,
+            full_count=_NEVER_FULL,
         )
     )
     background.start(

@@ -52,8 +52,7 @@ class PaymentProcess:
         data_directory: Holds `payment.sqlite`, and `inbox.sqlite` that the webhook writes.
         ledger_address: The ledger's data listener.
         settlement_address: The ledger's settlement listener.
-        provider_url: The provider.
-        provider: Its name.
+        providers: Base URL of each provider by its name, the preferred one first; 1 to 8.
         deadline_seconds: For calls to the ledger, with all retries.
         seed: Of the jitter of asks; None: unpredictable.
     """
@@ -62,8 +61,7 @@ class PaymentProcess:
     data_directory: Path
     ledger_address: str
     settlement_address: str
-    provider_url: str
-    provider: str
+    providers: Mapping[str, str]
     deadline_seconds: float
     seed: int | None
 
@@ -99,13 +97,13 @@ async def serve_payments(process: PaymentProcess, settings: PaymentSettings) -> 
         deadline_seconds=process.deadline_seconds,
         security=security,
     )
-    provider = HttpProvider(process.provider_url, name=process.provider)
+    providers = [HttpProvider(url, name=name) for name, url in process.providers.items()]
     clock = SystemClock()
     core = PaymentCore(
         database=database,
         inbox=inbox,
         ledger=ledger,
-        provider=provider,
+        providers=providers,
         clock=clock,
         settings=settings,
         random=random.Random(process.seed),  # noqa: S311 - spreads asks, keeps no secret
@@ -115,7 +113,8 @@ async def serve_payments(process: PaymentProcess, settings: PaymentSettings) -> 
     async def close() -> None:
         await background.stop()
         await ledger.close()
-        await provider.aclose()
+        for provider in providers:
+            await provider.aclose()
         database.close()
         inbox.close()
 

@@ -31,6 +31,10 @@ class PaymentSettings:
         retry_seconds_min: First pause before the ledger or provider is called again.
         retry_seconds_max: Longest such pause; the pause doubles in between.
         refund_retry_seconds: Pauses after refused refunds; after the last one a human decides.
+        check_seconds: How long a health check of a provider may take, 0.01 to 60; the next one
+            comes half as long after it, and three lost in a row send new attempts to the next
+            provider.
+        rest_seconds: Pause before a provider that was given up is tried again, 0.01 to 86,400.
         time_scale: All spans above are multiplied by it, 0.001 to 100; 0.1 for a 1:10 run.
         attempts_per_order_max: More attempts of one order are refused, 1 to 99.
         calls_at_once_max: Calls to provider or ledger under way in one step, 1 to 1,024.
@@ -47,6 +51,8 @@ class PaymentSettings:
     retry_seconds_min: float = 0.1
     retry_seconds_max: float = 30
     refund_retry_seconds: tuple[float, ...] = (60, 300, 1_800, 7_200, 43_200)
+    check_seconds: float = 1.0
+    rest_seconds: float = 30.0
     time_scale: float = 1.0
     attempts_per_order_max: int = 16
     calls_at_once_max: int = 256
@@ -61,6 +67,8 @@ class PaymentSettings:
         self._check("close_age_seconds", self.close_age_seconds, 0, SPAN_SECONDS_MAX)
         self._check("retry_seconds_min", self.retry_seconds_min, 0.001, self.retry_seconds_max)
         self._check("retry_seconds_max", self.retry_seconds_max, 0.001, SPAN_SECONDS_MAX)
+        self._check("check_seconds", self.check_seconds, 0.01, 60)
+        self._check("rest_seconds", self.rest_seconds, 0.01, SPAN_SECONDS_MAX)
         self._check("attempts_per_order_max", self.attempts_per_order_max, 1, 99)
         self._check("calls_at_once_max", self.calls_at_once_max, 1, 1_024)
         self._check("creates_at_once_max", self.creates_at_once_max, 1, 1_024)

@@ -15,10 +15,23 @@ from lastunit.payment.outbox import RefundState
 from lastunit.payment.states import AttemptState
 from lastunit.payment.v1 import payment_service_pb2 as pb
 
-__all__ = ["attempt", "list_attempts", "list_orphans", "load_refund", "totals"]
+__all__ = ["attempt", "list_attempts", "list_orphans", "load_refund", "provider", "totals"]
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
+
+    from lastunit.payment.breaker import Breaker
+
+
+def provider(name: str, breaker: Breaker) -> pb.ProviderStatus:
+    """Returns a provider and its breaker as a message."""
+    message = pb.ProviderStatus(
+        provider=name,
+        state=pb.BreakerState.Value(f"BREAKER_STATE_{breaker.state.value}"),
+        error_count=breaker.error_count,
+    )
+    message.since_time.FromMilliseconds(breaker.since_ms)
+    return message
 
 
 def load_refund(connection: sa.Connection, attempt_id: str) -> sa.Row[Any] | None:

@@ -95,7 +95,7 @@ class Shop:
             database=self._payments,
             inbox=self._inbox,
             ledger=ledger,
-            provider=InProcessProvider(self.provider, name=_PROVIDER),
+            providers=[InProcessProvider(self.provider, name=_PROVIDER)],
             clock=stage.clock,
             # Nothing is asked before its time: only then do lost and late callbacks matter.
             settings=PaymentSettings(ask_offsets_seconds=(), calls_at_once_max=1_024),

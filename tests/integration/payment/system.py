@@ -219,7 +219,7 @@ class System:
             database=self.payment_database,
             inbox=self.inbox,
             ledger=self.client,
-            provider=InProcessProvider(self.sandbox),
+            providers=[InProcessProvider(self.sandbox)],
             clock=self.clock,
             settings=PaymentSettings(),
             random=random.Random(5),

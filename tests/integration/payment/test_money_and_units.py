@@ -277,7 +277,6 @@ async def test_a_crash_between_any_two_steps_of_pay_heals(system: Make, lost_ste
         await shop.client.begin_payment(
             f"{placed.order_id}:1",
             reservation_id=placed.order_id,
-            provider="sandbox",
             amount_minor=84_000,
             currency="CNY",
         )

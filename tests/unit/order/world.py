@@ -139,7 +139,7 @@ class LedgerDouble:
     ) -> Reply[stock_service_pb2.BeginPaymentResponse]:
         """Opens an attempt."""
         self.calls["begin_payment"] += 1
-        assert (provider, currency) == ("sandbox", "CNY")
+        assert (provider, currency) == ("", "CNY")
         assert amount_minor > 0
         reservation = self._reservations[reservation_id]
         is_new = attempt_id not in {attempt.attempt_id for attempt in reservation.attempts}

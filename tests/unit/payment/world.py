@@ -31,6 +31,7 @@ from lastunit.stock.v1 import event_pb2, outcome_pb2, place_pb2, stock_service_p
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from lastunit.payment.provider import Provider
     from lastunit.payment.sandbox.callbacks import Delivery
     from lastunit.payment.sandbox.knobs import SandboxKnobs
 
@@ -143,6 +144,8 @@ class World:
         self.inbox = Database(None, INBOX_METADATA, is_threaded=False)
         self.sandbox = SandboxCore(self.clock, key=KEY, seed=seed, knobs=knobs)
         self.settings = settings or PaymentSettings()
+        # Further providers, in their order.
+        self.others: list[Provider] = []
         self.webhook = Webhook(self.inbox, {"sandbox": [KEY]}, self.clock)
         self.core = self.new_core()
 
@@ -152,7 +155,7 @@ class World:
             database=self.database,
             inbox=self.inbox,
             ledger=self.ledger,
-            provider=InProcessProvider(self.sandbox),
+            providers=[InProcessProvider(self.sandbox), *self.others],
             clock=self.clock,
             settings=self.settings,
             random=random.Random(7),

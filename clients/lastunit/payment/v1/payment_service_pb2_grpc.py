@@ -73,6 +73,11 @@ class PaymentServiceStub:
                 request_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListOrphansRequest.SerializeToString,
                 response_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListOrphansResponse.FromString,
                 _registered_method=True)
+        self.ListProviders = channel.unary_unary(
+                '/lastunit.payment.v1.PaymentService/ListProviders',
+                request_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListProvidersRequest.SerializeToString,
+                response_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListProvidersResponse.FromString,
+                _registered_method=True)
         self.GetTotals = channel.unary_unary(
                 '/lastunit.payment.v1.PaymentService/GetTotals',
                 request_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.GetTotalsRequest.SerializeToString,
@@ -142,6 +147,14 @@ class PaymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListProviders(self, request, context):
+        """Lists the providers and whether new attempts go to them, the preferred one first. Changes
+        nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetTotals(self, request, context):
         """Sums what the service did since it has its database. Changes nothing.
         """
@@ -186,6 +199,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.ListOrphans,
                     request_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListOrphansRequest.FromString,
                     response_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListOrphansResponse.SerializeToString,
+            ),
+            'ListProviders': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProviders,
+                    request_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListProvidersRequest.FromString,
+                    response_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListProvidersResponse.SerializeToString,
             ),
             'GetTotals': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTotals,
@@ -386,6 +404,33 @@ class PaymentService:
             '/lastunit.payment.v1.PaymentService/ListOrphans',
             lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListOrphansRequest.SerializeToString,
             lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListOrphansResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProviders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.payment.v1.PaymentService/ListProviders',
+            lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListProvidersRequest.SerializeToString,
+            lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListProvidersResponse.FromString,
             options,
             channel_credentials,
             insecure,

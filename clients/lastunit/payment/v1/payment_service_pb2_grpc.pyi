@@ -61,6 +61,10 @@ class PaymentServiceStub:
     """Lists attempts, oldest first, page by page. Changes nothing."""
     ListOrphans: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListOrphansRequest, _payment_service_pb2.ListOrphansResponse]
     """Lists news of attempts that nobody started, oldest first, page by page. Changes nothing."""
+    ListProviders: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListProvidersRequest, _payment_service_pb2.ListProvidersResponse]
+    """Lists the providers and whether new attempts go to them, the preferred one first. Changes
+    nothing.
+    """
     GetTotals: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.GetTotalsRequest, _payment_service_pb2.GetTotalsResponse]
     """Sums what the service did since it has its database. Changes nothing."""
 
@@ -97,6 +101,10 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     """Lists attempts, oldest first, page by page. Changes nothing."""
     ListOrphans: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListOrphansRequest, _payment_service_pb2.ListOrphansResponse]  # type: ignore[assignment]
     """Lists news of attempts that nobody started, oldest first, page by page. Changes nothing."""
+    ListProviders: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListProvidersRequest, _payment_service_pb2.ListProvidersResponse]  # type: ignore[assignment]
+    """Lists the providers and whether new attempts go to them, the preferred one first. Changes
+    nothing.
+    """
     GetTotals: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.GetTotalsRequest, _payment_service_pb2.GetTotalsResponse]  # type: ignore[assignment]
     """Sums what the service did since it has its database. Changes nothing."""
 
@@ -172,6 +180,16 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.ListOrphansResponse, _abc.Awaitable[_payment_service_pb2.ListOrphansResponse]]:
         """Lists news of attempts that nobody started, oldest first, page by page. Changes nothing."""
+
+    @_abc_1.abstractmethod
+    def ListProviders(
+        self,
+        request: _payment_service_pb2.ListProvidersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ListProvidersResponse, _abc.Awaitable[_payment_service_pb2.ListProvidersResponse]]:
+        """Lists the providers and whether new attempts go to them, the preferred one first. Changes
+        nothing.
+        """
 
     @_abc_1.abstractmethod
     def GetTotals(

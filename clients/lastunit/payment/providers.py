@@ -1,0 +1,119 @@
+"""The providers of this service, in the order in which they are preferred.
+
+Owns which one gets a new attempt, and the health checks behind that. Must not write anything down.
+Next: `lastunit.payment.breaker` decides when one is given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from lastunit.payment.breaker import Breaker, BreakerLimits, BreakerState
+from lastunit.payment.provider import ProviderUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lastunit.payment.provider import Provider
+    from lastunit.payment.settings import PaymentSettings
+    from lastunit.service.clock import Clock
+
+__all__ = ["PROVIDERS_MAX", "Providers"]
+
+PROVIDERS_MAX: Final = 8
+
+# No attempt has this number: an order's has a colon in it. Any answer is a sign of life.
+CHECK_NO: Final = "health-check"
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Providers:
+    """Chooses a provider for each new attempt.
+
+    Args:
+        providers: 1 to 8, the preferred one first, each with another name.
+        clock: Tells the time.
+        settings: Spans of the breakers.
+
+    Raises:
+        ValueError: There is none, more than 8, or a name is there twice.
+
+    Attributes:
+        by_name: All of them.
+        breakers: One for each, by name.
+    """
+
+    def __init__(
+        self, providers: Sequence[Provider], *, clock: Clock, settings: PaymentSettings
+    ) -> None:
+        self.by_name: Mapping[str, Provider] = {each.name: each for each in providers}
+        if not 1 <= len(self.by_name) == len(providers) <= PROVIDERS_MAX:
+            raise ValueError(
+                f"1 to {PROVIDERS_MAX} providers with different names are needed, not "
+                f"{[each.name for each in providers]}"
+            )
+        self._clock = clock
+        self._check_seconds = settings.check_seconds * settings.time_scale
+        limits = BreakerLimits(rest_ms=round(settings.rest_seconds * settings.time_scale * 1_000))
+        now_ms = clock.now_ms()
+        self.breakers = {name: Breaker(limits, now_ms=now_ms) for name in self.by_name}
+
+    @property
+    def first(self) -> str:
+        """Name of the preferred one."""
+        return next(iter(self.by_name))
+
+    def choose(self, named: str = "") -> str | None:
+        """Returns the name of the one that gets a new attempt, or None if none may.
+
+        Args:
+            named: The only one that may have it; empty: the first that is trusted.
+        """
+        now_ms = self._clock.now_ms()
+        for name in [named] if named else self.by_name:
+            breaker = self.breakers.get(name)
+            if breaker is None:
+                return None
+            before = breaker.state
+            is_taken = breaker.take(now_ms)
+            self._tell(name, before)
+            if is_taken:
+                return name
+        return None
+
+    def note_call(self, name: str, *, is_well: bool) -> None:
+        """Counts what came of a new attempt at a provider."""
+        breaker = self.breakers[name]
+        before = breaker.state
+        breaker.note_call(is_well=is_well, now_ms=self._clock.now_ms())
+        self._tell(name, before)
+
+    async def check_once(self) -> int:
+        """Asks each provider for a sign of life, all at once; returns how many gave none."""
+        answers = await asyncio.gather(*map(self._is_answering, self.by_name.values()))
+        for name, is_answered in zip(self.by_name, answers, strict=True):
+            breaker = self.breakers[name]
+            before = breaker.state
+            breaker.note_check(is_answered=is_answered, now_ms=self._clock.now_ms())
+            self._tell(name, before)
+        return answers.count(False)
+
+    async def _is_answering(self, provider: Provider) -> bool:
+        try:
+            async with asyncio.timeout(self._check_seconds):
+                await provider.query(CHECK_NO)
+        except (ProviderUnavailableError, TimeoutError):
+            return False
+        return True
+
+    def _tell(self, name: str, before: BreakerState) -> None:
+        breaker = self.breakers[name]
+        if breaker.state is before:
+            return
+        level = logging.INFO if breaker.state is BreakerState.CLOSED else logging.WARNING
+        facts = {"provider": name, "state_from": before.value, "state_to": breaker.state.value}
+        cause = breaker.cause.value if breaker.cause else ""
+        _log.log(level, "the breaker of a provider moved", extra=facts | {"cause": cause})

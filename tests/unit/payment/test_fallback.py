@@ -1,0 +1,161 @@
+"""A second provider: who gets an attempt when the first is down, and what stays where it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lastunit.payment.providers import Providers
+from lastunit.payment.sandbox.core import SandboxCore
+from lastunit.payment.sandbox.in_process import InProcessProvider
+from lastunit.payment.sandbox.knobs import Operation, Outage, SandboxKnobs
+from lastunit.payment.settings import PaymentSettings
+from lastunit.payment.v1 import payment_service_pb2 as pb
+
+from .world import KEY, START_MS, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MINUTE_MS = 60_000
+
+
+def down(*operations: Operation, until_ms: int = 10 * MINUTE_MS) -> SandboxKnobs:
+    """Makes a provider of which some operations are down from the start."""
+    outages = tuple(Outage(operation, 0, until_ms) for operation in operations)
+    return SandboxKnobs(outages=outages)
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """A payment service with a first provider as the test says, and a good second one."""
+    made = World(getattr(request, "param", None))
+    second = SandboxCore(made.clock, key=KEY, seed=2)
+    made.others.append(InProcessProvider(second, name="second"))
+    made.core = made.new_core()
+    yield made
+    made.close()
+
+
+async def start(world: World, order: int) -> pb.StartAttemptResponse:
+    """Starts the first attempt of an order at whoever is chosen."""
+    name = f"order-{order}"
+    return await world.start(f"{name}:1", order_id=name, reservation_id=name, provider="")
+
+
+async def states(world: World) -> dict[str, str]:
+    """Returns the breakers as the contract shows them."""
+    shown = await world.core.list_providers(pb.ListProvidersRequest())
+    return {
+        each.provider: pb.BreakerState.Name(each.state).removeprefix("BREAKER_STATE_")
+        for each in shown.providers
+    }
+
+
+async def test_the_preferred_provider_gets_what_comes(world: World) -> None:
+    """As long as nothing is wrong."""
+    started = await start(world, 1)
+
+    assert started.attempt.provider == "sandbox"
+    assert await states(world) == {"sandbox": "CLOSED", "second": "CLOSED"}
+
+
+@pytest.mark.parametrize("world", [down(Operation.CREATE, Operation.QUERY)], indirect=True)
+async def test_lost_checks_send_new_attempts_to_the_next_one(world: World) -> None:
+    """Three health checks, and nobody had to wait for a create call that fails."""
+    for _ in range(3):
+        assert await world.core.check_once() == 1
+    started = await start(world, 1)
+
+    assert (started.attempt.provider, started.refusal) == ("second", pb.REFUSAL_UNSPECIFIED)
+    assert await states(world) == {"sandbox": "OPEN", "second": "CLOSED"}
+
+
+@pytest.mark.parametrize("world", [down(Operation.CREATE)], indirect=True)
+async def test_failed_creates_send_new_attempts_to_the_next_one(world: World) -> None:
+    """Ten without an answer open the breaker although the provider answers questions."""
+    for order in range(10):
+        answer = await start(world, order)
+        assert (answer.attempt.provider, answer.refusal) == ("sandbox", pb.REFUSAL_PROVIDER_DOWN)
+    await world.core.check_once()
+    started = await start(world, 10)
+
+    assert started.attempt.provider == "second"
+
+
+@pytest.mark.parametrize("world", [down(Operation.CREATE)], indirect=True)
+async def test_an_order_never_has_two_providers_that_may_take_its_money(world: World) -> None:
+    """Its first attempt is UNKNOWN at the provider that is down: nobody else gets a second one."""
+    await start(world, 0)
+    for order in range(1, 10):
+        await start(world, order)
+    assert (await states(world))["sandbox"] == "OPEN"
+    second = await world.start(
+        "order-0:2", order_id="order-0", reservation_id="order-0", provider=""
+    )
+    other = await world.start(
+        "order-0:3", order_id="order-0", reservation_id="order-0", provider="second"
+    )
+
+    assert second.refusal == pb.REFUSAL_PROVIDER_DOWN
+    assert not second.HasField("attempt")
+    assert other.refusal == pb.REFUSAL_OTHER_PROVIDER_OPEN
+
+
+@pytest.mark.parametrize("world", [down(Operation.CREATE, until_ms=MINUTE_MS)], indirect=True)
+async def test_a_repeat_stays_with_its_provider(world: World) -> None:
+    """The same attempt is created where it was begun, also while new ones go elsewhere."""
+    for order in range(10):
+        await start(world, order)
+    world.clock.advance_to(START_MS + MINUTE_MS)
+    repeated = await start(world, 3)
+
+    assert (repeated.attempt.provider, repeated.replayed) == ("sandbox", True)
+    assert repeated.attempt.state == pb.ATTEMPT_STATE_OPEN
+
+
+@pytest.mark.parametrize("world", [down(Operation.CREATE, until_ms=MINUTE_MS)], indirect=True)
+async def test_a_provider_that_is_well_again_is_tried_and_trusted(world: World) -> None:
+    """After half a minute three attempts try it; while it is still down the others go on."""
+    for order in range(10):
+        await start(world, order)
+    world.clock.advance_to(START_MS + 30_000)
+    failed = await start(world, 10)
+    beside = await start(world, 11)
+    world.clock.advance_to(START_MS + MINUTE_MS)
+    tries = [(await start(world, order)).attempt.provider for order in range(12, 17)]
+
+    assert (failed.attempt.provider, failed.refusal) == ("sandbox", pb.REFUSAL_PROVIDER_DOWN)
+    assert beside.attempt.provider == "second"
+    assert tries == ["sandbox"] * 5
+    assert await states(world) == {"sandbox": "CLOSED", "second": "CLOSED"}
+
+
+async def test_all_down_is_told_and_nothing_is_written() -> None:
+    """With one provider as with many: come back later."""
+    world = World(down(Operation.CREATE, Operation.QUERY))
+    for _ in range(3):
+        await world.core.check_once()
+    refused = await start(world, 1)
+
+    assert refused.refusal == pb.REFUSAL_PROVIDER_DOWN
+    shown = await world.core.get_attempt(pb.GetAttemptRequest(attempt_id="order-1:1"))
+    assert shown.refusal == pb.REFUSAL_UNKNOWN_ATTEMPT
+    world.close()
+
+
+async def test_a_provider_that_is_not_there_is_down(world: World) -> None:
+    """A name that nobody has."""
+    refused = await world.start(provider="nobody")
+
+    assert refused.refusal == pb.REFUSAL_PROVIDER_DOWN
+
+
+def test_names_of_providers_differ(world: World) -> None:
+    """Two of one name, none, and too many are refused."""
+    one = InProcessProvider(world.sandbox)
+    many = [InProcessProvider(world.sandbox, name=f"p{number}") for number in range(9)]
+    for wrong in ([one, one], [], many):
+        with pytest.raises(ValueError, match="providers with different names"):
+            Providers(wrong, clock=world.clock, settings=PaymentSettings())
