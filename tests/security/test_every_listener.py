@@ -129,6 +129,28 @@ def test_a_stream_that_nobody_reads_gives_its_place_back(tmp_path: Path, listene
     assert server.stop() == 0
 
 
+@pytest.mark.parametrize("listener", LISTENERS)
+def test_calls_given_up_during_a_standstill_are_no_attack(server: Server, listener: str) -> None:
+    """A backlog of calls, each with its reset some hundreds of calls on, ends no connection."""
+    confirm = "/lastunit.stock.v1.StockService/Confirm"
+    block, count, apart = frames.call_headers(confirm), 4000, 200
+    parts = []
+    for place in range(count):
+        parts.append(frames.frame(frames.HEADERS, frames.END_HEADERS, 2 * place + 1, block))
+        if place >= apart:
+            given_up = 2 * (place - apart) + 1
+            parts.append(frames.frame(frames.RST_STREAM, 0, given_up, b"\0\0\0\x08"))
+    port = int(server.ready[listener].rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=SECONDS_MAX) as opened:
+        opened.sendall(frames.PREFACE + frames.settings() + b"".join(parts))
+        opened.sendall(frames.frame(frames.PING, 0, 0, b"all-read"))
+        said = b""
+        while b"all-read" not in said:
+            more = opened.recv(1 << 16)
+            assert more, "the connection was ended"
+            said += more
+
+
 def first_page(ledger: Ledger) -> Any:
     """Reads events on a stream; None if there is no place for one more."""
     request = journal.ReadEventsRequest(page_size=10)

@@ -79,6 +79,11 @@ impl Activity {
         self.open.load(Ordering::Relaxed) > 0
     }
 
+    /// Changes with each call that begins.
+    pub(crate) fn begun(&self) -> usize {
+        self.begun.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn used_second(&self) -> u32 {
         self.used_second.load(Ordering::Relaxed)
     }

@@ -35,9 +35,14 @@ const END_HEADERS: u8 = 4;
 /// In which the frames that carry nothing are counted.
 const CONTROL_SPAN: Duration = Duration::from_secs(10);
 
-/// After so many bytes others have their turn: a hundred calls or so. A burst of thousands on one
-/// connection would hold a thread for ten milliseconds and more.
-const TURN_BYTES: usize = 16 * 1024;
+/// After so many calls in one go others have their turn. HTTP/2 reads on as long as there is
+/// something: a burst of thousands would hold a thread for ten milliseconds and more. And after a
+/// standstill it would read all calls that wait together with the resets of those that were given
+/// up meanwhile, before it looks at one of them, and take honest callers for attackers.
+const TURN_CALLS: u64 = 64;
+
+/// How long others have it; a timer, because HTTP/2 asks again within its own turn.
+const REST: Duration = Duration::from_millis(1);
 
 /// A client that measures its line answers what comes with a ping and some settings.
 const CONTROL_FRAMES_PER_ANSWER: u64 = 2;
@@ -55,6 +60,8 @@ struct Frames {
     ended: u64,
     /// Frames that carried nothing.
     control: u64,
+    /// Frames that opened a call.
+    calls: u64,
 }
 
 impl Frames {
@@ -96,6 +103,7 @@ impl Frames {
             _ => false,
         };
         self.control += u64::from(!is_of_a_call);
+        self.calls += u64::from(kind == HEADERS);
     }
 
     fn is_midway(&self) -> bool {
@@ -119,8 +127,12 @@ pub(crate) struct Guarded<S> {
     span_begun: Instant,
     /// The frame that the sleep is for; nothing while none is half there.
     waited: Option<u64>,
-    /// Bytes since others had their turn.
-    turn_bytes: usize,
+    /// Calls before this turn, and the rest after it.
+    calls_before: u64,
+    is_resting: bool,
+    /// Calls that had begun when a read was last asked for in this rest.
+    begun: Option<usize>,
+    rest: Option<Pin<Box<Sleep>>>,
     patience: Pin<Box<Sleep>>,
 }
 
@@ -138,7 +150,10 @@ impl<S> Guarded<S> {
             taken_before: 0,
             span_begun: Instant::now(),
             waited: Some(0),
-            turn_bytes: 0,
+            calls_before: 0,
+            is_resting: false,
+            begun: None,
+            rest: None,
             patience: Box::pin(tokio::time::sleep(limits.handshake())),
         }
     }
@@ -194,6 +209,39 @@ impl<S> Guarded<S> {
         self.patience.as_mut().poll(context).is_ready()
     }
 
+    fn begin_rest(&mut self) {
+        self.is_resting = true;
+        self.begun = None;
+        let end = tokio::time::Instant::now() + REST;
+        match &mut self.rest {
+            Some(rest) => rest.as_mut().reset(end),
+            None => self.rest = Some(Box::pin(tokio::time::sleep_until(end))),
+        }
+    }
+
+    fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(rest) = self.rest.as_mut().filter(|_| self.is_resting) else {
+            return Poll::Ready(());
+        };
+        let is_over = rest.as_mut().poll(context).is_ready();
+        // A read is asked for before each call that is taken up: as long as one has begun since the
+        // last time there may be more.
+        let begun = Some(self.place.activity.begun());
+        if begun != self.begun {
+            self.begun = begun;
+            if is_over {
+                context.waker().wake_by_ref();
+            }
+            return Poll::Pending;
+        }
+        if !is_over {
+            return Poll::Pending;
+        }
+        self.is_resting = false;
+        self.calls_before = self.frames.calls;
+        Poll::Ready(())
+    }
+
     fn refuse(&self, reason: Reason) -> io::Error {
         self.place.count(reason);
         io::ErrorKind::TimedOut.into()
@@ -206,20 +254,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.turn_bytes >= TURN_BYTES {
-            self.turn_bytes = 0;
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
+        std::task::ready!(self.poll_rest(context));
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if read.is_ready() {
-            let bytes = &buffer.filled()[before..];
-            self.turn_bytes += bytes.len();
-            self.note(bytes)?;
+            self.note(&buffer.filled()[before..])?;
+            if self.frames.calls - self.calls_before >= TURN_CALLS {
+                self.begin_rest();
+            }
             return read;
         }
-        self.turn_bytes = 0;
+        self.calls_before = self.frames.calls;
         if self.is_late(context) {
             let reason = if self.first > 0 {
                 Reason::HandshakeLate
@@ -295,6 +340,7 @@ mod tests {
             }
 
             assert_eq!((9, 4), (frames.ended, frames.control), "{piece_bytes}");
+            assert_eq!(1, frames.calls);
             assert!(!frames.is_midway());
         }
     }
