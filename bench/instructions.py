@@ -70,6 +70,7 @@ OPERATIONS = (
     _engine("expire"),
     _admission("door_admitted", "admission decision, admitted"),
     _admission("door", "admission decision, most refused"),
+    Operation("Exchange, a pair of 256 a message", "lastunit-wire", "exchange", (), 4_096),
 )
 
 

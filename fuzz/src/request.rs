@@ -5,8 +5,7 @@
 
 use lastunit_engine::{Action, Command, Ledger, Outcome};
 use lastunit_wire::{
-    Code, Fault, MESSAGE_BYTES_MAX, Method, Request, decode, decode_record, encode_exchange,
-    encode_record,
+    Code, Fault, MESSAGE_BYTES_MAX, Method, Replies, Request, decode, decode_record, encode_record,
 };
 
 use crate::memory::{Bound, bounded};
@@ -48,8 +47,10 @@ pub(crate) fn run(data: &[u8]) {
                 }
             }
             let faults = batch.operations.into_iter().filter_map(Result::err);
-            let faults: Vec<_> = faults.map(Err).collect();
-            assert!(!encode_exchange(batch.exchange_id, &faults).is_empty() || faults.is_empty());
+            let mut replies = Replies::new(batch.exchange_id, 0);
+            let empty = replies.clone().into_bytes().len();
+            let count = faults.inspect(|fault| replies.add_fault(fault)).count();
+            assert!(replies.into_bytes().len() > empty || count == 0);
         }
         Ok(Request::Query(_) | Request::SetClock { .. }) => {}
     }

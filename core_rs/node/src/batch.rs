@@ -4,8 +4,8 @@
 //! waiting. Where next: `serve.rs` for single calls.
 
 use lastunit_admission::Answer as Verdict;
-use lastunit_engine::Sequence;
-use lastunit_wire::{Batch, Fault, Method, Operation, Request};
+use lastunit_engine::{Millis, Sequence};
+use lastunit_wire::{Batch, Fault, Operation, Replies, Request};
 
 use crate::core::{Core, Decided, Order};
 use crate::faults;
@@ -19,8 +19,12 @@ use crate::serve::{
 use crate::shared::Shared;
 
 /// What was decided of one operation, to be encoded without the lock.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a batch is mostly commands: a box for each costs more than the room of a few queries"
+)]
 enum Answered {
-    Command(Box<Decided>),
+    Command(Decided),
     Query(Shown, Order),
 }
 
@@ -35,7 +39,7 @@ pub(crate) fn serve(
     context: Context,
     permit: &mut Permit,
 ) -> Result<Ready, Fault> {
-    let mut replies = Vec::with_capacity(batch.operations.len());
+    let mut replies = Replies::new(batch.exchange_id, batch.operations.len());
     let mut as_of: Sequence = 0;
     let mut operations = batch.operations.into_iter().peekable();
     while operations.peek().is_some() {
@@ -47,11 +51,11 @@ pub(crate) fn serve(
         as_of = as_of.max(chunk_as_of);
         for (entrant, decided) in chunk.into_iter().zip(decided) {
             let operation = entrant.map(|it| it.operation);
-            replies.push(encode(shared, operation, decided));
+            encode(shared, operation, decided, &mut replies);
         }
     }
     Ok(Ready {
-        body: lastunit_wire::encode_exchange(batch.exchange_id, &replies),
+        body: replies.into_bytes(),
         as_of,
     })
 }
@@ -151,14 +155,17 @@ fn decide_under_lock(
     let mut core = shared.lock(urgency)?;
     shared.meters.count_wait(context);
     let start = check_start(shared, &core, context);
+    let mut now = None;
     for entrant in &chunk[decisions.len()..] {
         let decided = match (entrant, &start) {
             (Err(_), _) => None,
             (Ok(_), Err(fault)) => Some(Err(fault.clone())),
-            (Ok(entrant), Ok(())) => match decide_one(&mut core, access, entrant).transpose() {
-                Some(decided) => Some(decided),
-                None => break,
-            },
+            (Ok(entrant), Ok(())) => {
+                match decide_one(&mut core, &mut now, access, entrant).transpose() {
+                    Some(decided) => Some(decided),
+                    None => break,
+                }
+            }
         };
         decisions.push(decided);
     }
@@ -200,8 +207,12 @@ fn learn(
 }
 
 /// Decides one operation; None, and nothing done, if it was let through as hopeless and is not.
+///
+/// `now` is ledger time once a command of this lock hold has asked for it: the hold is shorter than
+/// a millisecond, and a clock costs as much as a look-up.
 fn decide_one(
     core: &mut Core,
+    now: &mut Option<Millis>,
     access: &Access<'_>,
     entrant: &Entrant,
 ) -> Result<Option<Answered>, Fault> {
@@ -209,12 +220,16 @@ fn decide_one(
     match &operation.request {
         Request::Command(command) => {
             access.reach_command(&core.ledger, operation.method, command)?;
-            let decided = if entrant.is_hopeless {
-                core.answer_without_effect(command)?
-            } else {
-                Some(core.execute(command)?)
+            let now = match *now {
+                Some(now) => now,
+                None => *now.insert(core.now()?.0),
             };
-            Ok(decided.map(|decided| Answered::Command(Box::new(decided))))
+            let decided = if entrant.is_hopeless {
+                core.answer_without_effect_at(command, now)?
+            } else {
+                Some(core.execute_at(command, now)?)
+            };
+            Ok(decided.map(Answered::Command))
         }
         Request::Query(query) => {
             access.reach_query(&core.ledger, operation.method, query)?;
@@ -234,27 +249,28 @@ fn encode(
     shared: &Shared,
     operation: Result<Operation, Fault>,
     decided: Option<Result<Answered, Fault>>,
-) -> Result<(Method, Vec<u8>), Fault> {
-    let encoded = operation.and_then(|operation| {
-        let method = operation.method;
-        let decided = decided.unwrap_or_else(|| Err(faults::wrong_call(method.name())))?;
-        let body = match decided {
-            Answered::Command(decided) => {
-                let reply = &decided.reply;
-                if let Request::Command(command) = &operation.request {
-                    shared.meters.count_decided(command, &decided);
-                }
-                lastunit_wire::encode_reply(method, reply, &shared.place(decided.order))
-            }
-            Answered::Query(shown, order) => {
-                shared.meters.count_outcome(shown.outcome(), false);
-                shown.encode(&shared.place(order))
-            }
-        };
-        Ok((method, body))
+    replies: &mut Replies,
+) {
+    let wrong = |operation: &Operation| faults::wrong_call(operation.method.name());
+    let answered = operation.and_then(|operation| {
+        let decided = decided.unwrap_or_else(|| Err(wrong(&operation)))?;
+        Ok((operation, decided))
     });
-    if let Err(fault) = &encoded {
-        shared.meters.count_fault(fault.reason);
+    match answered {
+        Ok((operation, Answered::Command(decided))) => {
+            if let Request::Command(command) = &operation.request {
+                shared.meters.count_decided(command, &decided);
+            }
+            let place = shared.place(decided.order);
+            replies.add_reply(operation.method, &decided.reply, &place);
+        }
+        Ok((operation, Answered::Query(shown, order))) => {
+            shared.meters.count_outcome(shown.outcome(), false);
+            replies.add_encoded(operation.method, &shown.encode(&shared.place(order)));
+        }
+        Err(fault) => {
+            shared.meters.count_fault(fault.reason);
+            replies.add_fault(&fault);
+        }
     }
-    encoded
 }

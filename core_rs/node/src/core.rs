@@ -24,6 +24,8 @@ pub(crate) struct Core {
     pub(crate) clock: LedgerClock,
     pub(crate) epochs: Epochs,
     journal: Arc<Journal>,
+    /// The last record that was appended, kept for its room.
+    record: Vec<u8>,
     /// Bytes that the ledger may hold before nothing new is reserved.
     ledger_bytes_max: u64,
     op_number: i64,
@@ -65,6 +67,7 @@ impl Core {
             clock,
             epochs,
             journal,
+            record: Vec::new(),
             ledger_bytes_max,
             op_number: 0,
             #[cfg(feature = "testing")]
@@ -114,13 +117,24 @@ impl Core {
         command: &Command,
     ) -> Result<Option<Decided>, Fault> {
         let (now, is_credited) = self.now()?;
+        let mut decided = self.answer_without_effect_at(command, now)?;
+        if let Some(decided) = &mut decided {
+            decided.is_appended |= is_credited;
+        }
+        Ok(decided)
+    }
+
+    /// Like `answer_without_effect`, at a ledger time that is not before the last one.
+    pub(crate) fn answer_without_effect_at(
+        &mut self,
+        command: &Command,
+        now: Millis,
+    ) -> Result<Option<Decided>, Fault> {
         let decision = self.ledger.decide(command, now);
         if !decision.events.is_empty() {
             return Ok(None);
         }
-        let mut decided = self.carry_out(command, decision, now)?;
-        decided.is_appended |= is_credited;
-        Ok(Some(decided))
+        self.carry_out(command, decision, now).map(Some)
     }
 
     /// Like `execute`, at a ledger time that is not before the last one.
@@ -180,13 +194,14 @@ impl Core {
     }
 
     /// Appends before anything is applied: an append that is refused leaves the state as it was.
-    fn append(&self, events: &[lastunit_engine::Event], now: Millis) -> Result<(), Fault> {
-        let record = lastunit_wire::encode_record(events);
+    fn append(&mut self, events: &[lastunit_engine::Event], now: Millis) -> Result<(), Fault> {
+        self.record.clear();
+        lastunit_wire::write_record(&mut self.record, events);
         let input = RecordInput {
             first_sequence: self.ledger.sequence() + 1,
             event_count: u32::try_from(events.len()).unwrap_or(u32::MAX),
             time_ms: now,
-            body: &record,
+            body: &self.record,
         };
         self.journal
             .append(input)

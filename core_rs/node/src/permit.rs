@@ -24,8 +24,7 @@ use crate::recorder::Recorder;
 pub(crate) struct Question<'a> {
     call: Call<'a>,
     sale: &'a str,
-    /// Each once.
-    skus: Vec<&'a str>,
+    skus: Skus<'a>,
     chance: Chance,
 }
 
@@ -43,17 +42,13 @@ impl<'a> Question<'a> {
                 caller,
             },
             sale: "",
-            skus: Vec::new(),
+            skus: Skus::None,
             chance: Chance::Possible,
         };
         if let Some(reserve) = reserve_of(request) {
             question.call.line_count = u32::try_from(reserve.lines.len()).unwrap_or(u32::MAX);
             question.sale = &reserve.sale_id;
-            for line in &reserve.lines {
-                if !question.skus.contains(&line.sku.as_str()) {
-                    question.skus.push(&line.sku);
-                }
-            }
+            question.skus = Skus::of(reserve);
             if gone.has_any(reserve) {
                 question.chance = Chance::Gone;
             }
@@ -65,8 +60,38 @@ impl<'a> Question<'a> {
         Ask {
             call: self.call,
             sale: self.sale,
-            skus: &self.skus,
+            skus: self.skus.as_slice(),
             chance,
+        }
+    }
+}
+
+/// The skus that a call asks for, each once; nearly always one, which takes no memory.
+enum Skus<'a> {
+    None,
+    One([&'a str; 1]),
+    Many(Vec<&'a str>),
+}
+
+impl<'a> Skus<'a> {
+    fn of(reserve: &'a Reserve) -> Self {
+        if let [line] = reserve.lines.as_slice() {
+            return Self::One([&line.sku]);
+        }
+        let mut skus: Vec<&str> = Vec::new();
+        for line in &reserve.lines {
+            if !skus.contains(&line.sku.as_str()) {
+                skus.push(&line.sku);
+            }
+        }
+        Self::Many(skus)
+    }
+
+    fn as_slice(&self) -> &[&'a str] {
+        match self {
+            Self::None => &[],
+            Self::One(sku) => sku,
+            Self::Many(skus) => skus,
         }
     }
 }

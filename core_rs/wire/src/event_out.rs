@@ -4,14 +4,72 @@
 //! it has a form. Next: `event_in.rs`, the way back.
 
 use lastunit_engine::{
-    EventBody, PaymentBegun, PaymentSettled, PoolDefined, Reserved, Returned, SaleDefined,
-    SalePolicy, Taken, Text,
+    Event, EventBody, Line, PaymentBegun, PaymentSettled, PoolDefined, Reserved, Returned,
+    SaleDefined, SalePolicy, Taken, Text,
 };
 
 use crate::contract::{self, event::Body};
 use crate::reply::{number, taken_to_proto};
 use crate::view::{labels_to_proto, line_to_proto};
-use crate::{enums, time};
+use crate::{enums, time, writer};
+
+/// Writes an event as prost would write its message.
+///
+/// Events of a rush are written straight away; the others, which are few, by way of the message.
+pub(crate) fn write_event(out: &mut Vec<u8>, event: &Event) {
+    writer::number(out, 1, event.sequence);
+    writer::instant(out, 2, event.time);
+    writer::text(out, 3, &event.request_id);
+    writer::text(out, 4, &event.caller);
+    writer::text(out, 5, &event.sale_id);
+    writer::text(out, 6, &event.reservation_id);
+    writer::text(out, 7, &event.actor);
+    writer::text(out, 8, &event.reason);
+    match &event.body {
+        EventBody::Reserved(body) => {
+            writer::message(out, 28, |out| write_reserved(out, body));
+        }
+        EventBody::Confirmed => writer::message(out, 32, |_| {}),
+        body => {
+            if let Some(body) = body_to_proto(body) {
+                body.encode(out);
+            }
+        }
+    }
+}
+
+fn write_reserved(out: &mut Vec<u8>, body: &Reserved) {
+    writer::text(out, 1, &body.person_id);
+    for line in &body.lines {
+        writer::message(out, 2, |out| write_line(out, line));
+    }
+    for taken in &body.taken {
+        writer::message(out, 3, |out| write_taken(out, taken));
+    }
+    if let Some(ttl) = body.ttl {
+        writer::span(out, 4, ttl);
+    }
+    if let Some(not_after) = body.not_after {
+        writer::instant(out, 5, not_after);
+    }
+    writer::instant(out, 6, body.expires_at);
+    writer::instant(out, 7, body.max_life_at);
+}
+
+fn write_line(out: &mut Vec<u8>, line: &Line) {
+    writer::text(out, 1, &line.sku);
+    writer::text(out, 2, line.pool.as_deref().unwrap_or_default());
+    writer::number(out, 3, line.units);
+}
+
+/// Writes units taken, for replies too.
+pub(crate) fn write_taken(out: &mut Vec<u8>, taken: &Taken) {
+    writer::number(out, 1, number(taken.line_index).into());
+    writer::text(out, 2, &taken.sku);
+    writer::text(out, 3, &taken.pool);
+    writer::number(out, 4, taken.units);
+    writer::truth(out, 6, taken.is_from_buffer);
+}
 
 /// Makes the contract's form of what happened.
 pub(crate) fn body_to_proto(body: &EventBody) -> Option<Body> {

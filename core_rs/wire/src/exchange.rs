@@ -1,9 +1,10 @@
 //! Owns the batch: many operations in one message, each decoded and answered by itself.
 //!
 //! Must not let one bad operation hinder another: the batch is taken apart as bytes first.
-//! Next: `decode.rs`.
+//! Next: `usual.rs` for the short way of the usual operations, `decode.rs` for the long one.
 
 use bytes::Bytes;
+use lastunit_engine::{Reply, Text};
 use prost::Message;
 
 use crate::check;
@@ -11,7 +12,8 @@ use crate::checks::EXCHANGE_REQUEST_OPERATIONS;
 use crate::contract::operation;
 use crate::decode::{Request, check_and_convert};
 use crate::fault::Fault;
-use crate::{Method, contract};
+use crate::reply::{Place, REPLY_BYTES_TYPICAL, write_reply};
+use crate::{Method, contract, usual, writer};
 
 /// A batch of operations, to be decided in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,25 +44,32 @@ struct RawRequest {
 
 /// Takes a batch apart and decodes each operation by itself.
 pub(crate) fn decode(bytes: &[u8], caller: &str) -> Result<Batch, Fault> {
+    if let Some((exchange_id, operations)) = usual::split(bytes) {
+        return batch(exchange_id, &operations, caller);
+    }
     // One copy of the message; the operations are slices of it.
     let raw = RawRequest::decode(Bytes::copy_from_slice(bytes))
         .map_err(|error| Fault::malformed(&error))?;
-    check::check_length(
-        "operations",
-        raw.operations.len(),
-        EXCHANGE_REQUEST_OPERATIONS,
-    )
-    .map_err(Fault::invalid)?;
-    let operations = raw.operations.into_iter();
+    batch(raw.exchange_id, &raw.operations, caller)
+}
+
+fn batch(exchange_id: i64, operations: &[impl AsRef<[u8]>], caller: &str) -> Result<Batch, Fault> {
+    check::check_length("operations", operations.len(), EXCHANGE_REQUEST_OPERATIONS)
+        .map_err(Fault::invalid)?;
+    // Every command of the batch shares it.
+    let caller = Text::new(caller);
+    let decode = |bytes: &[u8]| {
+        usual::operation(bytes, &caller).map_or_else(|| decode_operation(bytes, &caller), Ok)
+    };
+    let operations = operations.iter();
     Ok(Batch {
-        exchange_id: raw.exchange_id,
-        operations: operations
-            .map(|bytes| decode_operation(bytes, caller))
-            .collect(),
+        exchange_id,
+        operations: operations.map(|bytes| decode(bytes.as_ref())).collect(),
     })
 }
 
-fn decode_operation(bytes: Bytes, caller: &str) -> Result<Operation, Fault> {
+/// The long way, which knows every operation and says what is wrong with one.
+pub(crate) fn decode_operation(bytes: &[u8], caller: &str) -> Result<Operation, Fault> {
     use operation::Request as Call;
 
     let operation = contract::Operation::decode(bytes).map_err(|error| Fault::malformed(&error))?;
@@ -91,7 +100,7 @@ fn missing_request() -> Fault {
 }
 
 /// The field of `Reply` that answers a method; none if no operation calls it.
-const fn reply_field(method: Method) -> Option<u8> {
+const fn reply_field(method: Method) -> Option<u32> {
     match method {
         Method::Reserve => Some(1),
         Method::BeginPayment => Some(2),
@@ -108,55 +117,67 @@ const fn reply_field(method: Method) -> Option<u8> {
 }
 
 /// The field of `Reply` that says what was wrong.
-const FAULT_FIELD: u8 = 15;
+const FAULT_FIELD: u32 = 15;
 
-/// Encodes a response: one reply for each operation of the batch, in its order.
-///
-/// Each reply is a method with its encoded response, as [`crate::encode_reply`] and the other
-/// encoders give it, or a fault. A method that no operation calls is answered as a fault.
-#[must_use]
-pub fn encode_exchange(exchange_id: i64, replies: &[Result<(Method, Vec<u8>), Fault>]) -> Vec<u8> {
-    let head = contract::ExchangeResponse {
-        exchange_id,
-        replies: Vec::new(),
-    };
-    let mut response = head.encode_to_vec();
-    let mut reply = Vec::new();
-    for answer in replies {
-        reply.clear();
-        match answer {
-            Ok((method, bytes)) => match reply_field(*method) {
-                Some(field) => put(&mut reply, field, bytes),
-                None => put(&mut reply, FAULT_FIELD, &not_an_operation(*method)),
-            },
-            Err(fault) => put(
-                &mut reply,
-                FAULT_FIELD,
-                &fault.to_contract().encode_to_vec(),
-            ),
-        }
-        put(&mut response, 2, &reply);
-    }
-    response
+/// The field of `ExchangeResponse` with the replies.
+const REPLIES_FIELD: u32 = 2;
+
+/// A response in the making: one reply for each operation of the batch, in its order.
+#[derive(Clone, Debug)]
+pub struct Replies {
+    bytes: Vec<u8>,
 }
 
-fn not_an_operation(method: Method) -> Vec<u8> {
+impl Replies {
+    /// Starts the response to the batch with this mark, with room for as many usual replies.
+    #[must_use]
+    pub fn new(exchange_id: i64, count: usize) -> Self {
+        let mut bytes = Vec::with_capacity(count * (REPLY_BYTES_TYPICAL + 4));
+        writer::number(&mut bytes, 1, exchange_id);
+        Self { bytes }
+    }
+
+    /// Adds the reply to a command. A method that no operation calls is answered as a fault.
+    pub fn add_reply(&mut self, method: Method, reply: &Reply, place: &Place) {
+        let Some(field) = reply_field(method) else {
+            return self.add_fault(&not_an_operation(method));
+        };
+        writer::message(&mut self.bytes, REPLIES_FIELD, |out| {
+            writer::message(out, field, |out| write_reply(out, method, reply, place));
+        });
+    }
+
+    /// Adds a response that is encoded already, such as that of a query.
+    pub fn add_encoded(&mut self, method: Method, response: &[u8]) {
+        match reply_field(method) {
+            Some(field) => self.add(field, response),
+            None => self.add_fault(&not_an_operation(method)),
+        }
+    }
+
+    /// Adds what was wrong with an operation.
+    pub fn add_fault(&mut self, fault: &Fault) {
+        self.add(FAULT_FIELD, &fault.to_contract().encode_to_vec());
+    }
+
+    /// Ends the response.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    fn add(&mut self, field: u32, response: &[u8]) {
+        writer::message(&mut self.bytes, REPLIES_FIELD, |out| {
+            writer::bytes(out, field, response);
+        });
+    }
+}
+
+fn not_an_operation(method: Method) -> Fault {
     let message = format!(
         "{} is not an operation of a batch; call it by itself",
         method.name()
     );
     let fault = Fault::new(crate::Code::Unimplemented, "NOT_AN_OPERATION", message);
-    fault
-        .with_metadata("method", &method.name())
-        .to_contract()
-        .encode_to_vec()
-}
-
-/// Appends a length-delimited field; `field` is at most 15, so that its key is one byte.
-pub(crate) fn put(buffer: &mut Vec<u8>, field: u8, bytes: &[u8]) {
-    const LENGTH_DELIMITED: u8 = 2;
-    buffer.push((field << 3) | LENGTH_DELIMITED);
-    // Writing to a vector fails only when memory ends, which aborts the process anyway.
-    let _ = prost::encode_length_delimiter(bytes.len(), buffer);
-    buffer.extend_from_slice(bytes);
+    fault.with_metadata("method", &method.name())
 }

@@ -20,16 +20,18 @@ mod reply;
 mod status;
 mod time;
 mod transport;
+mod usual;
 mod view;
+mod writer;
 
 pub use check::{VIOLATION_COUNT_MAX, Violation};
 pub use decode::{MESSAGE_BYTES_MAX, Query, Request, decode};
 pub use event::{EventError, event_from_proto, event_to_proto};
-pub use exchange::{Batch, Operation, encode_exchange};
+pub use exchange::{Batch, Operation, Replies};
 pub use fault::{Code, DOMAIN, Fault};
 pub use method::{Lane, Method};
 pub use record::{
-    JournalExtent, decode_record, encode_events, encode_record, encode_record_events,
+    JournalExtent, decode_record, encode_events, encode_record, encode_record_events, write_record,
 };
 pub use reply::{Durability, Place, encode_reply};
 pub use transport::{FILE_DESCRIPTOR_SET, is_watch_going_on, read_status};

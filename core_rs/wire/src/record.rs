@@ -6,9 +6,9 @@
 use lastunit_engine::{Event, Sequence};
 use prost::Message;
 
-use crate::contract;
 use crate::event::{EventError, event_from_proto, event_to_proto};
-use crate::exchange::put;
+use crate::event_out::write_event;
+use crate::{contract, writer};
 
 /// Room for one event, so that the usual record grows only once: a Reserved of one line has 110
 /// bytes (measured).
@@ -18,12 +18,15 @@ const EVENT_BYTES_TYPICAL: usize = 160;
 #[must_use]
 pub fn encode_record(events: &[Event]) -> Vec<u8> {
     let mut body = Vec::with_capacity(EVENT_BYTES_TYPICAL * events.len());
-    for event in events {
-        let event = event_to_proto(event);
-        // Writing to a vector fails only when memory ends, which aborts the process anyway.
-        let _ = event.encode_length_delimited(&mut body);
-    }
+    write_record(&mut body, events);
     body
+}
+
+/// Like [`encode_record`], at the end of a buffer that the caller keeps.
+pub fn write_record(out: &mut Vec<u8>, events: &[Event]) {
+    for event in events {
+        writer::delimited(out, |out| write_event(out, event));
+    }
 }
 
 /// Decodes the body of one journal record.
@@ -81,7 +84,7 @@ pub fn encode_record_events<'a>(
             let event = event?;
             let Place { sequence } = Place::decode(event).map_err(|error| malformed(&error))?;
             if sequence > after_sequence {
-                put(&mut response, 1, event);
+                writer::bytes(&mut response, 1, event);
                 last_sequence = sequence;
             }
         }

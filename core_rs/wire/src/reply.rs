@@ -2,10 +2,11 @@
 //!
 //! Must not change an answer: it adds the place that the node knows. Next: `view.rs`.
 
-use lastunit_engine::{Answer, Counters, Reply, Sequence, Taken};
+use lastunit_engine::{Answer, Counters, Reply, Sequence, Taken, Text};
 use prost::Message;
 
-use crate::{Method, contract, enums, time};
+use crate::event_out::write_taken;
+use crate::{Method, contract, enums, time, writer};
 
 /// What an event has survived when it is reported as durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,22 +35,38 @@ pub struct Place {
 }
 
 impl Place {
-    pub(crate) fn with_sequence(&self, sequence: Sequence) -> contract::Place {
+    fn durability_number(&self) -> i32 {
         let durability = match self.durability {
             Durability::Flushed => contract::Durability::Flushed,
             Durability::Written => contract::Durability::Written,
             Durability::Memory => contract::Durability::Memory,
         };
+        durability.into()
+    }
+
+    pub(crate) fn with_sequence(&self, sequence: Sequence) -> contract::Place {
         contract::Place {
             sequence,
             as_of_sequence: self.as_of_sequence,
             durable_sequence: self.durable_sequence,
             op_number: self.op_number,
             epoch: self.epoch,
-            durability: durability.into(),
+            durability: self.durability_number(),
         }
     }
+
+    fn write(&self, out: &mut Vec<u8>, sequence: Sequence) {
+        writer::number(out, 1, sequence);
+        writer::number(out, 2, self.as_of_sequence);
+        writer::number(out, 3, self.durable_sequence);
+        writer::number(out, 4, self.op_number);
+        writer::number(out, 5, self.epoch);
+        writer::number(out, 6, self.durability_number().into());
+    }
 }
+
+/// Room for one response, so that the usual one never grows.
+pub(crate) const REPLY_BYTES_TYPICAL: usize = 96;
 
 /// Encodes the response of a command's method.
 ///
@@ -57,83 +74,64 @@ impl Place {
 /// part of every response, place and result.
 #[must_use]
 pub fn encode_reply(method: Method, reply: &Reply, place: &Place) -> Vec<u8> {
-    let place = Some(place.with_sequence(reply.sequence));
-    let result = Some(result(reply));
+    let mut out = Vec::with_capacity(REPLY_BYTES_TYPICAL);
+    write_reply(&mut out, method, reply, place);
+    out
+}
+
+/// Like [`encode_reply`], at the end of a buffer that the caller keeps.
+pub(crate) fn write_reply(out: &mut Vec<u8>, method: Method, reply: &Reply, place: &Place) {
+    // Place and result are fields 1 and 2 of every response, a test holds them to that; so what a
+    // method has of its own is written after them.
+    writer::message(out, 1, |out| place.write(out, reply.sequence));
+    writer::message(out, 2, |out| write_result(out, reply));
+    let answer = &reply.answer;
     match method {
-        Method::Reserve => reserve(place, result, &reply.answer),
-        Method::BeginPayment => begin_payment(place, result, &reply.answer),
-        Method::SettlePayment => settle_payment(place, result, &reply.answer),
+        Method::Reserve => write_reserved(out, answer),
+        Method::BeginPayment => own(out, &begin_payment(answer)),
+        Method::SettlePayment => own(out, &settle_payment(answer)),
         Method::Release => {
-            let release_requested = match reply.answer {
-                Answer::Released { release_requested } => release_requested,
-                _ => false,
-            };
-            contract::ReleaseResponse {
-                place,
-                result,
-                release_requested,
+            if let Answer::Released { release_requested } = *answer {
+                let response = contract::ReleaseResponse {
+                    release_requested,
+                    ..Default::default()
+                };
+                own(out, &response);
             }
-            .encode_to_vec()
         }
         Method::Extend => {
-            let expire_time = match reply.answer {
-                Answer::Extended { expires_at } => Some(time::instant(expires_at)),
-                _ => None,
-            };
-            contract::ExtendResponse {
-                place,
-                result,
-                expire_time,
+            if let Answer::Extended { expires_at } = *answer {
+                writer::instant(out, 3, expires_at);
             }
-            .encode_to_vec()
         }
         Method::Return => {
-            let returned_units = match reply.answer {
-                Answer::Returned { returned_units } => returned_units,
-                _ => 0,
-            };
-            contract::ReturnResponse {
-                place,
-                result,
-                returned_units,
+            if let Answer::Returned { returned_units } = *answer {
+                writer::number(out, 3, returned_units);
             }
-            .encode_to_vec()
         }
-        Method::PutSale => put_sale(place, result, &reply.answer),
-        Method::SetSaleState => set_sale_state(place, result, &reply.answer),
-        // Place and result are fields 1 and 2 of every response; the rest have no others, and a
-        // test holds them to that.
-        _ => contract::ConfirmResponse { place, result }.encode_to_vec(),
+        Method::PutSale => own(out, &put_sale(answer)),
+        Method::SetSaleState => own(out, &set_sale_state(answer)),
+        _ => {}
     }
 }
 
-fn reserve(
-    place: Option<contract::Place>,
-    result: Option<contract::Result>,
-    answer: &Answer,
-) -> Vec<u8> {
-    let mut response = contract::ReserveResponse {
-        place,
-        result,
-        ..Default::default()
-    };
+/// Writes a response that has neither place nor result, behind those.
+fn own(out: &mut Vec<u8>, response: &impl Message) {
+    // Writing to a vector fails only when memory ends, which aborts the process anyway.
+    let _ = response.encode(out);
+}
+
+fn write_reserved(out: &mut Vec<u8>, answer: &Answer) {
     if let Answer::Reserved { expires_at, taken } = answer {
-        response.expire_time = Some(time::instant(*expires_at));
-        response.taken = taken.iter().map(taken_to_proto).collect();
+        writer::instant(out, 3, *expires_at);
+        for taken in taken {
+            writer::message(out, 4, |out| write_taken(out, taken));
+        }
     }
-    response.encode_to_vec()
 }
 
-fn begin_payment(
-    place: Option<contract::Place>,
-    result: Option<contract::Result>,
-    answer: &Answer,
-) -> Vec<u8> {
-    let mut response = contract::BeginPaymentResponse {
-        place,
-        result,
-        ..Default::default()
-    };
+fn begin_payment(answer: &Answer) -> contract::BeginPaymentResponse {
+    let mut response = contract::BeginPaymentResponse::default();
     if let Answer::PaymentBegun {
         settle_by,
         retaken,
@@ -144,19 +142,11 @@ fn begin_payment(
         response.retaken = retaken;
         response.attempt_count = number(attempt_count);
     }
-    response.encode_to_vec()
+    response
 }
 
-fn settle_payment(
-    place: Option<contract::Place>,
-    result: Option<contract::Result>,
-    answer: &Answer,
-) -> Vec<u8> {
-    let mut response = contract::SettlePaymentResponse {
-        place,
-        result,
-        ..Default::default()
-    };
+fn settle_payment(answer: &Answer) -> contract::SettlePaymentResponse {
+    let mut response = contract::SettlePaymentResponse::default();
     if let Answer::PaymentSettled {
         attempt_state,
         ignored,
@@ -173,19 +163,11 @@ fn settle_payment(
         response.unregistered_attempt = unregistered_attempt;
         response.expire_time = expires_at.map(time::instant);
     }
-    response.encode_to_vec()
+    response
 }
 
-fn put_sale(
-    place: Option<contract::Place>,
-    result: Option<contract::Result>,
-    answer: &Answer,
-) -> Vec<u8> {
-    let mut response = contract::PutSaleResponse {
-        place,
-        result,
-        ..Default::default()
-    };
+fn put_sale(answer: &Answer) -> contract::PutSaleResponse {
+    let mut response = contract::PutSaleResponse::default();
     if let Answer::Sale(sale) = answer {
         response.revision = sale.revision;
         response.sale_state = enums::sale_state_number(sale.state);
@@ -193,42 +175,39 @@ fn put_sale(
     if let Answer::SaleRefused { state } = answer {
         response.sale_state = enums::sale_state_number(*state);
     }
-    response.encode_to_vec()
+    response
 }
 
-fn set_sale_state(
-    place: Option<contract::Place>,
-    result: Option<contract::Result>,
-    answer: &Answer,
-) -> Vec<u8> {
-    let mut response = contract::SetSaleStateResponse {
-        place,
-        result,
-        ..Default::default()
-    };
-    response.sale_state = match answer {
+fn set_sale_state(answer: &Answer) -> contract::SetSaleStateResponse {
+    let sale_state = match answer {
         Answer::Sale(sale) => enums::sale_state_number(sale.state),
         Answer::SaleRefused { state } => enums::sale_state_number(*state),
         _ => 0,
     };
-    response.encode_to_vec()
+    contract::SetSaleStateResponse {
+        sale_state,
+        ..Default::default()
+    }
 }
 
-fn result(reply: &Reply) -> contract::Result {
-    let text = |text: &Option<lastunit_engine::Text>| {
-        text.as_ref().map(ToString::to_string).unwrap_or_default()
-    };
-    contract::Result {
-        outcome: enums::outcome_number(reply.outcome),
-        replayed: reply.replayed,
-        conflict_field: text(&reply.conflict_field),
-        state: reply.state.map(enums::state_number).unwrap_or_default(),
-        sku: text(&reply.sku),
-        level: reply.level.map(enums::level_number).unwrap_or_default(),
-        level_epoch: reply.level_epoch,
-        come_back_time: reply.come_back_at.map(time::instant),
-        limit: text(&reply.limit),
+fn or_none(text: Option<&Text>) -> &str {
+    text.map_or("", Text::as_str)
+}
+
+fn write_result(out: &mut Vec<u8>, reply: &Reply) {
+    writer::number(out, 1, enums::outcome_number(reply.outcome).into());
+    writer::truth(out, 2, reply.replayed);
+    writer::text(out, 3, or_none(reply.conflict_field.as_ref()));
+    let state = reply.state.map(enums::state_number);
+    writer::number(out, 4, state.unwrap_or_default().into());
+    writer::text(out, 5, or_none(reply.sku.as_ref()));
+    let level = reply.level.map(enums::level_number);
+    writer::number(out, 6, level.unwrap_or_default().into());
+    writer::number(out, 7, reply.level_epoch);
+    if let Some(come_back_at) = reply.come_back_at {
+        writer::instant(out, 8, come_back_at);
     }
+    writer::text(out, 9, or_none(reply.limit.as_ref()));
 }
 
 /// Makes the contract's form of units taken.

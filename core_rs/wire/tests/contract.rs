@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use lastunit_engine::{Answer, Outcome, Reply};
-use lastunit_wire::{Code, Durability, Fault, Lane, Method, Place, encode_exchange, encode_reply};
+use lastunit_wire::{Code, Durability, Fault, Lane, Method, Place, Replies, encode_reply};
 use prost::Message;
 use prost_reflect::{DynamicMessage, Value};
 use support::{contract, declared};
@@ -224,35 +224,39 @@ fn each_reply_of_a_batch_stands_in_the_field_of_its_method() {
             .clone()
             .find(|method| declared(&pool, *method).input() == *request);
         let method = method.expect("an operation calls a method");
-        let bytes = encode_reply(method, &refusal(Outcome::Conflict), &PLACE);
-        let batch = encode_exchange(5, &[Ok((method, bytes.clone()))]);
+        let refusal = refusal(Outcome::Conflict);
+        let bytes = encode_reply(method, &refusal, &PLACE);
+        let mut batch = Replies::new(5, 2);
+        batch.add_encoded(method, &bytes);
+        batch.add_reply(method, &refusal, &PLACE);
 
+        let batch = batch.into_bytes();
         let read = DynamicMessage::decode(response.clone(), batch.as_slice()).expect("own bytes");
 
-        let replies = read
-            .get_field_by_name("replies")
-            .expect("declared")
-            .into_owned();
-        let reply = replies.as_list().expect("a list")[0]
-            .as_message()
-            .expect("a reply")
-            .clone();
-        let answer = reply
-            .get_field_by_name(field.name())
-            .expect("the same name as the operation");
-        let answer = answer.as_message().expect("a response");
-        assert_eq!(declared(&pool, method).output().full_name(), {
-            use prost_reflect::ReflectMessage;
-            answer.descriptor().full_name().to_owned()
-        });
-        assert_eq!(bytes, answer.encode_to_vec());
+        let replies = read.get_field_by_name("replies").expect("declared");
+        let replies = replies.as_list().expect("a list");
+        assert_eq!(2, replies.len());
+        for reply in replies {
+            let reply = reply.as_message().expect("a reply");
+            let answer = reply
+                .get_field_by_name(field.name())
+                .expect("the same name as the operation");
+            let answer = answer.as_message().expect("a response");
+            assert_eq!(declared(&pool, method).output().full_name(), {
+                use prost_reflect::ReflectMessage;
+                answer.descriptor().full_name().to_owned()
+            });
+            assert_eq!(bytes, answer.encode_to_vec());
+        }
     }
 }
 
 #[test]
 fn a_method_that_is_no_operation_is_answered_as_a_fault() {
     let pool = contract();
-    let batch = encode_exchange(1, &[Ok((Method::Audit, Vec::new()))]);
+    let mut batch = Replies::new(1, 1);
+    batch.add_encoded(Method::Audit, &[]);
+    let batch = batch.into_bytes();
     let response = declared(&pool, Method::Exchange).output();
     let read = DynamicMessage::decode(response, batch.as_slice()).expect("own bytes");
     let replies = read

@@ -8,7 +8,7 @@ use lastunit_engine::{
     ReleaseReason, Reply, ReservationFilter, SalePolicy, SaleState, State, Taken,
 };
 use lastunit_wire::{
-    Code, Durability, Fault, Method, Place, Query, Request, Violation, decode, encode_exchange,
+    Code, Durability, Fault, Method, Place, Query, Replies, Request, Violation, decode,
     encode_reply,
 };
 
@@ -362,14 +362,16 @@ fn replies_are_written_as_python_would() {
     let full = full
         .with_metadata("lane", &"reservation")
         .with_retry_after(1_500);
-    let replies = [Ok((Method::Reserve, reply.clone())), Err(full)];
+    let mut replies = Replies::new(-3, 2);
+    replies.add_reply(Method::Reserve, &reserved(), &place());
+    replies.add_fault(&full);
 
     assert_eq!(golden["reply.Reserve"], reply);
     assert_eq!(
         golden["reply.Refused"],
         encode_reply(Method::Reserve, &refused, &place())
     );
-    assert_eq!(golden["reply.Exchange"], encode_exchange(-3, &replies));
+    assert_eq!(golden["reply.Exchange"], replies.into_bytes());
 }
 
 #[test]
