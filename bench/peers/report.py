@@ -8,6 +8,8 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from bench.peers import ratios
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -94,6 +96,10 @@ def markdown(record: dict[str, Any]) -> str:
         *_conditions(record),
         "",
         *(f"- {sentence}." for sentence in record["absent"]),
+        "",
+        "## Beside each other (medians of this run)",
+        "",
+        *(f"- {sentence}." for sentence in ratios.lines(closed)),
         "",
         "## As fast as the answers come (closed loop; median)",
         "",

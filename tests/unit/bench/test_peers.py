@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bench.peers import plots, report
+from bench.peers import plots, ratios, report
 from bench.peers.cpu import tree_cpu_seconds
 from bench.peers.shape import Figures, Shape
 
@@ -73,6 +73,27 @@ def test_tables_hold_medians_between_the_extremes_and_who_was_left_out() -> None
     # pgbench does not tell the latency of one operation.
     assert "| lastunit native | 1,000 | 2,000 |  | 3.00 | 9.00 | 0 |" in text
     assert "Redis is left out: install it" in text
+
+
+def test_a_comparison_takes_the_best_of_a_peer_and_needs_both_sides() -> None:
+    """A peer is not compared by its worst load, nor one that was left out."""
+
+    def row(way: str, workers: int, batch: int, rate: float, cpu: float) -> dict[str, Any]:
+        figures = {"pairs_per_second": rate, "server_cpu_us": cpu}
+        summary = {name: {"median": figure} for name, figure in figures.items()}
+        return {"shape": asdict(Shape(way=way, workers=workers, batch=batch)), "summary": summary}
+
+    rows = [
+        row("lastunit native", 64, 1, 9_000, 30),
+        row("Redis function", 64, 1, 8_000, 60),
+        row("Redis function", 8, 256, 20_000, 40),
+        row("lastunit native Exchange", 8, 256, 100_000, 5),
+    ]
+
+    calls, shared = ratios.lines(rows)
+    assert calls.startswith("One operation a call, 64 in flight: ")
+    assert calls.endswith(" is 0.50 times Redis's")
+    assert shared == "Exchange at 256: 5.0 times the best of Redis function, pairs a second"
 
 
 def test_each_plot_names_what_it_draws(tmp_path: Path) -> None:
