@@ -44,6 +44,9 @@ DATA_ADDRESS = "127.0.0.1:7400"
 SETTLEMENT_ADDRESS = "127.0.0.1:7401"
 MEBIBYTE = 1024 * 1024
 GIBIBYTE = 1024 * MEBIBYTE
+# As the journal has them: what a place in a segment is, and how many segments wait for use at most.
+SLOT_BYTES = 64
+PREPARED_SEGMENTS_MAX = 64
 # Longer than any payment provider repeats its news.
 WEEK_SECONDS = 7 * 24 * 3600
 # Longer than any ledger lives.
@@ -261,7 +264,7 @@ class JournalSettings(_Section):
         default=64 * MEBIBYTE,
         ge=0,
         le=1024 * MEBIBYTE,
-        description="disk space that only settlement may use",
+        description="disk space that only settlement may use; at most what 64 segments hold",
     )
     snapshot_events: int = Field(
         default=200_000,
@@ -287,6 +290,21 @@ class JournalSettings(_Section):
         le=CENTURY_SECONDS,
         description="seconds after which a named reader that is silent holds nothing back",
     )
+
+    @model_validator(mode="after")
+    def _can_segments_keep_that_back(self) -> Self:
+        # As the journal reckons: whole slots of a segment, less its header and its seal.
+        each = self.segment_bytes // SLOT_BYTES * SLOT_BYTES - 2 * SLOT_BYTES
+        most = PREPARED_SEGMENTS_MAX * each
+        if "kept_back_bytes" not in self.model_fields_set:
+            # Small segments must not make a default wrong that nobody has chosen.
+            object.__setattr__(self, "kept_back_bytes", min(self.kept_back_bytes, most))
+        if self.kept_back_bytes > most:
+            raise ValueError(
+                f"kept_back_bytes is {self.kept_back_bytes}, and segments of {self.segment_bytes}"
+                f" bytes can keep back {most} at most; lower it or raise segment_bytes"
+            )
+        return self
 
 
 class MemorySettings(_Section):

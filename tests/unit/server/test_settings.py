@@ -118,6 +118,18 @@ def test_a_number_is_taken_at_its_limits_and_refused_past_them(key: str) -> None
         assert f"{low} to {high}" in problem.message
 
 
+def test_small_segments_keep_back_what_they_can() -> None:
+    """A default is lowered with them; what somebody asked for and cannot be is an error."""
+    small = {"journal.segment_bytes": "1048576"}
+    # 64 segments, each without its header and its seal of 64 bytes.
+    most = 64 * (1_048_576 - 128)
+    assert load_settings(flags=small).journal.kept_back_bytes == most
+    asked = load_settings(flags=small | {"journal.kept_back_bytes": str(most)})
+    assert asked.journal.kept_back_bytes == most
+    with pytest.raises(SettingsError, match=f"can keep back {most} at most"):
+        load_settings(flags=small | {"journal.kept_back_bytes": str(most + 1)})
+
+
 def test_an_unknown_key_is_an_error_that_lists_the_known_ones(tmp_path: Path) -> None:
     """A typing error is refused in each source, with the keys that exist there."""
     file = write(tmp_path, "[data]\nadress = 'x'\n")
