@@ -32,8 +32,9 @@ test-slow: setup ## Run the tests that take longer: whole incident replays, kill
 
 TARGET ?=
 SECONDS ?= 60
-fuzz: setup ## Fuzz the decoders (TARGET=request SECONDS=60; without TARGET all of them)
-	$(BIN)/python tools/fuzz.py --target "$(TARGET)" --seconds $(SECONDS)
+SEED ?= 0
+fuzz: setup ## Fuzz the decoders (TARGET=request SECONDS=60; without TARGET all of them; SEED=0 is another each time)
+	$(BIN)/python tools/fuzz.py --target "$(TARGET)" --seconds $(SECONDS) --seed $(SEED)
 
 lint: setup ## Check style, types, protos and house rules
 	cargo fmt --all --check

@@ -53,22 +53,23 @@ def build() -> Path:
     return output / triple / "fuzz" / "lastunit-fuzz"
 
 
-def run_rust(program: Path, name: str, seconds: int) -> bool:
+def run_rust(program: Path, name: str, seconds: int, seed: int) -> bool:
     """Fuzzes one Rust target; tells whether nothing was found."""
     found = FOUND / name
     (found / "corpus").mkdir(parents=True, exist_ok=True)
     command = [str(program), str(found / "corpus"), str(ROOT / "fuzz" / "corpus" / name)]
-    command += [f"-max_total_time={seconds}", f"-max_len={INPUT_BYTES_MAX}"]
+    command += [f"-max_total_time={seconds}", f"-max_len={INPUT_BYTES_MAX}", f"-seed={seed}"]
     command += [f"-timeout={SLOW_INPUT_SECONDS}", f"-rss_limit_mb={MEMORY_MEGABYTES_MAX}"]
     command += [f"-artifact_prefix={found}/", "-print_final_stats=1"]
     environment = os.environ | {"LASTUNIT_FUZZ_TARGET": name}
     return _run(name, command, environment)
 
 
-def run_python(name: str, seconds: int) -> bool:
+def run_python(name: str, seconds: int, seed: int) -> bool:
     """Fuzzes one Python target; tells whether nothing was found."""
     target = name.removesuffix("-python")
     command = [sys.executable, "-m", "tests.fuzz.drive", target, str(seconds), str(FOUND / name)]
+    command += [str(seed)]
     return _run(name, command, dict(os.environ))
 
 
@@ -110,6 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make fuzz", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--target", default="", help=f"one of: {', '.join(names)}; default all")
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
+    parser.add_argument("--seed", type=int, default=0, help="of the changes; 0: another each time")
     arguments = parser.parse_args()
     chosen = [arguments.target] if arguments.target else names
     if unknown := set(chosen) - set(names):
@@ -118,9 +120,9 @@ def main() -> None:
     if set(chosen) - set(rust):
         install_atheris()
     clean = [
-        run_rust(program, name, arguments.seconds)
+        run_rust(program, name, arguments.seconds, arguments.seed)
         if name in rust
-        else run_python(name, arguments.seconds)
+        else run_python(name, arguments.seconds, arguments.seed)
         for name in chosen
     ]
     if not all(clean):

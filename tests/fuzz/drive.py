@@ -1,4 +1,4 @@
-"""Drives one target for a time: `python -m tests.fuzz.drive TARGET SECONDS FOUND_FOLDER`.
+"""Drives one target for a time: `python -m tests.fuzz.drive TARGET SECONDS FOUND_FOLDER SEED`.
 
 Owns the choice of inputs. With atheris (coverage guidance, `fuzz/requirements.txt`) it is LLVM's
 fuzzer; where atheris has no build it changes kept inputs at random, and says so.
@@ -50,11 +50,11 @@ def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-def _drive_plainly(name: str, seconds: float, found: Path, *, why: str) -> None:
+def _drive_plainly(name: str, seconds: float, found: Path, seed: int, *, why: str) -> None:
     from tests.fuzz.targets import TARGETS
 
     _say(f"{name}: {why}; changing kept inputs at random, without coverage")
-    seed = time.time_ns()
+    seed = seed or time.time_ns()
     source = random.Random(seed)
     kept = kept_inputs(name)
     end, count = time.monotonic() + seconds, 0
@@ -71,7 +71,7 @@ def _drive_plainly(name: str, seconds: float, found: Path, *, why: str) -> None:
     _say(f"{name}: {count} inputs, nothing found")
 
 
-def _drive_with_atheris(name: str, seconds: float, found: Path) -> None:
+def _drive_with_atheris(name: str, seconds: float, found: Path, seed: int) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["lastunit", "lastunit_server", "tests.fuzz"]):
@@ -84,6 +84,7 @@ def _drive_with_atheris(name: str, seconds: float, found: Path) -> None:
         str(corpus_of(name)),
         f"-max_total_time={seconds:.0f}",
         f"-max_len={INPUT_BYTES_MAX}",
+        f"-seed={seed}",
         f"-artifact_prefix={found}/",
     ]
     atheris.Setup(arguments, TARGETS[name])
@@ -93,17 +94,18 @@ def _drive_with_atheris(name: str, seconds: float, found: Path) -> None:
 def main() -> None:
     """Reads the command line and drives."""
     name, seconds, found = sys.argv[1], float(sys.argv[2]), Path(sys.argv[3])
+    seed = int(sys.argv[4])
     found.mkdir(parents=True, exist_ok=True)
     if name == "request":
         # Both parsers are native code whose branches atheris cannot see: it would keep no input.
-        _drive_plainly(name, seconds, found, why="the parsers are native")
+        _drive_plainly(name, seconds, found, seed, why="the parsers are native")
         return
     try:
         import atheris  # noqa: F401 - only whether it is there
     except ImportError:
-        _drive_plainly(name, seconds, found, why="atheris is not installed")
+        _drive_plainly(name, seconds, found, seed, why="atheris is not installed")
     else:
-        _drive_with_atheris(name, seconds, found)
+        _drive_with_atheris(name, seconds, found, seed)
 
 
 if __name__ == "__main__":
