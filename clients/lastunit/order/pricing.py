@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lastunit.prices.quote import PricedPart
     from lastunit.stock.v1 import availability_pb2
 
-__all__ = ["Ask", "Priced", "Turned", "adopt", "ask", "draw", "price"]
+__all__ = ["Ask", "Priced", "Refused", "adopt", "ask", "draw", "price"]
 
 _REFUSALS: Final[Mapping[Refusal, pb.Refusal.ValueType]] = {
     Refusal.UNKNOWN_PRICE: pb.REFUSAL_UNKNOWN_PRICE,
@@ -35,7 +35,7 @@ _LINES_MAX: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Turned:
+class Refused:
     """Is an order that cannot be asked for.
 
     Attributes:
@@ -99,7 +99,7 @@ class Priced:
 
 def ask(
     prices: Prices, lines: Sequence[order_pb2.OrderLine], *, coupon_id: str, now_ms: int
-) -> Ask | Turned:
+) -> Ask | Refused:
     """Returns what to ask the ledger for, or why not.
 
     Args:
@@ -112,19 +112,19 @@ def ask(
     try:
         for index in range(len(lines)):
             line = _accepted(prices, lines, index, now_ms)
-            if isinstance(line, Turned):
+            if isinstance(line, Refused):
                 return line
             wanted.append(line)
         parts = [Part(index, each.sku, each.units, each.pool) for index, each in enumerate(wanted)]
         total = prices.total(parts, now_ms=now_ms, coupon_id=coupon_id)
     except RefusedError as error:
-        return Turned(_REFUSALS[error.refusal], error.sku)
+        return Refused(_REFUSALS[error.refusal], error.sku)
     extra = [Line(gift.sku, gift.units) for gift in total.gifts]
     if total.coupon_sku:
         extra.append(Line(total.coupon_sku))
     if len(wanted) + len(extra) > _LINES_MAX:
         # Nothing of an order is dropped in silence; with fewer lines it fits.
-        return Turned(pb.REFUSAL_UNKNOWN_PRICE)
+        return Refused(pb.REFUSAL_UNKNOWN_PRICE)
     return Ask(
         lines=(*wanted, *extra),
         line_count=len(wanted),
@@ -180,7 +180,7 @@ def adopt(
         reservation: What the ledger has under the order's id.
     """
     found = ask(prices, lines, coupon_id=coupon_id, now_ms=reservation.create_time.ToMilliseconds())
-    if isinstance(found, Turned):
+    if isinstance(found, Refused):
         return None
     held = {line.sku for line in reservation.lines}
     for sku in found.gifts:
@@ -227,7 +227,7 @@ def draw(
 
 def _accepted(
     prices: Prices, lines: Sequence[order_pb2.OrderLine], index: int, now_ms: int
-) -> Line | Turned:
+) -> Line | Refused:
     """Returns a line with the pool whose price the buyer accepted."""
     line = lines[index]
     if not line.unit_amount_minor:
@@ -240,7 +240,7 @@ def _accepted(
         now_ms=now_ms,
     )
     if not pools or line.currency not in ("", prices.catalogue.currency):
-        return Turned(pb.REFUSAL_PRICE_CHANGED, line.sku)
+        return Refused(pb.REFUSAL_PRICE_CHANGED, line.sku)
     return Line(line.sku, line.units, line.pool or pools[0])
 
 

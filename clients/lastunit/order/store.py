@@ -19,6 +19,8 @@ from lastunit.order.states import OrderEvent, OrderState, next_state
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lastunit.service.database import Database
+
 __all__ = [
     "Allocation",
     "Move",
@@ -31,6 +33,7 @@ __all__ = [
     "load_position",
     "move_order",
     "overwrite_order",
+    "read_order",
     "save_position",
     "set_attempt_state",
 ]
@@ -127,6 +130,12 @@ class Move:
 def load_order(connection: sa.Connection, order_id: str) -> sa.Row[Any] | None:
     """Returns an order, or None."""
     return connection.execute(_LOAD_ORDER, {"wanted": order_id}).one_or_none()
+
+
+def read_order(database: Database, order_id: str) -> sa.Row[Any] | None:
+    """Returns an order as it stands now, outside of a transaction, or None."""
+    with database.read() as connection:
+        return load_order(connection, order_id)
 
 
 def load_attempts(connection: sa.Connection, order_id: str) -> Sequence[sa.Row[Any]]:

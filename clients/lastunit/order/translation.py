@@ -78,7 +78,7 @@ def moves_an_order(event: event_pb2.Event) -> bool:
 
 
 def is_order_id(text: str) -> bool:
-    """Tells whether a reservation has an id as `core.order_id_of` makes them."""
+    """Tells whether a reservation has an id as `placing.order_id_of` makes them."""
     return _ORDER_ID_PATTERN.fullmatch(text) is not None
 
 

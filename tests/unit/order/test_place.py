@@ -9,8 +9,8 @@ import pytest
 
 from lastunit.client.outcomes import ReleaseReason
 from lastunit.errors import BusyError, UnavailableError
-from lastunit.order.core import order_id_of
 from lastunit.order.persons import CACHED_MS, AccountState
+from lastunit.order.placing import order_id_of
 from lastunit.order.settings import OrderSettings
 from lastunit.order.v1 import order_pb2
 from lastunit.order.v1 import order_service_pb2 as pb
