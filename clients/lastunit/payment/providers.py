@@ -16,11 +16,17 @@ from lastunit.payment.provider import ProviderUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lastunit.payment.provider import Provider
+    from lastunit.payment.provider import (
+        CloseAnswer,
+        CreateOrder,
+        Provider,
+        ProviderAttempt,
+        RefundAnswer,
+    )
     from lastunit.payment.settings import PaymentSettings
     from lastunit.service.clock import Clock
 
-__all__ = ["PROVIDERS_MAX", "Providers"]
+__all__ = ["PROVIDERS_MAX", "AbsentProvider", "Providers"]
 
 PROVIDERS_MAX: Final = 8
 
@@ -28,6 +34,49 @@ PROVIDERS_MAX: Final = 8
 CHECK_NO: Final = "health-check"
 
 _log: Final = logging.getLogger(__name__)
+
+
+class AbsentProvider:
+    """Stands for a provider that attempts were begun at and that this service is not told of now.
+
+    It gives no answer: what is begun there waits, and nothing is taken for settled.
+
+    Args:
+        name: Its name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def create(self, order: CreateOrder) -> ProviderAttempt:
+        """Gives no answer."""
+        raise self._unavailable(order.merchant_no)
+
+    async def query(self, merchant_no: str) -> ProviderAttempt | None:
+        """Gives no answer."""
+        raise self._unavailable(merchant_no)
+
+    async def close(self, merchant_no: str) -> CloseAnswer:
+        """Gives no answer."""
+        raise self._unavailable(merchant_no)
+
+    async def refund(
+        self, merchant_no: str, *, amount_minor: int, currency: str, refund_key: str
+    ) -> RefundAnswer:
+        """Gives no answer."""
+        del amount_minor, currency, refund_key
+        raise self._unavailable(merchant_no)
+
+    def _unavailable(self, merchant_no: str) -> ProviderUnavailableError:
+        return ProviderUnavailableError(
+            f"{merchant_no} was begun at {self.name}, which this service is not told of; start it "
+            f"with that provider until its attempts are settled"
+        )
+
+
+class _ByName(dict[str, "Provider"]):
+    def __missing__(self, name: str) -> Provider:
+        return AbsentProvider(name)
 
 
 class Providers:
@@ -42,14 +91,14 @@ class Providers:
         ValueError: There is none, more than 8, or a name is there twice.
 
     Attributes:
-        by_name: All of them.
+        by_name: All of them; any other name gives one that never answers.
         breakers: One for each, by name.
     """
 
     def __init__(
         self, providers: Sequence[Provider], *, clock: Clock, settings: PaymentSettings
     ) -> None:
-        self.by_name: Mapping[str, Provider] = {each.name: each for each in providers}
+        self.by_name: Mapping[str, Provider] = _ByName({each.name: each for each in providers})
         if not 1 <= len(self.by_name) == len(providers) <= PROVIDERS_MAX:
             raise ValueError(
                 f"1 to {PROVIDERS_MAX} providers with different names are needed, not "
@@ -85,8 +134,10 @@ class Providers:
         return None
 
     def note_call(self, name: str, *, is_well: bool) -> None:
-        """Counts what came of a new attempt at a provider."""
-        breaker = self.breakers[name]
+        """Counts what came of a new attempt at a provider; nothing of one that is absent."""
+        breaker = self.breakers.get(name)
+        if breaker is None:
+            return
         before = breaker.state
         breaker.note_call(is_well=is_well, now_ms=self._clock.now_ms())
         self._tell(name, before)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lastunit.payment.provider import ProviderUnavailableError
 from lastunit.payment.providers import Providers
 from lastunit.payment.sandbox.core import SandboxCore
 from lastunit.payment.sandbox.in_process import InProcessProvider
@@ -150,6 +151,32 @@ async def test_a_provider_that_is_not_there_is_down(world: World) -> None:
     refused = await world.start(provider="nobody")
 
     assert refused.refusal == pb.REFUSAL_PROVIDER_DOWN
+
+
+async def test_what_was_begun_at_a_provider_that_was_taken_away_waits_for_it(world: World) -> None:
+    """No question, close, refund or repeat fails as a fault of ours; with it again all goes on."""
+    for _ in range(3):
+        world.core.providers.breakers["sandbox"].note_check(
+            is_answered=False, now_ms=world.clock.now_ms()
+        )
+    begun = await start(world, 1)
+    kept = world.others.pop()
+    world.core = world.new_core()
+    repeated = await start(world, 1)
+    asked = await world.core.ask_now(pb.AskNowRequest(attempt_id="order-1:1"))
+    closed = await world.core.close_attempt(pb.CloseAttemptRequest(attempt_id="order-1:1"))
+    absent = world.core.providers.by_name["second"]
+    with pytest.raises(ProviderUnavailableError, match="not told of"):
+        await absent.refund("order-1:1", amount_minor=1, currency="CNY", refund_key="k")
+    await world.run_until(START_MS + MINUTE_MS)
+    world.others.append(kept)
+    world.core = world.new_core()
+    again = await world.core.close_attempt(pb.CloseAttemptRequest(attempt_id="order-1:1"))
+
+    assert begun.attempt.provider == repeated.attempt.provider == "second"
+    assert repeated.attempt.pay_url == begun.attempt.pay_url
+    assert asked.refusal == closed.refusal == pb.REFUSAL_PROVIDER_DOWN
+    assert again.attempt.state == pb.ATTEMPT_STATE_CANCELLED
 
 
 def test_names_of_providers_differ(world: World) -> None:
