@@ -152,7 +152,7 @@ class Prices:
             RefusedError: A SKU has no price, or the coupon cannot be used.
         """
         priced = self._item_prices(parts, now_ms)
-        if sum(part.item_amount_minor for part in priced) > AMOUNT_MINOR_MAX:
+        if sum(part.units * self._dearest(part) for part in parts) > AMOUNT_MINOR_MAX:
             # No provider takes such a sum; somebody has typed too many zeros.
             raise RefusedError(Refusal.UNKNOWN_PRICE)
         coupon = self._coupon(coupon_id, priced) if coupon_id else None
@@ -210,6 +210,13 @@ class Prices:
         if len(fitting) == len(by_pool) and costs(part.pool or _NO_STEP) == accepted_minor:
             return [part.pool]
         return fitting
+
+    def _dearest(self, part: Part) -> int:
+        """Returns the most that a unit can cost: what a bound allows before it must allow after."""
+        item = self._items.get(part.sku)
+        if item is None:
+            return self.catalogue.default_unit_amount_minor
+        return max([item.unit_amount_minor, *(tier.unit_amount_minor for tier in item.tiers)])
 
     def _item_prices(self, parts: Sequence[Part], now_ms: int) -> tuple[PricedPart, ...]:
         units: Counter[str] = Counter()

@@ -147,6 +147,16 @@ def test_what_has_no_price_is_refused(units: int, sku: str) -> None:
     assert caught.value.refusal is Refusal.UNKNOWN_PRICE
 
 
+def test_the_bound_of_a_sum_does_not_depend_on_the_pools() -> None:
+    """What is held because its cheapest step passes is never refused for the step it got."""
+    dear = {"tiers": [{"pool": "dear", "unit_amount_minor": 1_000_000_000_000}]}
+    rules = prices(phone=dear)
+    for pool in ("", "dear", "cheap"):
+        assert total(rules, phones(1_000, pool)).amount_minor > 0
+        with pytest.raises(RefusedError):
+            total(rules, phones(1_001, pool))
+
+
 unit_amounts = st.integers(1, 10**6)
 skus = st.sampled_from(["a", "b", "c"])
 
