@@ -250,9 +250,7 @@ class _Server:
         )
         self.data_address = self._data.bind()
 
-        self._settlement = SettlementFront(
-            self._node, settings, self.data_address, admission=self._admission, **door
-        )
+        self._settlement = SettlementFront(self._node, settings, admission=self._admission, **door)
         self._settlement_health = standard.SettlementHealth(is_rehearsal=self._is_rehearsal)
         self._settlement_health.add_to(self._settlement.server)
         standard.add_to_settlement_server(

@@ -48,7 +48,6 @@ class SettlementFront:
     Args:
         node: The open node.
         settings: Checked settings.
-        data_address: The data listener's `host:port`, told to callers that knock here instead.
         doorkeeper: Who calls; by default callers name themselves.
         rotation: Certificates; None speaks plain text.
         gates: What front ends are told; None leaves their methods out.
@@ -59,7 +58,6 @@ class SettlementFront:
         self,
         node: "Node",
         settings: "Settings",
-        data_address: str,
         *,
         doorkeeper: Doorkeeper | None = None,
         rotation: "Rotation | None" = None,
@@ -72,7 +70,8 @@ class SettlementFront:
         self.address = ""
         self._node = node
         self._settings = settings
-        self.data_address = data_address
+        # Told to callers that knock here instead; nobody knows it before all listeners are bound.
+        self.data_address = ""
         self._admission = admission.methods() if admission else {}
         self._gates = GateService(gates, self._doorkeeper).methods() if gates else {}
         self.exchange = SettlementExchange(node, self.counts, self._doorkeeper)

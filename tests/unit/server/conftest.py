@@ -61,7 +61,8 @@ def settlement_front(node: FakeNode, settings: Settings) -> Iterator[SettlementF
     """A running settlement front over the node."""
     native = cast("Node", node)
     admission = AdmissionService(native, cast("Advisor", None))
-    front = SettlementFront(native, settings, "data.example:1", admission=admission)
+    front = SettlementFront(native, settings, admission=admission)
+    front.data_address = "data.example:1"
     front.bind()
     front.start()
     yield front

@@ -16,9 +16,10 @@ use tonic::client::Grpc;
 use tonic::{Request, Streaming};
 
 use crate::Failure;
+use crate::bytes_codec::BytesCodec;
 use crate::load::Worker;
 use crate::names::Names;
-use crate::unary::{BytesCodec, channel, confirm_request, is_done, reserve_request};
+use crate::unary::{channel, confirm_request, is_done, reserve_request};
 
 pub(crate) struct Exchange {
     requests: mpsc::Sender<Bytes>,

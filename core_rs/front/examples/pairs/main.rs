@@ -5,6 +5,8 @@
 //! same means and at most one processor is taken from the server. Prints its figures as a line of
 //! JSON. Must not: be more patient with one peer than with another. Where next: `load.rs`.
 
+#[path = "../shared/bytes_codec.rs"]
+mod bytes_codec;
 mod exchange;
 mod load;
 mod names;

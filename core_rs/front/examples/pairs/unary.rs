@@ -1,62 +1,24 @@
 //! lastunit, one call an operation: Reserve on the data listener, Confirm on the other.
 //!
-//! Owns: what a request holds, for `exchange.rs` too, and bytes in and out of tonic's client.
+//! Owns: what a request holds, for `exchange.rs` too.
 
 use std::ops::Range;
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use lastunit_wire::contract;
 use prost::Message;
+use tonic::Request;
 use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
 
 use crate::Failure;
+use crate::bytes_codec::BytesCodec;
 use crate::load::Worker;
 use crate::names::Names;
 
 /// What a connection may have under way, so that the transport never waits for itself.
 const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-
-/// Passes messages as bytes.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct BytesCodec;
-
-impl Codec for BytesCodec {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        *self
-    }
-
-    fn decoder(&mut self) -> Self {
-        *self
-    }
-}
-
-impl Encoder for BytesCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for BytesCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
-    }
-}
 
 /// Opens a connection.
 pub(crate) async fn channel(address: &str) -> Result<Channel, Failure> {
