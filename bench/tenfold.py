@@ -3,9 +3,11 @@
 Owns the table "goodput, settlement, memory and CPU under ten times the budget": the grpcio and the
 native data listener with single calls, and Exchange streams over both; with callers of the client
 library and with hostile ones that ignore push-back (ghz for single calls). Each row has a server of
-its own and three phases with the same settlement beside: nothing else, nine tenths of the budget,
-ten times the budget. What accepting and refusing cost is the difference of the server's CPU between
-them. The sale forgets what it sold after seconds, so memory has a level to be flat at.
+its own and three phases with the same settlement beside, on both settlement listeners: nothing
+else, nine tenths of the budget, ten times the budget. Callers run at a lower priority than server
+and settlement, as theirs would be other machines. What accepting and refusing cost is the
+difference of the server's CPU between them. The sale forgets what it sold after seconds, so memory
+has a level to be flat at.
 Run it as `python -m bench.tenfold --seconds 600` (two hours); `--only native` takes rows by name.
 Next: `tenfold_callers`.
 """
@@ -22,6 +24,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +53,10 @@ TENFOLD = 10.0
 FITTING = 0.9
 # Of one core, as the open-loop trials behind the design found it: beyond, answers come too late.
 USABLE_CORE_SHARE = 0.6
+# On each of the two listeners.
 SETTLED_PER_SECOND = 20.0
+SETTLEMENT_LISTENERS = ("settlement", "native_settlement")
+CALLERS_NICENESS = "10"
 CALM_SECONDS_MAX = 30.0
 FORGET_SECONDS = 10
 MEMORY_SKIP_SHARE = 0.25
@@ -185,8 +191,9 @@ def put_budget(settlement_address: str, budget: float) -> None:
 
 def caller_command(row: Row, address: str, rate: float, seconds: float) -> list[str]:
     """Returns the command of the callers of a row."""
+    behind = ("nice", "-n", CALLERS_NICENESS)
     if row.kind != "ghz":
-        own = [sys.executable, "-m", "bench.tenfold_callers", row.kind]
+        own = [*behind, sys.executable, "-m", "bench.tenfold_callers", row.kind]
         return [*own, address, str(rate), str(seconds)]
     data = stock.reserve_message() | {
         "sale_id": SALE,
@@ -194,7 +201,7 @@ def caller_command(row: Row, address: str, rate: float, seconds: float) -> list[
         "not_after_time": NOT_AFTER % round(NOT_AFTER_SECONDS),
     }
     return [
-        *(ghz.binary(), "--insecure", "--call", front.RESERVE, "--data", json.dumps(data)),
+        *(*behind, ghz.binary(), "--insecure", "--call", front.RESERVE, "--data", json.dumps(data)),
         *("--async", "--rps", str(round(rate)), "--total", str(round(rate * seconds))),
         *("--connections", "4", "--concurrency", "64", "--timeout", f"{PATIENCE_SECONDS}s"),
         address,
@@ -224,7 +231,7 @@ class Phase:
 
     seconds: float
     cpu_seconds: float
-    settlement: dict[str, Any]
+    settlement: dict[str, dict[str, Any]]
     calls: dict[str, Any]
     samples: Samples
 
@@ -238,7 +245,7 @@ def run_phase(row: Row, server: Watched, facts: list[Any], rate: float, seconds:
     with server.sampling() as samples:
         if rate:
             callers = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=machine.ROOT)
-        settlement = settle(ready["settlement"], facts, SETTLED_PER_SECOND).facts()
+        settlement = settle_everywhere(ready, facts)
         output = callers.communicate()[0] if callers else ""
     if callers and callers.returncode:
         sys.exit(f"bench: the callers failed: {' '.join(command)}")
@@ -251,20 +258,34 @@ def run_phase(row: Row, server: Watched, facts: list[Any], rate: float, seconds:
     )
 
 
+def settle_everywhere(ready: dict[str, Any], facts: list[Any]) -> dict[str, dict[str, Any]]:
+    """Reports facts on each settlement listener at the same time, every listener its share."""
+    count = len(SETTLEMENT_LISTENERS)
+
+    def one(number: int) -> dict[str, Any]:
+        address = ready[SETTLEMENT_LISTENERS[number]]
+        return settle(address, facts[number::count], SETTLED_PER_SECOND).facts()
+
+    with ThreadPoolExecutor(count) as threads:
+        found = threads.map(one, range(count))
+        return dict(zip(SETTLEMENT_LISTENERS, found, strict=True))
+
+
 def measure(row: Row, seconds: float, budget_share: float) -> dict[str, Any]:
     """Runs a row."""
     calm_seconds = min(seconds, CALM_SECONDS_MAX)
     budget = row.budget * budget_share
     spans = (calm_seconds, calm_seconds, seconds)
+    settled_per_second = SETTLED_PER_SECOND * len(SETTLEMENT_LISTENERS)
     with (
         tempfile.TemporaryDirectory(prefix="lastunit-tenfold-") as folder,
         served(Path(folder)) as server,
     ):
-        facts = prepare(server.ready["data"], int(sum(spans) * SETTLED_PER_SECOND))
+        facts = prepare(server.ready["data"], int(sum(spans) * settled_per_second))
         put_budget(server.ready["settlement"], budget)
         phases = []
         for span, rate in zip(spans, (0.0, FITTING * budget, TENFOLD * budget), strict=True):
-            part, facts = cut(facts, int(span * SETTLED_PER_SECOND))
+            part, facts = cut(facts, int(span * settled_per_second))
             phases.append(run_phase(row, server, part, rate, span))
     return {"budget_per_second": budget, **summed(budget, seconds, *phases)}
 
@@ -288,7 +309,6 @@ def summed(
     memory = flood.samples.resident_bytes
     level = memory[int(MEMORY_SKIP_SHARE * len(memory)) :]
     half = len(level) // 2
-    p99 = calm.settlement["p99_ms"], flood.settlement["p99_ms"]
     return {
         "offered_per_second": round(flood.calls["sent"] / seconds, 1),
         "goodput_share": round(flood.calls["in_time"] / (budget * seconds), 3),
@@ -297,9 +317,7 @@ def summed(
         "cpu_us_per_refusal": round(1e6 * refuse, 1),
         **headroom(budget, usable, accept, refuse),
         "server_cores": round(flood.cpu_seconds / flood.seconds, 2),
-        "settlement_p99_ms": {"unloaded": p99[0], "flooded": p99[1]},
-        "settlement_p99_ratio": round(p99[1] / p99[0], 2) if all(p99) else None,
-        "settlement": {"unloaded": calm.settlement, "flooded": flood.settlement},
+        "settlement": {name: compared(name, calm, flood) for name in SETTLEMENT_LISTENERS},
         "memory_mib": {
             "after_the_first_quarter": [
                 round(fmean(part) / MEBIBYTE, 1) for part in halves(level, half)
@@ -309,6 +327,14 @@ def summed(
         "in_flight_max": max(flood.samples.in_flight, default=0.0),
         "open_calls_max": max(flood.samples.open_calls, default=0.0),
     }
+
+
+def compared(listener: str, calm: Phase, flood: Phase) -> dict[str, Any]:
+    """Sets what settlement took in the flood beside what it took before."""
+    unloaded, flooded = calm.settlement[listener], flood.settlement[listener]
+    p99 = unloaded["p99_ms"], flooded["p99_ms"]
+    ratio = round(p99[1] / p99[0], 2) if all(p99) else None
+    return {"p99_ratio": ratio, "unloaded": unloaded, "flooded": flooded}
 
 
 def headroom(budget: float, usable: float, accept: float, refuse: float) -> dict[str, Any]:
@@ -337,12 +363,12 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
     table = Table(title="ten times the budget, open-loop; CPU is the server's")
     headings = (
         *("door, callers", "budget/s", "offered/s", "goodput", "accept us", "refuse us"),
-        *("headroom", "settle p99 ms", "MiB", "in flight"),
+        *("headroom", "settle p99 ms", "natively", "MiB", "in flight"),
     )
     for heading in headings:
         table.add_column(heading, justify="left" if heading == headings[0] else "right")
     for name, row in rows.items():
-        p99, memory = row["settlement_p99_ms"], row["memory_mib"]["after_the_first_quarter"]
+        memory = row["memory_mib"]["after_the_first_quarter"]
         table.add_row(
             name,
             f"{row['budget_per_second']:g}",
@@ -351,11 +377,16 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
             f"{row['cpu_us_per_acceptance']:.0f}",
             f"{row['cpu_us_per_refusal']:.1f}",
             f"{row['headroom_factor']}",
-            f"{p99['unloaded']} → {p99['flooded']}",
+            *(step_of_p99(row["settlement"][listener]) for listener in SETTLEMENT_LISTENERS),
             " → ".join(f"{part:.0f}" for part in memory),
             f"{row['in_flight_max']:.0f}",
         )
     Console(width=150).print(table)
+
+
+def step_of_p99(settlement: dict[str, Any]) -> str:
+    """Shows what a listener's settlement took without and with the flood."""
+    return f"{settlement['unloaded']['p99_ms']} → {settlement['flooded']['p99_ms']}"
 
 
 def main() -> None:
