@@ -83,7 +83,7 @@ class Facts:
         sales: Sales that are not over.
         orders: The order service's last report; None before the first.
         looks: Seconds of reservations.
-        margin_seconds: Left over at the end of a life; None takes a tenth of the life.
+        margin_seconds: Left over at the end of a life; None takes a tenth of the shortest life.
         present: What is set now, by the name of the setting.
     """
 
@@ -191,13 +191,33 @@ def _queue(facts: Facts) -> list[Advice | Missing]:
     )
     if not facts.sales:
         return [*said, Missing(queue_key, "no sale is scheduled, open or paused")]
-    return [*said, *(_queue_of(facts, sale, rate, pay) for sale in facts.sales)]
+    margin = _margin(facts)
+    queues = (_queue_of(facts, sale, rate, pay, margin.value) for sale in facts.sales)
+    return [*said, margin, *queues]
 
 
-def _queue_of(facts: Facts, sale: SaleLife, rate: float, pay: float) -> Advice | Missing:
-    margin = facts.margin_seconds
-    if margin is None:
-        margin = MARGIN_SHARE * sale.ttl_seconds
+def _margin(facts: Facts) -> Advice:
+    """Says what every queue is reckoned with: the gate knows one margin, whatever the sale."""
+    key = "gate.margin_seconds"
+    present = facts.present.get(key)
+    if facts.margin_seconds is not None:
+        said, why = f"{_number(facts.margin_seconds)} s", "as asked for, or as set"
+        return Advice(key, facts.margin_seconds, "s", said, why, present=present)
+    shortest = min(sale.ttl_seconds for sale in facts.sales)
+    margin = MARGIN_SHARE * shortest
+    return Advice(
+        key,
+        round(margin, 3),
+        "s",
+        f"{MARGIN_SHARE} x {_number(shortest)} s = {_number(margin)} s",
+        "left over at the end of a life, for what no measurement has seen: a tenth of the shortest",
+        present=present,
+    )
+
+
+def _queue_of(
+    facts: Facts, sale: SaleLife, rate: float, pay: float, margin: float
+) -> Advice | Missing:
     left = sale.ttl_seconds - pay - margin
     terms = f"({_number(sale.ttl_seconds)} - {_number(pay)} - {_number(margin)}) s"
     if left <= 0:
@@ -212,8 +232,7 @@ def _queue_of(facts: Facts, sale: SaleLife, rate: float, pay: float) -> Advice |
         "reservations",
         f"{_number(rate)}/s x {terms} = {math.floor(rate * left)}",
         "rate x (reservation_ttl - pay_p99 - margin): as many may wait to be paid, so that the last"
-        " one's payment is taken within its life. The gate keeps to it with the settings above and"
-        f" gate.margin_seconds = {_number(margin)}",
+        " one's payment is taken within its life. The gate keeps to it with the settings above",
         sale_id=sale.sale_id,
         present=facts.present.get(f"queue_count_max {sale.sale_id}"),
     )

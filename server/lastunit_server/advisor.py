@@ -114,7 +114,7 @@ class Advisor:
 
         Args:
             margin_seconds: Left over at the end of a reservation's life; None takes that of the
-                settings, or a tenth of the life where they say none.
+                settings, or a tenth of the shortest life where they say none.
         """
         held = self._policy()
         margin = margin_seconds
@@ -148,7 +148,7 @@ class Advisor:
 
 
 def _present(held: Mapping[str, Any], settings: "GateSettings") -> dict[str, float]:
-    names = ("settled_per_second", "pay_p99_seconds")
+    names = ("settled_per_second", "pay_p99_seconds", "margin_seconds")
     gates = {f"gate.{name}": _gate_value(name, held, settings) for name in names}
     # Nothing is what they say when they are not set.
     present = {key: value for key, value in gates.items() if value}

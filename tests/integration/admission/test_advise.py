@@ -62,7 +62,7 @@ def test_both_command_lines_show_the_arithmetic(
     assert status == 0
     assert f"queue_count_max of sale {sale}: 4800 reservations" in text
     assert "10/s x (600 - 90 - 30) s = 4800" in text
-    assert "[gate]\nsettled_per_second = 10\npay_p99_seconds = 90\n" in text
+    assert "[gate]\nsettled_per_second = 10\npay_p99_seconds = 90\nmargin_seconds = 30\n" in text
     [queue] = [row for row in said["advices"] if row["key"] == "queue_count_max"]
     assert queue["value"] == 4_500
     ledger.close()

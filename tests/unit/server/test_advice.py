@@ -53,6 +53,17 @@ def test_the_longest_queue_is_rate_times_what_is_left_of_a_life() -> None:
     assert numbers(Facts(sales=[SALE], orders=ORDERS))["queue_count_max"] == 4_500
 
 
+def test_the_margin_is_one_for_all_sales_and_stands_beside_what_it_is_for() -> None:
+    """The gate has one; a tenth of the shortest life unless somebody says otherwise."""
+    short = replace(SALE, sale_id="short", ttl_seconds=300.0)
+    facts = Facts(sales=[SALE, short], orders=ORDERS)
+    queues = [each.arithmetic for each in advise(facts).advices if each.key == "queue_count_max"]
+
+    assert numbers(facts)["gate.margin_seconds"] == 30
+    assert queues == ["10/s x (600 - 90 - 30) s = 4800", "10/s x (300 - 90 - 30) s = 1800"]
+    assert numbers(replace(facts, margin_seconds=12.0))["gate.margin_seconds"] == 12
+
+
 def test_the_rate_of_orders_is_that_of_the_database_over_what_an_order_takes() -> None:
     """30 units a second, three an order; what is set now is put beside it."""
     facts = Facts(orders=ORDERS, present={"gate.settled_per_second": 40.0})
@@ -104,7 +115,7 @@ def test_a_life_that_payments_use_up_has_no_queue() -> None:
     facts = Facts(sales=[short, SALE], orders=ORDERS)
 
     assert "lengthen reservation_ttl" in whys(facts)["queue_count_max"]
-    assert numbers(facts)["queue_count_max"] == 4_500
+    assert numbers(facts)["queue_count_max"] == 5_040
 
 
 def test_a_knee_is_found_where_latency_leaves_the_calm() -> None:
