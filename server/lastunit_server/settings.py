@@ -358,6 +358,10 @@ class Settings(_Section):
     allow_insecure: bool = Field(
         default=False, description="binds more than loopback without encryption and proved names"
     )
+    allow_grpcio_beyond_loopback: bool = Field(
+        default=False,
+        description="shows the grpcio listeners to other machines, although attacks can stop them",
+    )
     grace_seconds: float = Field(
         default=20.0,
         ge=0.0,
@@ -435,6 +439,25 @@ class Settings(_Section):
                 raise ValueError(
                     f"{name}.address and native.{name}_address are both off, so nobody could call"
                     " it; give one of them an address"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _is_grpcio_only_on_loopback(self) -> Self:
+        if self.allow_grpcio_beyond_loopback:
+            return self
+        native = self.native_addresses()
+        for listener, own in (
+            (Listener.DATA, self.data.address),
+            (Listener.SETTLEMENT, self.settlement.address),
+        ):
+            name = listener.value
+            if own and not is_loopback(own):
+                raise ValueError(
+                    f"{name}.address = {own!r} shows other machines the grpcio listener, which does"
+                    f" not withstand attacks; give them native.{name}_address"
+                    f" = {native[listener] or own!r} and leave {name}.address on loopback, or set"
+                    " allow_grpcio_beyond_loopback = true if only machines that you trust reach it"
                 )
         return self
 

@@ -294,7 +294,7 @@ def test_nothing_listens_beyond_loopback_without_a_proof_of_names(door: Door, ad
     door.write()
     text = door.settings_file.read_text().partition("[authentication]")[0]
     door.settings_file.write_text(text)
-    flags = {"data.address": address}
+    flags = {"native.data_address": address}
 
     with pytest.raises(SettingsError, match="callers proving who they are"):
         load_settings(door.settings_file, flags=flags, environment={})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import grpc
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FREE = "127.0.0.1:0"
+# Of this machine, and not the one that the grpcio listeners have.
+OTHER_ADDRESS = "127.0.0.2"
+NATIVE = ("native_data", "native_settlement")
 OFF = {
     "data": ("--set", "data.address=", "--set", f"native.data_address={FREE}"),
     "settlement": ("--set", "settlement.address=", "--set", f"native.settlement_address={FREE}"),
@@ -47,3 +51,19 @@ def test_the_native_front_serves_where_the_other_is_off(
     assert server.ready["address"] == data_here
     assert server.ready["native_data"] in str(caught.value.details())
     assert 'lastunit_door_connections{listener="native_data"}' in page
+
+
+def test_other_addresses_reach_the_native_front_and_never_the_other(tmp_path: Path) -> None:
+    """What the native listeners are given for the network does not take the grpcio ones along."""
+    flags = ("native.data_address", "native.settlement_address")
+    beyond = [part for key in flags for part in ("--set", f"{key}=0.0.0.0:0")]
+    server = start_server(tmp_path, "--durability", "memory", "--allow-insecure", *beyond)
+    ports = {name: int(server.ready[name].rpartition(":")[2]) for name in (*OFF, *NATIVE)}
+
+    for name, port in ports.items():
+        if name in NATIVE:
+            socket.create_connection((OTHER_ADDRESS, port), timeout=10).close()
+        else:
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((OTHER_ADDRESS, port), timeout=10)
+    assert server.stop() == 0

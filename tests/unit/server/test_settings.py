@@ -163,12 +163,29 @@ def test_every_problem_is_reported_at_once() -> None:
 
 def test_an_address_beyond_loopback_needs_allow_insecure() -> None:
     """Listening for other machines without encryption is a decision that has to be written."""
-    flags = {"data.address": "0.0.0.0:7400"}
+    flags = {"native.data_address": "0.0.0.0:7402"}
 
     with pytest.raises(SettingsError, match="allow_insecure = true"):
         load_settings(flags=flags, environment={})
     settings = load_settings(flags={**flags, "allow_insecure": "true"}, environment={})
-    assert settings.data.address == "0.0.0.0:7400"
+    assert settings.native.data_address == "0.0.0.0:7402"
+
+
+@pytest.mark.parametrize("listener", ["data", "settlement"])
+def test_a_grpcio_listener_beyond_loopback_is_a_decision_of_its_own(listener: str) -> None:
+    """Attacks stop it that the native one withstands, whatever protects the connections' words."""
+    flags = {
+        f"{listener}.address": "10.0.0.5:7410",
+        f"native.{listener}_address": "10.0.0.5:7412",
+        "allow_insecure": "true",
+    }
+
+    with pytest.raises(SettingsError) as caught:
+        load_settings(flags=flags, environment={})
+    assert f"give them native.{listener}_address = '10.0.0.5:7412'" in str(caught.value)
+
+    settings = load_settings(flags=flags | {"allow_grpcio_beyond_loopback": "true"}, environment={})
+    assert getattr(settings, listener).address == "10.0.0.5:7410"
 
 
 @pytest.mark.parametrize("listener", ["data", "settlement"])
