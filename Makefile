@@ -44,6 +44,7 @@ lint: setup ## Check style, types, protos and house rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/buf lint
+	$(BIN)/python tools/states_page.py --check
 
 format: setup ## Format Rust and Python
 	cargo fmt --all

@@ -13,7 +13,8 @@ from lastunit.client.outcomes import Outcome
 from lastunit.order import store, translation, views
 from lastunit.order.follower import OrderFollower
 from lastunit.order.grants import GrantCount
-from lastunit.order.placing import Placing, digest
+from lastunit.order.ids import digest
+from lastunit.order.placing import Placing
 from lastunit.order.states import PAYABLE_STATES, OrderState
 from lastunit.order.v1 import order_service_pb2 as pb
 from lastunit.payment.v1 import payment_service_pb2
@@ -74,7 +75,9 @@ class OrderCore:
         self._clock = clock
         self._settings = settings
         self.grants = GrantCount()
-        self.follower = OrderFollower(database=database, runner=self._runner, ledger=ledger)
+        self.follower = OrderFollower(
+            database=database, runner=self._runner, ledger=ledger, clock=clock
+        )
         self._placing = Placing(
             database=database,
             runner=self._runner,
@@ -231,15 +234,13 @@ class OrderCore:
         )
 
     async def get_order(self, request: pb.GetOrderRequest) -> pb.GetOrderResponse:
-        """Shows an order; one that has not seen `minimum_sequence` is compared first.
+        """Shows an order, once the ledger was followed to `minimum_sequence`.
 
         Raises:
-            LastunitError: The ledger did not answer a comparison.
+            LastunitError: The ledger did not answer.
         """
-        if request.minimum_sequence > self.follower.position and store.read_order(
-            self._database, request.order_id
-        ):
-            await self.follower.compare(request.order_id)
+        if request.minimum_sequence > self.follower.position:
+            await self.follower.reach(request.minimum_sequence)
         with self._database.read() as connection:
             row = store.load_order(connection, request.order_id)
             if row is None:

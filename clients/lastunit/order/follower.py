@@ -1,7 +1,7 @@
 """Lets orders follow the ledger's events.
 
 Owns the position in the journal, saved with the effects, and the comparison with the ledger where
-events were missed. Must not decide: the ledger has, and the table says what that means here.
+an event makes no sense. Must not decide: the ledger has, and the table says what that means here.
 Next: `lastunit.order.translation` (events into moves), `lastunit.order.store`.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 from lastunit.errors import RolledBackError
@@ -17,15 +16,17 @@ from lastunit.order import store, translation
 from lastunit.order.pressure import PayTimes
 from lastunit.order.states import IllegalTransitionError, OrderState, is_reachable
 from lastunit.service.database import Lane
+from lastunit.stock.v1 import event_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import sqlalchemy as sa
 
     from lastunit.order.ports import LedgerPort
+    from lastunit.service.clock import Clock
     from lastunit.service.database import Database, TransactionRunner
-    from lastunit.stock.v1 import event_pb2, reservation_pb2
+    from lastunit.stock.v1 import reservation_pb2
 
 __all__ = ["OrderFollower"]
 
@@ -33,9 +34,9 @@ __all__ = ["OrderFollower"]
 # restart does not read the whole sale again.
 _UNSAVED_EVENTS_MAX: Final = 4_096
 
-# Reservations of others, or of calls that died before they wrote their order; forgetting one
-# only makes an order be compared without need.
-_PASSED_BY_MAX: Final = 100_000
+# Events of reservations that have no order are kept for so long: an order is written seconds after
+# its units were held, unless the call died and is never repeated.
+_EARLY_EVENTS_BEHIND_MAX: Final = 1_000_000
 
 # Orders compared with the ledger at once.
 _COMPARED_AT_ONCE_MAX: Final = 64
@@ -50,6 +51,8 @@ class OrderFollower:
         database: The order service's tables, for reading.
         runner: Writes them.
         ledger: Its events, and its word on one reservation.
+        clock: Tells the time of a comparison.
+        on_moved: Told of orders that may have moved, once that is durable.
 
     Attributes:
         illegal_count: Events that had no place in an order's state; each led to a comparison.
@@ -58,14 +61,23 @@ class OrderFollower:
     """
 
     def __init__(
-        self, *, database: Database, runner: TransactionRunner, ledger: LedgerPort
+        self,
+        *,
+        database: Database,
+        runner: TransactionRunner,
+        ledger: LedgerPort,
+        clock: Clock,
+        on_moved: Callable[[Iterable[str]], None] | None = None,
     ) -> None:
         self._runner = runner
         self._ledger = ledger
+        self._clock = clock
+        self._on_moved = on_moved or (lambda _order_ids: None)
         with database.read() as connection:
             self._saved = store.load_position(connection)
         self._position = self._saved
-        self._passed_by = PassedBy(self._saved)
+        # One page at a time: whoever waits for an event may ask for it beside the loop.
+        self._taking = asyncio.Lock()
         self._rolled_back: RolledBackError | None = None
         self.illegal_count = 0
         self.divergent_count = 0
@@ -88,18 +100,6 @@ class OrderFollower:
     def position(self) -> int:
         """Sequence of the last event whose effects are durable here."""
         return self._position
-
-    def has_passed_by(self, order_id: str, sequence: int) -> bool:
-        """Tells whether events of an order may have come before its row was written.
-
-        Called in the transaction that writes the row: an event is then either seen by that row or
-        remembered here. Such an order must be compared.
-
-        Args:
-            order_id: The order.
-            sequence: Position of its reservation in the journal.
-        """
-        return self._passed_by.has(order_id, sequence)
 
     async def follow_once(self, limit: int = 1_024) -> int:
         """Takes in the next events.
@@ -126,20 +126,55 @@ class OrderFollower:
             raise error
         return await self.take(page.events)
 
+    async def reach(self, sequence: int) -> None:
+        """Takes in events until one is reached, or until there are no more.
+
+        Args:
+            sequence: The event, 0 or more.
+
+        Raises:
+            RolledBackError: The ledger's journal ends before what it once told us.
+            LastunitError: The ledger did not answer.
+        """
+        while self._position < sequence and await self.follow_once():
+            pass
+
     async def take(self, events: Sequence[event_pb2.Event]) -> int:
         """Takes in events that follow the last one; returns how many were new."""
-        new = [event for event in events if event.sequence > self._position]
-        if not new:
-            return 0
-        self._rolled_back = None
-        last = new[-1].sequence
-        moving = [event for event in new if translation.moves_an_order(event)]
-        if moving or last - self._saved >= _UNSAVED_EVENTS_MAX:
-            await self._write(moving, last)
-        self._position = last
+        async with self._taking:
+            new = [event for event in events if event.sequence > self._position]
+            if not new:
+                return 0
+            self._rolled_back = None
+            last = new[-1].sequence
+            moving = [event for event in new if translation.moves_an_order(event)]
+            illegal: Sequence[str] = ()
+            if moving or last - self._saved >= _UNSAVED_EVENTS_MAX:
+                illegal = await self._write(moving, last)
+            self._position = last
         for event in moving:
             self.pays.note(event)
+        if illegal:
+            self.illegal_count += len(illegal)
+            await self._compare_all(sorted(set(illegal)))
+        self._on_moved({event.reservation_id for event in moving})
         return len(new)
+
+    def catch_up(self, connection: sa.Connection, order_id: str, create_sequence: int) -> bool:
+        """Applies what came before an order was written down, in the transaction that writes it.
+
+        Args:
+            connection: Inside that transaction.
+            order_id: The order.
+            create_sequence: Position of its reservation in the ledger.
+
+        Returns:
+            True if the order must be compared: something makes no sense or was forgotten.
+        """
+        bodies, is_doubtful = store.take_early_events(connection, order_id, create_sequence)
+        for body in bodies:
+            is_doubtful |= not self.apply(connection, event_pb2.Event.FromString(body))
+        return is_doubtful
 
     async def compare(self, order_id: str) -> None:
         """Sets an order to what the ledger says of its reservation, as far as the table allows.
@@ -162,20 +197,27 @@ class OrderFollower:
                 self._set(connection, order, reservation, sequence)
 
         await self._runner.run(work, lane=Lane.SETTLEMENT)
+        self._on_moved((order_id,))
 
-    async def _write(self, events: Sequence[event_pb2.Event], last: int) -> None:
+    async def _write(self, events: Sequence[event_pb2.Event], last: int) -> Sequence[str]:
+        """Applies events and saves the position; returns whose events had no place."""
+
         def work(connection: sa.Connection) -> Sequence[str]:
+            # Another process may have been here; its effects are in the database already.
+            seen = store.load_position(connection)
             illegal = [
-                event.reservation_id for event in events if not self._apply(connection, event)
+                event.reservation_id
+                for event in events
+                if event.sequence > seen and not self.apply(connection, event)
             ]
+            if last - self._saved >= _UNSAVED_EVENTS_MAX:
+                store.forget_early_events(connection, last - _EARLY_EVENTS_BEHIND_MAX)
             store.save_position(connection, last)
             return illegal
 
         illegal = await self._runner.run(work, lane=Lane.SETTLEMENT)
         self._saved = last
-        if illegal:
-            self.illegal_count += len(illegal)
-            await self._compare_all(sorted(set(illegal)))
+        return illegal
 
     async def _compare_all(self, order_ids: Sequence[str]) -> None:
         for start in range(0, len(order_ids), _COMPARED_AT_ONCE_MAX):
@@ -190,7 +232,7 @@ class OrderFollower:
         sequence: int,
     ) -> None:
         source = OrderState(order.state)
-        target, values = translation.snapshot(reservation)
+        target, values = translation.snapshot(reservation, source)
         if not is_reachable(source, target):
             self.divergent_count += 1
             _log.error(
@@ -198,21 +240,30 @@ class OrderFollower:
                 extra={"order_id": order.order_id, "order": source, "ledger": target},
             )
             return
-        store.overwrite_order(connection, order, state=target, sequence=sequence, values=values)
+        now_ms = self._clock.now_ms()
+        store.overwrite_order(
+            connection, order, state=target, sequence=sequence, time_ms=now_ms, values=values
+        )
         for attempt in reservation.attempts:
             store.set_attempt_state(
                 connection,
                 order_id=order.order_id,
                 attempt_id=attempt.attempt_id,
                 state=translation.attempt_state_name(attempt.state),
-                time_ms=order.create_ms,
+                sequence=sequence,
+                time_ms=attempt.begin_time.ToMilliseconds(),
             )
 
-    def _apply(self, connection: sa.Connection, event: event_pb2.Event) -> bool:
+    def apply(self, connection: sa.Connection, event: event_pb2.Event) -> bool:
         """Applies one event to its order; returns False if it has no place there."""
         order = store.load_order(connection, event.reservation_id)
         if order is None:
-            self._passed_by.add(event.reservation_id, event.sequence)
+            store.keep_early_event(
+                connection,
+                order_id=event.reservation_id,
+                sequence=event.sequence,
+                body=event.SerializeToString(),
+            )
             return True
         if event.sequence <= order.ledger_sequence:
             return True
@@ -223,6 +274,7 @@ class OrderFollower:
                 order_id=order.order_id,
                 attempt_id=translated.attempt_id,
                 state=translated.attempt_state,
+                sequence=event.sequence,
                 time_ms=translated.move.time_ms,
             )
         try:
@@ -231,26 +283,3 @@ class OrderFollower:
             _log.warning("unexpected event", extra={"order_id": order.order_id, "why": str(error)})
             return False
         return True
-
-
-class PassedBy:
-    """Remembers reservations whose events came while there was no order for them.
-
-    Args:
-        floor: Everything up to this sequence may have passed by, as before a restart.
-    """
-
-    def __init__(self, floor: int) -> None:
-        self._floor = floor
-        self._sequences: OrderedDict[str, int] = OrderedDict()
-
-    def add(self, order_id: str, sequence: int) -> None:
-        """Remembers a reservation; the oldest is forgotten by raising the floor above it."""
-        self._sequences[order_id] = sequence
-        if len(self._sequences) > _PASSED_BY_MAX:
-            _, forgotten = self._sequences.popitem(last=False)
-            self._floor = max(self._floor, forgotten)
-
-    def has(self, order_id: str, sequence: int) -> bool:
-        """Tells whether events may have passed an order by that is reserved at a sequence."""
-        return order_id in self._sequences or sequence <= self._floor

@@ -8,7 +8,6 @@ Next: `lastunit.order.pricing` says what to ask for, `lastunit.order.store` has 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lastunit.client.outcomes import Outcome
 from lastunit.errors import BusyError
 from lastunit.order import pricing, store, views
+from lastunit.order.ids import order_id_of
 from lastunit.order.persons import AccountState
 from lastunit.order.v1 import order_pb2
 from lastunit.order.v1 import order_service_pb2 as pb
@@ -38,26 +38,10 @@ if TYPE_CHECKING:
     from lastunit.service.database import Database, TransactionRunner
     from lastunit.stock.v1 import reservation_pb2, stock_service_pb2
 
-__all__ = ["Placing", "digest", "order_id_of"]
-
-_ID_BYTES: Final = 16
+__all__ = ["Placing"]
 
 # The words of our request for the ledger's fields, for conflicts.
 _FIELD_NAMES: Final = {"person_id": "account_id"}
-
-
-def order_id_of(request_id: str) -> str:
-    """Returns the order's id, which is also its reservation's; the same for each repeat.
-
-    Args:
-        request_id: The buyer's id of the call, 1 to 64 bytes.
-    """
-    return "o-" + digest(request_id)
-
-
-def digest(text: str) -> str:
-    """Returns an id that a text always has: 32 hexadecimal digits."""
-    return hashlib.blake2b(text.encode(), digest_size=_ID_BYTES).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,14 +277,14 @@ class Placing:
 
         def insert(connection: sa.Connection) -> bool:
             is_new = store.insert_order(connection, order)
-            return is_new and self._follower.has_passed_by(order_id, order.ledger_sequence)
+            return is_new and self._follower.catch_up(connection, order_id, held.sequence)
 
         try:
-            has_missed_events = await self._runner.run(insert, lane=Lane.RESERVATION)
+            is_doubtful = await self._runner.run(insert, lane=Lane.RESERVATION)
         finally:
             # Written, failed or given up by its caller: nobody waits for the database with it now.
             self._grants.add(order_id)
-        if has_missed_events:
+        if is_doubtful:
             await self._follower.compare(order_id)
         placed = self._placed_before(order_id, request)
         if placed is None:

@@ -1,7 +1,8 @@
 """Reads and writes orders, inside a transaction of the caller.
 
-Owns the SQL of the order service and the rule that a row only moves as the table allows, and only
-by events it has not seen. Must not call anybody. Next: `lastunit.order.states`, `schema`.
+Owns the SQL of orders, attempts and transitions, and the rule that an order only moves as the table
+allows, and only by events it has not seen. Must not call anybody.
+Next: `lastunit.order.states`, `schema`; `facts` for what only this service knows.
 """
 
 from __future__ import annotations
@@ -14,41 +15,109 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from lastunit.order import schema
-from lastunit.order.states import OrderEvent, OrderState, next_state
+from lastunit.order.moves import CauseKind, Entity
+from lastunit.order.states import FulfilmentState, OrderEvent, OrderState, next_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lastunit.order.moves import Move
     from lastunit.service.database import Database
 
 __all__ = [
+    "COMPARED",
+    "JOURNAL",
+    "ORDERS",
     "Allocation",
-    "Move",
+    "Attempt",
     "NewOrder",
+    "Step",
     "allocate_attempt",
     "count_start",
+    "forget_early_events",
     "insert_order",
+    "keep_early_event",
     "load_attempts",
+    "load_cursor",
     "load_order",
     "load_position",
+    "load_transitions",
     "move_order",
     "overwrite_order",
     "read_order",
     "save_position",
     "set_attempt_state",
+    "take_early_events",
+    "write_step",
 ]
 
-_POSITION: Final = "journal"
+JOURNAL: Final = "journal"
+"""Under which name the place in the ledger's journal is kept."""
+
+COMPARED: Final = "COMPARED"
+"""The event of a transition that a comparison with the ledger made, in place of those it missed."""
+
 _STARTS: Final = "starts"
 
-# Statements of every call are built once: building one costs more than running it.
-_LOAD_ORDER: Final = sa.select(schema.orders).where(
-    schema.orders.c.order_id == sa.bindparam("wanted")
+# Up to which event early ones were forgotten.
+_EARLY_FLOOR: Final = "early_floor"
+
+_STANDING: Final = [column for column in schema.order_states.c if column.name != "order_id"]
+ORDERS: Final = sa.select(schema.orders, *_STANDING).join(
+    schema.order_states, schema.order_states.c.order_id == schema.orders.c.order_id
 )
-_LOAD_ATTEMPTS: Final = (
-    sa.select(schema.order_attempts)
-    .where(schema.order_attempts.c.order_id == sa.bindparam("wanted"))
-    .order_by(schema.order_attempts.c.number)
+"""Selects orders as callers see them: what was ordered, and where each stands."""
+
+# Statements of every call are built once: building one costs more than running it.
+_LOAD_ORDER: Final = ORDERS.where(schema.orders.c.order_id == sa.bindparam("wanted"))
+
+
+def _load_attempts() -> sa.CompoundSelect[Any]:
+    """Selects the attempts of an order that were asked of us, then those of others."""
+    ours, told = schema.order_attempts, schema.attempt_states
+    asked = (
+        sa.select(
+            ours.c.attempt_id,
+            ours.c.number,
+            ours.c.request_id,
+            ours.c.method,
+            sa.func.coalesce(told.c.state, "").label("state"),
+            ours.c.create_ms,
+        )
+        .outerjoin(told, told.c.attempt_id == ours.c.attempt_id)
+        .where(ours.c.order_id == sa.bindparam("wanted"))
+    )
+    others = sa.select(
+        told.c.attempt_id,
+        sa.literal(0).label("number"),
+        sa.literal("").label("request_id"),
+        sa.literal("").label("method"),
+        told.c.state,
+        told.c.begin_ms.label("create_ms"),
+    ).where(
+        told.c.order_id == sa.bindparam("wanted"),
+        ~sa.exists().where(ours.c.attempt_id == told.c.attempt_id),
+    )
+    return asked.union_all(others)
+
+
+_LOAD_ATTEMPTS: Final = _load_attempts()
+_LOAD_TRANSITIONS: Final = (
+    sa.select(schema.order_transitions)
+    .where(
+        schema.order_transitions.c.order_id == sa.bindparam("wanted"),
+        schema.order_transitions.c.number > sa.bindparam("after"),
+    )
+    .order_by(schema.order_transitions.c.number)
+    .limit(sa.bindparam("limit"))
+)
+_LOAD_CURSOR: Final = sa.select(schema.cursors.c.position).where(
+    schema.cursors.c.name == sa.bindparam("wanted")
+)
+_LOAD_EARLY: Final = (
+    sa.select(schema.early_events.c.body)
+    .where(schema.early_events.c.order_id == sa.bindparam("wanted"))
+    .order_by(schema.early_events.c.sequence)
 )
 
 
@@ -109,22 +178,53 @@ class Allocation:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """Is one event that moves an order.
+class Attempt:
+    """Is one attempt to pay for an order.
 
     Attributes:
-        event: What the ledger said.
-        sequence: Its position.
-        cause: What caused it there: an attempt, a request, a timer.
-        time_ms: Ledger time.
-        values: Columns that change with it, beside the state.
+        attempt_id: Its name.
+        number: Its place among the order's, 1 or more.
+        request_id: The buyer's id of the call; empty for one that the ledger learnt of elsewhere.
+        method: Method of payment; empty for such a one.
+        state: The ledger's word; empty until it was begun there.
+        create_ms: When it was asked for, or first told of.
     """
 
-    event: OrderEvent
-    sequence: int
+    attempt_id: str
+    number: int
+    request_id: str
+    method: str
+    state: str
+    create_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Is one transition as it is stored, without its number.
+
+    Attributes:
+        entity: Which machine moved.
+        event: Its event.
+        state_from: Where it was.
+        state_to: Where it is.
+        cause_kind: What the cause is the id of.
+        cause: What made it move.
+        actor: Who.
+        reason: Why; may be empty.
+        ledger_sequence: The ledger's event; 0 where it was not concerned.
+        time_ms: When, milliseconds since 1970.
+    """
+
+    entity: Entity
+    event: str
+    state_from: str
+    state_to: str
+    cause_kind: CauseKind
     cause: str
+    actor: str
+    reason: str
+    ledger_sequence: int
     time_ms: int
-    values: Mapping[str, Any]
 
 
 def load_order(connection: sa.Connection, order_id: str) -> sa.Row[Any] | None:
@@ -138,9 +238,40 @@ def read_order(database: Database, order_id: str) -> sa.Row[Any] | None:
         return load_order(connection, order_id)
 
 
-def load_attempts(connection: sa.Connection, order_id: str) -> Sequence[sa.Row[Any]]:
-    """Returns the attempts of an order by number."""
-    return connection.execute(_LOAD_ATTEMPTS, {"wanted": order_id}).all()
+def load_attempts(connection: sa.Connection, order_id: str) -> Sequence[Attempt]:
+    """Returns the attempts of an order by number; those of others take the numbers left free."""
+    rows = connection.execute(_LOAD_ATTEMPTS, {"wanted": order_id}).all()
+    taken = {row.number for row in rows}
+    free = (number for number in range(1, 2 * len(rows) + 1) if number not in taken)
+    others = sorted((row.create_ms, row.attempt_id) for row in rows if not row.number)
+    numbers = {attempt_id: next(free) for _, attempt_id in others}
+    attempts = [
+        Attempt(
+            attempt_id=row.attempt_id,
+            number=row.number or numbers[row.attempt_id],
+            request_id=row.request_id,
+            method=row.method,
+            state=row.state,
+            create_ms=row.create_ms,
+        )
+        for row in rows
+    ]
+    return sorted(attempts, key=lambda attempt: attempt.number)
+
+
+def load_transitions(
+    connection: sa.Connection, order_id: str, *, after: int = 0, limit: int
+) -> Sequence[sa.Row[Any]]:
+    """Returns transitions of an order after a number, in order.
+
+    Args:
+        connection: A reader.
+        order_id: The order.
+        after: The last number that is known, 0 or more.
+        limit: At most so many, 1 or more.
+    """
+    values = {"wanted": order_id, "after": after, "limit": limit}
+    return connection.execute(_LOAD_TRANSITIONS, values).all()
 
 
 def insert_order(connection: sa.Connection, order: NewOrder) -> bool:
@@ -156,15 +287,81 @@ def insert_order(connection: sa.Connection, order: NewOrder) -> bool:
         "coupon_id": order.coupon_id,
         "reduction_name": order.reduction_name,
         "missing_gifts": json.dumps(order.missing_gifts, separators=(",", ":")),
-        "state": next_state(OrderState.CREATED, OrderEvent.RESERVED).value,
         "amount_minor": order.amount_minor,
         "currency": order.currency,
         "create_ms": order.create_ms,
-        "expire_ms": order.expire_ms,
-        "ledger_sequence": order.ledger_sequence,
+        "hold_expire_ms": order.expire_ms,
+        "create_sequence": order.ledger_sequence,
     }
     statement = sqlite.insert(schema.orders).on_conflict_do_nothing()
-    return connection.execute(statement, values).rowcount > 0
+    if connection.execute(statement, values).rowcount == 0:
+        return False
+    first = next_state(OrderState.CREATED, OrderEvent.RESERVED)
+    connection.execute(
+        sa.insert(schema.order_states),
+        {
+            "order_id": order.order_id,
+            "state": first.value,
+            "expire_ms": order.expire_ms,
+            "fulfilment_state": FulfilmentState.UNSHIPPED.value,
+            "ledger_sequence": order.ledger_sequence,
+            "transition_count": 1,
+        },
+    )
+    connection.execute(
+        sa.insert(schema.order_transitions),
+        {
+            "order_id": order.order_id,
+            "number": 1,
+            "entity": Entity.ORDER.value,
+            "event": OrderEvent.RESERVED.value,
+            "state_from": OrderState.CREATED.value,
+            "state_to": first.value,
+            "cause_kind": CauseKind.CALL.value,
+            "cause": order.request_id,
+            "actor": order.account_id,
+            "reason": "",
+            "ledger_sequence": order.ledger_sequence,
+            "time_ms": order.create_ms,
+        },
+    )
+    return True
+
+
+def write_step(
+    connection: sa.Connection, order: sa.Row[Any], step: Step, values: Mapping[str, Any]
+) -> None:
+    """Writes a transition down, and where the order stands after it.
+
+    Args:
+        connection: Inside a transaction.
+        order: The row as it stands in this transaction.
+        step: The transition, which the caller has found in the table.
+        values: Columns of `order_states` that change with it.
+    """
+    number = order.transition_count + 1
+    connection.execute(
+        sa.update(schema.order_states)
+        .where(schema.order_states.c.order_id == order.order_id)
+        .values(transition_count=number, **values)
+    )
+    connection.execute(
+        sa.insert(schema.order_transitions),
+        {
+            "order_id": order.order_id,
+            "number": number,
+            "entity": step.entity.value,
+            "event": step.event,
+            "state_from": step.state_from,
+            "state_to": step.state_to,
+            "cause_kind": step.cause_kind.value,
+            "cause": step.cause,
+            "actor": step.actor,
+            "reason": step.reason,
+            "ledger_sequence": step.ledger_sequence,
+            "time_ms": step.time_ms,
+        },
+    )
 
 
 def allocate_attempt(
@@ -227,23 +424,20 @@ def move_order(connection: sa.Connection, order: sa.Row[Any], move: Move) -> Ord
     if move.sequence <= order.ledger_sequence:
         return state
     target = next_state(state, move.event)
-    connection.execute(
-        sa.update(schema.orders)
-        .where(schema.orders.c.order_id == order.order_id)
-        .values(state=target.value, ledger_sequence=move.sequence, **move.values)
+    step = Step(
+        entity=Entity.ORDER,
+        event=move.event.value,
+        state_from=state.value,
+        state_to=target.value,
+        cause_kind=CauseKind.LEDGER,
+        cause=move.cause,
+        actor=move.actor,
+        reason=move.reason,
+        ledger_sequence=move.sequence,
+        time_ms=move.time_ms,
     )
-    connection.execute(
-        sa.insert(schema.order_transitions),
-        {
-            "order_id": order.order_id,
-            "event": move.event.value,
-            "state_from": state.value,
-            "state_to": target.value,
-            "ledger_sequence": move.sequence,
-            "cause": move.cause,
-            "time_ms": move.time_ms,
-        },
-    )
+    changed = {"state": target.value, "ledger_sequence": move.sequence, **move.values}
+    write_step(connection, order, step, changed)
     return target
 
 
@@ -253,6 +447,7 @@ def overwrite_order(
     *,
     state: OrderState,
     sequence: int,
+    time_ms: int,
     values: Mapping[str, Any],
 ) -> None:
     """Sets an order to what a comparison with the ledger has shown.
@@ -262,29 +457,33 @@ def overwrite_order(
         order: The row as it stands in this transaction.
         state: The state that the reservation's state stands for.
         sequence: Position of the ledger's state that was seen.
+        time_ms: When it was seen, milliseconds since 1970.
         values: Columns that go with it.
     """
-    connection.execute(
-        sa.update(schema.orders)
-        .where(schema.orders.c.order_id == order.order_id)
-        .values(state=state.value, ledger_sequence=sequence, **values)
+    step = Step(
+        entity=Entity.ORDER,
+        event=COMPARED,
+        state_from=order.state,
+        state_to=state.value,
+        cause_kind=CauseKind.COMPARISON,
+        cause="comparison",
+        actor="order-service",
+        reason="",
+        ledger_sequence=sequence,
+        time_ms=time_ms,
     )
-    connection.execute(
-        sa.insert(schema.order_transitions),
-        {
-            "order_id": order.order_id,
-            "event": "COMPARED",
-            "state_from": order.state,
-            "state_to": state.value,
-            "ledger_sequence": sequence,
-            "cause": "comparison",
-            "time_ms": order.create_ms,
-        },
-    )
+    changed = {"state": state.value, "ledger_sequence": sequence, **values}
+    write_step(connection, order, step, changed)
 
 
 def set_attempt_state(
-    connection: sa.Connection, *, order_id: str, attempt_id: str, state: str, time_ms: int
+    connection: sa.Connection,
+    *,
+    order_id: str,
+    attempt_id: str,
+    state: str,
+    sequence: int,
+    time_ms: int,
 ) -> None:
     """Writes down what the ledger says of an attempt, also of one it learnt of elsewhere.
 
@@ -293,9 +492,10 @@ def set_attempt_state(
         order_id: The order.
         attempt_id: The attempt.
         state: The ledger's state of it.
+        sequence: Position of the ledger's word.
         time_ms: Ledger time.
     """
-    table = schema.order_attempts
+    table = schema.attempt_states
     updated = connection.execute(
         sa.update(table).where(table.c.attempt_id == attempt_id).values(state=state)
     )
@@ -306,25 +506,79 @@ def set_attempt_state(
         {
             "attempt_id": attempt_id,
             "order_id": order_id,
-            "number": len(load_attempts(connection, order_id)) + 1,
-            "request_id": f"ledger:{attempt_id}",
-            "method": "",
             "state": state,
-            "create_ms": time_ms,
+            "begin_ms": time_ms,
+            "begin_sequence": sequence,
         },
     )
 
 
+def keep_early_event(
+    connection: sa.Connection, *, order_id: str, sequence: int, body: bytes
+) -> None:
+    """Keeps an event that came before its order was written down; a repeat changes nothing.
+
+    Args:
+        connection: Inside the transaction that saves the position behind it.
+        order_id: The order that may yet be written.
+        sequence: The event's position.
+        body: The event as its message's bytes.
+    """
+    values = {"order_id": order_id, "sequence": sequence, "body": body}
+    connection.execute(sqlite.insert(schema.early_events).on_conflict_do_nothing(), values)
+
+
+def forget_early_events(connection: sa.Connection, up_to_sequence: int) -> None:
+    """Forgets events of reservations that nobody has written an order for since.
+
+    Args:
+        connection: Inside a transaction.
+        up_to_sequence: The last one to forget; orders from before it are compared instead.
+    """
+    table = schema.early_events
+    gone = connection.execute(sa.delete(table).where(table.c.sequence <= up_to_sequence))
+    if gone.rowcount:
+        _raise_cursor(connection, _EARLY_FLOOR, up_to_sequence)
+
+
+def take_early_events(
+    connection: sa.Connection, order_id: str, create_sequence: int
+) -> tuple[Sequence[bytes], bool]:
+    """Returns the events that came before an order's row, and forgets them.
+
+    Args:
+        connection: Inside the transaction that writes the row and applies them.
+        order_id: The order.
+        create_sequence: Position of its reservation in the ledger.
+
+    Returns:
+        The events in order, and whether some may have been forgotten before.
+    """
+    bodies = connection.execute(_LOAD_EARLY, {"wanted": order_id}).scalars().all()
+    if bodies:
+        table = schema.early_events
+        connection.execute(sa.delete(table).where(table.c.order_id == order_id))
+    return bodies, create_sequence <= load_cursor(connection, _EARLY_FLOOR)
+
+
 def load_position(connection: sa.Connection) -> int:
     """Returns how far the ledger's journal was followed, 0 at first."""
-    query = sa.select(schema.cursors.c.position).where(schema.cursors.c.name == _POSITION)
-    position = connection.execute(query).scalar_one_or_none()
+    return load_cursor(connection, JOURNAL)
+
+
+def load_cursor(connection: sa.Connection, name: str) -> int:
+    """Returns a saved position by its name, 0 if there is none."""
+    position = connection.execute(_LOAD_CURSOR, {"wanted": name}).scalar_one_or_none()
     return 0 if position is None else int(position)
 
 
 def save_position(connection: sa.Connection, position: int) -> None:
     """Saves how far the journal was followed, in the transaction of the effects."""
-    statement = sqlite.insert(schema.cursors).values(name=_POSITION, position=position)
+    _raise_cursor(connection, JOURNAL, position)
+
+
+def _raise_cursor(connection: sa.Connection, name: str, position: int) -> None:
+    statement = sqlite.insert(schema.cursors).values(name=name, position=position)
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=[schema.cursors.c.name],

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from lastunit.client.outcomes import AttemptState, ReleaseReason, State
+from lastunit.order.moves import Move
 from lastunit.order.states import OrderEvent, OrderState
-from lastunit.order.store import Move
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +33,7 @@ _MOVING: Final = frozenset(
     {
         "payment_begun",
         "payment_settled",
+        "payment_news_ignored",
         "confirmed",
         "released",
         "extended",
@@ -42,6 +43,12 @@ _MOVING: Final = frozenset(
         "returned",
     }
 )
+
+# What carries a provider's proof.
+_PROVEN: Final = frozenset({"payment_settled", "payment_news_ignored", "refund_recorded"})
+
+# Causes and does what nobody asked for.
+_TIMER: Final = "timer"
 
 _ORDER_ID_PATTERN: Final = re.compile(r"o-[0-9a-f]{32}", re.ASCII)
 
@@ -55,6 +62,11 @@ _ORDER_STATES: Final[Mapping[State, OrderState]] = {
     State.REFUNDED: OrderState.REFUNDED,
     State.RETURNED: OrderState.RETURNED,
 }
+
+
+# What a refund of this service leaves as it is in the ledger, and where it leads here.
+_SOLD: Final = frozenset({OrderState.PAID, OrderState.RETURNED})
+_ASKED_BACK: Final = frozenset({OrderState.REFUND_DUE, OrderState.REFUNDED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +90,7 @@ def moves_an_order(event: event_pb2.Event) -> bool:
 
 
 def is_order_id(text: str) -> bool:
-    """Tells whether a reservation has an id as `placing.order_id_of` makes them."""
+    """Tells whether a reservation has an id as `ids.order_id_of` makes them."""
     return _ORDER_ID_PATTERN.fullmatch(text) is not None
 
 
@@ -115,6 +127,10 @@ def translate(event: event_pb2.Event, state: OrderState) -> Translated:
         )
     if body == "payment_settled":
         return _translate_settled(event, state)
+    if body == "payment_news_ignored":
+        # Nothing changes, but nothing that a provider said is swallowed.
+        ignored = event.payment_news_ignored
+        return Translated(_move(event, OrderEvent.NEWS_IGNORED, ignored.attempt_id, {}))
     if body == "refund_recorded":
         refund = event.refund_recorded
         is_all = State(refund.state) is State.REFUNDED and state is OrderState.REFUND_DUE
@@ -127,8 +143,15 @@ def translate(event: event_pb2.Event, state: OrderState) -> Translated:
     return Translated(_translate_plain(event, str(body)))
 
 
-def snapshot(reservation: reservation_pb2.Reservation) -> tuple[OrderState, dict[str, Any]]:
+def snapshot(
+    reservation: reservation_pb2.Reservation, source: OrderState
+) -> tuple[OrderState, dict[str, Any]]:
     """Returns the state and columns of an order that is to equal its reservation.
+
+    Args:
+        reservation: As the ledger shows it.
+        source: The state of the order. The ledger does not know what was asked back of money that
+            it counts as well spent.
 
     Raises:
         ValueError: The reservation is in a state that this program does not know.
@@ -137,6 +160,8 @@ def snapshot(reservation: reservation_pb2.Reservation) -> tuple[OrderState, dict
     target = _ORDER_STATES.get(state)
     if target is None:
         raise ValueError(f"reservation {reservation.reservation_id} is in state {state}")
+    if target in _SOLD and source in _ASKED_BACK:
+        target = source
     is_paying = target is OrderState.PAYING
     reason = ReleaseReason(reservation.release_reason).name
     return target, {
@@ -170,7 +195,7 @@ def _translate_settled(event: event_pb2.Event, state: OrderState) -> Translated:
             "is_overdue": False,
             "is_cancel_asked": False,
         }
-    elif after is State.RELEASED:
+    elif after is State.RELEASED and state is not OrderState.CLOSED:
         kind = OrderEvent.RELEASED
         values = _closed(ReleaseReason.PAYMENT_FAILED)
     else:
@@ -183,12 +208,12 @@ def _translate_plain(event: event_pb2.Event, body: str) -> Move:
     """Translates the events that tell of no attempt."""
     if body == "released":
         reason = ReleaseReason(event.released.release_reason)
-        return _move(event, OrderEvent.RELEASED, event.request_id or reason.name, _closed(reason))
+        return _move(event, OrderEvent.RELEASED, event.request_id or _TIMER, _closed(reason))
     if body == "extended":
         expire_ms = event.extended.expire_time.ToMilliseconds()
         return _move(event, OrderEvent.EXTENDED, event.request_id, {"expire_ms": expire_ms})
     if body == "became_overdue":
-        return _move(event, OrderEvent.OVERDUE, "timer", {"is_overdue": True})
+        return _move(event, OrderEvent.OVERDUE, _TIMER, {"is_overdue": True})
     if body == "release_requested":
         values = {"is_cancel_asked": True}
         return _move(event, OrderEvent.CANCEL_ASKED, event.request_id, values)
@@ -199,6 +224,12 @@ def _translate_plain(event: event_pb2.Event, body: str) -> Move:
         kind = OrderEvent.RETURNED if is_all else OrderEvent.PARTLY_RETURNED
         return _move(event, kind, event.request_id, {})
     raise AssertionError(f"event {body} moves no order")
+
+
+def _evidence(event: event_pb2.Event) -> str:
+    """Returns the provider's proof that goes with news of money; empty for other events."""
+    body = event.WhichOneof("body")
+    return str(getattr(event, str(body)).evidence) if body in _PROVEN else ""
 
 
 def _closed(reason: ReleaseReason) -> dict[str, Any]:
@@ -215,6 +246,8 @@ def _move(event: event_pb2.Event, kind: OrderEvent, cause: str, values: Mapping[
         event=kind,
         sequence=event.sequence,
         cause=cause,
+        actor=event.actor or event.caller or _TIMER,
+        reason=event.reason or _evidence(event),
         time_ms=event.time.ToMilliseconds(),
         values=values,
     )

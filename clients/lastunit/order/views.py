@@ -56,7 +56,7 @@ def placed(row: sa.Row[Any]) -> pb.PlaceOrderResponse:
     return response
 
 
-def order(row: sa.Row[Any], attempts: Sequence[sa.Row[Any]]) -> order_pb2.Order:
+def order(row: sa.Row[Any], attempts: Sequence[store.Attempt]) -> order_pb2.Order:
     """Returns one order as a message.
 
     Args:
@@ -107,7 +107,7 @@ def list_orders(connection: sa.Connection, request: pb.ListOrdersRequest) -> pb.
         if is_by_person
         else table.c.account_id == request.account_id
     )
-    query = sa.select(table).where(owner)
+    query = store.ORDERS.where(owner)
     if request.page_token:
         last = store.load_order(connection, request.page_token)
         before = (0 if last is None else last.create_ms, request.page_token)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from lastunit.order.core import OrderCore
 from lastunit.order.persons import AccountState, PersonDirectory, ResolvedPerson
-from lastunit.order.schema import ORDER_METADATA, orders
+from lastunit.order.schema import ORDER_METADATA, order_states
 from lastunit.order.settings import OrderSettings
 from lastunit.order.states import OrderState
 from lastunit.payment.core import PaymentCore
@@ -120,21 +120,21 @@ class Shop:
 
     def settled(self, order_ids: Collection[str]) -> Sequence[str]:
         """Tells which of a few orders are paid or refunded, as the order database has it."""
-        query = sa.select(orders.c.order_id).where(
-            orders.c.order_id.in_(sorted(order_ids)), orders.c.state.in_(_SETTLED)
+        query = sa.select(order_states.c.order_id).where(
+            order_states.c.order_id.in_(sorted(order_ids)), order_states.c.state.in_(_SETTLED)
         )
         with self._orders.read() as connection:
             return connection.execute(query).scalars().all()
 
     def count_orders(self) -> dict[str, int]:
         """Counts the orders by state."""
-        query = sa.select(orders.c.state, sa.func.count()).group_by(orders.c.state)
+        query = sa.select(order_states.c.state, sa.func.count()).group_by(order_states.c.state)
         with self._orders.read() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
     def order_states(self) -> dict[str, str]:
         """Gives the state of every order."""
-        query = sa.select(orders.c.order_id, orders.c.state)
+        query = sa.select(order_states.c.order_id, order_states.c.state)
         with self._orders.read() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 

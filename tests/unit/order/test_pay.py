@@ -310,8 +310,8 @@ async def test_a_ledger_that_lost_its_journal_is_noticed(world: World) -> None:
         await world.place("request-2", "account-2")
 
 
-async def test_reading_ones_own_write_compares_if_need_be(world: World) -> None:
-    """GetOrder with the sequence of the cancel shows it although no event was followed."""
+async def test_reading_ones_own_write_follows_the_ledger_that_far(world: World) -> None:
+    """GetOrder with the sequence of the cancel takes the events in that nobody had followed yet."""
     order_id = (await world.place()).order_id
     cancelled = await world.cancel(order_id)
     request = pb.GetOrderRequest(order_id=order_id, minimum_sequence=cancelled.sequence)
@@ -319,6 +319,7 @@ async def test_reading_ones_own_write_compares_if_need_be(world: World) -> None:
 
     assert shown.order.state == CLOSED
     assert shown.as_of_sequence >= cancelled.sequence
+    assert world.ledger.calls["get_reservation"] == 0
 
 
 async def test_orders_are_listed_newest_first_page_by_page(world: World) -> None:

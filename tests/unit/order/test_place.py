@@ -9,15 +9,17 @@ import pytest
 
 from lastunit.client.outcomes import ReleaseReason
 from lastunit.errors import BusyError, UnavailableError
+from lastunit.order import store
+from lastunit.order.ids import order_id_of
 from lastunit.order.persons import CACHED_MS, AccountState
-from lastunit.order.placing import order_id_of
 from lastunit.order.settings import OrderSettings
+from lastunit.order.states import OrderEvent, OrderState
 from lastunit.order.v1 import order_pb2
 from lastunit.order.v1 import order_service_pb2 as pb
 from lastunit.prices.catalogue import plain
 from lastunit.prices.quote import Prices
 from lastunit.service.database import Lane
-from lastunit.stock.v1 import availability_pb2, outcome_pb2
+from lastunit.stock.v1 import availability_pb2, event_pb2, outcome_pb2
 
 from .world import START_MS, TTL_MS, World, no_answer
 
@@ -90,7 +92,7 @@ async def test_a_crash_before_the_row_is_healed_by_the_repeat(world: World) -> N
 
 
 @pytest.mark.parametrize("is_restarted", [False, True])
-async def test_a_row_written_after_its_events_is_compared(
+async def test_a_row_written_after_its_events_has_seen_them(
     world: World, *, is_restarted: bool
 ) -> None:
     """The reservation lapsed before the repeat wrote the row: it is CLOSED, not HELD for ever."""
@@ -107,6 +109,30 @@ async def test_a_row_written_after_its_events_is_compared(
 
     assert shown.order.state == order_pb2.ORDER_STATE_CLOSED
     assert shown.order.close_reason == order_pb2.CLOSE_REASON_EXPIRED
+    assert [step.event for step in world.transitions(placed.order_id)] == [
+        OrderEvent.RESERVED,
+        OrderEvent.RELEASED,
+    ]
+
+
+async def test_events_without_an_order_are_kept_for_a_while_only(world: World) -> None:
+    """Nobody writes the order for a million events: it is compared when somebody does."""
+    world.runner.fail_next = True
+    with pytest.raises(UnavailableError):
+        await world.place()
+    world.ledger.give_back(order_id_of("request-1"), ReleaseReason.EXPIRED)
+    await world.core.follow_once()
+    await world.core.follower.take([event_pb2.Event(sequence=1_100_000)])
+    placed = await world.place()
+    with world.database.read() as connection:
+        order = store.load_order(connection, placed.order_id)
+
+    assert order is not None
+    assert OrderState(order.state) is OrderState.CLOSED
+    assert [step.event for step in world.transitions(placed.order_id)] == [
+        OrderEvent.RESERVED,
+        store.COMPARED,
+    ]
 
 
 async def test_a_row_written_in_time_is_not_compared(world: World) -> None:

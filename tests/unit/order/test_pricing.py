@@ -8,7 +8,7 @@ import pytest
 
 from lastunit.client.outcomes import ReleaseReason
 from lastunit.errors import UnavailableError
-from lastunit.order.placing import order_id_of
+from lastunit.order.ids import order_id_of
 from lastunit.order.v1 import order_pb2
 from lastunit.order.v1 import order_service_pb2 as pb
 from lastunit.prices.catalogue import parse

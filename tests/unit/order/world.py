@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lastunit.client.aio import EventPage
 from lastunit.client.outcomes import AttemptState, Line, Outcome, ReleaseReason, Reply, State
 from lastunit.errors import LastunitError, UnavailableError
+from lastunit.order import store
 from lastunit.order.core import OrderCore
 from lastunit.order.persons import AccountState, PersonDirectory, ResolvedPerson
 from lastunit.order.schema import ORDER_METADATA
@@ -421,6 +422,11 @@ class World:
         while is_followed and await self.core.follow_once():
             pass
         return await self.core.get_order(pb.GetOrderRequest(order_id=order_id))
+
+    def transitions(self, order_id: str) -> Sequence[sa.Row[Any]]:
+        """Returns the stored transitions of an order."""
+        with self.database.read() as connection:
+            return store.load_transitions(connection, order_id, limit=1_000)
 
     def close(self) -> None:
         """Closes the database."""

@@ -1,0 +1,182 @@
+"""Writes the pages of docs/reference that draw state machines, from their tables in the code.
+
+Owns: the form of the pages, and which machine is on which. Must not: hold a word about a state or
+an event; those stand beside the members of the enums. A test compares the pages with what this
+prints.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+import textwrap
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lastunit.order import states as order
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from enum import StrEnum
+
+_DIRECTORY = Path(__file__).resolve().parent.parent / "docs" / "reference"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Is one table of moves.
+
+    Attributes:
+        title: Of its section.
+        about: A sentence or two: whose table it is and what becomes of a pair that is not in it.
+        states: Every state, with what it means beside each member.
+        events: Every event, likewise.
+        transitions: (state, event) to state; what is missing is not legal.
+        start: Where it begins.
+    """
+
+    title: str
+    about: str
+    states: type[StrEnum]
+    events: type[StrEnum]
+    transitions: Mapping[Any, StrEnum]
+    start: StrEnum
+
+
+@dataclass(frozen=True)
+class Page:
+    """Is one page.
+
+    Attributes:
+        name: The file's, in docs/reference.
+        title: Its heading.
+        about: What stands under that, one sentence a line.
+        machines: Its sections.
+    """
+
+    name: str
+    title: str
+    about: str
+    machines: tuple[Machine, ...]
+
+    @property
+    def path(self) -> Path:
+        """Returns where it is kept."""
+        return _DIRECTORY / self.name
+
+
+ORDER_PAGE = Page(
+    name="order-states.md",
+    title="States of an order",
+    about="""\
+The order service enforces these tables and no other rule moves an order.
+Every move is kept with entity, from, to, event, cause, actor and time: `lastunit order explain`.
+""",
+    machines=(
+        Machine(
+            title="Order",
+            about="""\
+An order moves by the ledger's events about its reservation, and by refunds that were asked of us.
+A pair that is not here changes nothing, is counted, and the order is compared with the ledger.
+No timer of the order service is among the events.""",
+            states=order.OrderState,
+            events=order.OrderEvent,
+            transitions=order.TRANSITIONS,
+            start=order.OrderState.CREATED,
+        ),
+        Machine(
+            title="Fulfilment",
+            about="""\
+Where the goods are, beside the order's own state.
+A pair that is not here is refused as WRONG_STATE with the state the goods are in.""",
+            states=order.FulfilmentState,
+            events=order.FulfilmentEvent,
+            transitions=order.FULFILMENT_TRANSITIONS,
+            start=order.FulfilmentState.UNSHIPPED,
+        ),
+    ),
+)
+
+PAGES = (ORDER_PAGE,)
+
+
+def text(page: Page) -> str:
+    """Returns a whole page."""
+    head = f"# {page.title}\n\nMade by `python tools/states_page.py` from the code; do not edit.\n"
+    return "\n".join([head + page.about, *(_section(machine) for machine in page.machines)])
+
+
+def meanings(members: type[StrEnum]) -> dict[str, str]:
+    """Returns what stands beside each member of an enum, in one line.
+
+    Raises:
+        ValueError: A member has no such words.
+    """
+    body = ast.parse(textwrap.dedent(inspect.getsource(members))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    said: dict[str, str] = {}
+    for node, following in zip(body.body, [*body.body[1:], None], strict=True):
+        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+            continue
+        name = node.targets[0].id
+        words = _words(following)
+        if not words:
+            raise ValueError(f"{members.__name__}.{name} does not say what it means")
+        said[name] = words
+    return said
+
+
+def _words(node: ast.stmt | None) -> str:
+    """Returns the text that a statement is, in one line; empty if it is another statement."""
+    if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Constant):
+        return ""
+    return " ".join(str(node.value.value).split())
+
+
+def _section(machine: Machine) -> str:
+    lines = [f"## {machine.title}", "", machine.about, ""]
+    lines += ["| state | what it means |", "|---|---|"]
+    lines += [f"| `{name}` | {said} |" for name, said in meanings(machine.states).items()]
+    lines += ["", "| event | what it means |", "|---|---|"]
+    lines += [f"| `{name}` | {said} |" for name, said in meanings(machine.events).items()]
+    lines += ["", "Where each event leads from each state; a dot is a pair without a place.", ""]
+    lines += [*_matrix(machine), "", "```mermaid", *_diagram(machine), "```", ""]
+    return "\n".join(lines)
+
+
+def _matrix(machine: Machine) -> Iterator[str]:
+    states = list(machine.states)
+    yield "| event | " + " | ".join(f"from {state}" for state in states) + " |"
+    yield "|---|" + "---|" * len(states)
+    for event in machine.events:
+        cells = (machine.transitions.get((state, event)) for state in states)
+        shown = " | ".join("·" if cell is None else str(cell) for cell in cells)
+        yield f"| `{event}` | {shown} |"
+
+
+def _diagram(machine: Machine) -> Iterator[str]:
+    """Draws the moves that change the state; the others are in the table."""
+    events: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for (state, event), target in machine.transitions.items():
+        if target is not state:
+            events[state, target].append(event)
+    yield "stateDiagram-v2"
+    yield f"    [*] --> {machine.start}"
+    for (source, end), names in events.items():
+        yield f"    {source} --> {end}: {', '.join(names)}"
+
+
+def main() -> None:
+    """Writes the pages, or with `--check` fails if one differs."""
+    for page in PAGES:
+        if "--check" not in sys.argv:
+            page.path.write_text(text(page))
+        elif page.path.read_text() != text(page):
+            sys.exit(f"{page.name} is not what the code says; run python tools/states_page.py")
+
+
+if __name__ == "__main__":
+    main()
