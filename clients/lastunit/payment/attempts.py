@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from lastunit.payment import outbox, schema
+from lastunit.payment import outbox, schema, transitions
 from lastunit.payment.states import OPEN_STATES, AttemptState, Decision, Effect, News, decide
+from lastunit.payment.transitions import Cause, Entity, Move
 
 if TYPE_CHECKING:
     from lastunit.payment.provider import ProviderAttempt
@@ -30,6 +31,7 @@ __all__ = [
     "fact_from_provider",
     "load",
     "open_provider",
+    "owe",
     "record",
     "start",
     "to_close",
@@ -38,6 +40,10 @@ __all__ = [
 AttemptRow = sa.Row[Any]
 
 _OPEN_NAMES: Final = tuple(state.value for state in OPEN_STATES)
+
+# Rows that no table of states has: the first one of an attempt, and the wish to close it.
+_STARTED: Final = "STARTED"
+_CLOSE_ASKED: Final = "CLOSE_ASKED"
 
 # Statements of every step are built once: building one costs more than running it.
 _LOAD: Final = sa.select(schema.attempts).where(
@@ -103,6 +109,8 @@ class Fact:
         occurred_ms: When it happened; 0 if not told.
         state_version: The provider's version; 0 if not told.
         failure_code: The provider's code; empty if none.
+        cause: Why it was learnt now, such as `timer ask`; empty: the source says it.
+        actor: Who is behind it; empty: the provider.
     """
 
     news: News
@@ -114,11 +122,16 @@ class Fact:
     occurred_ms: int = 0
     state_version: int = 0
     failure_code: str = ""
+    cause: str = ""
+    actor: str = ""
 
 
-def fact_from_provider(news: News, source: str, attempt: ProviderAttempt) -> Fact:
+def fact_from_provider(
+    news: News, source: str, attempt: ProviderAttempt, *, cause: str = ""
+) -> Fact:
     """Returns a fact with everything the provider told of the attempt."""
     return Fact(
+        cause=cause,
         news=news,
         source=source,
         provider_no=attempt.provider_no,
@@ -151,6 +164,7 @@ def start(
     now_ms: int,
     first_ask_ms: int,
     attempts_max: int,
+    actor: str = transitions.OWN_ACTOR,
 ) -> StartResult:
     """Writes an attempt down as INIT, before anybody calls the provider.
 
@@ -160,6 +174,7 @@ def start(
         now_ms: The time.
         first_ask_ms: When to ask if a crash hides what the create call did.
         attempts_max: Attempts one order may have.
+        actor: Who asks for it.
     """
     found = load(connection, wanted.attempt_id)
     if found is not None:
@@ -173,7 +188,8 @@ def start(
         return StartResult(None, is_too_many=True)
     if any(row.state in _OPEN_NAMES and row.provider != wanted.provider for row in siblings):
         return StartResult(None, is_other_provider_open=True)
-    _insert(connection, wanted, AttemptState.INIT, now_ms=now_ms, next_ask_ms=first_ask_ms)
+    cause = Cause(f"call StartAttempt {wanted.attempt_id}", actor)
+    _insert(connection, wanted, AttemptState.INIT, cause, now_ms=now_ms, next_ask_ms=first_ask_ms)
     return StartResult(load(connection, wanted.attempt_id), is_new=True)
 
 
@@ -208,42 +224,52 @@ def record(
         values |= _told(row, fact) | {"next_ask_ms": None}
     if news in (News.PAID, News.PAID_DIFFERENTLY) and decision.effect is not Effect.IGNORE:
         values |= {"paid_amount_minor": fact.amount_minor, "paid_currency": fact.currency}
+    if decision.effect is Effect.SETTLE_FAILED:
+        values["failure_step"] = fact.source.partition(" ")[0]
     _update(connection, attempt_id, values)
+    # That it is still open is no change, and is heard too often to be kept.
     if decision.effect is not Effect.KEEP_ASKING or decision.state is not state:
-        connection.execute(
-            sa.insert(schema.attempt_news),
-            {
-                "attempt_id": attempt_id,
-                "source": fact.source,
-                "news": news.value,
-                "state_from": state.value,
-                "state_to": decision.state.value,
-                "effect": decision.effect.value,
-                "time_ms": now_ms,
-            },
-        )
+        move = _move(row, news.value, state.value, decision.state.value, decision.effect.value)
+        cause = Cause(fact.cause or fact.source, fact.actor or row.provider)
+        transitions.write(connection, move, cause, now_ms=now_ms)
     outbox.add_settlement(connection, row, decision.effect, fact, now_ms=now_ms)
     return decision
 
 
 def ask_soon(
-    connection: sa.Connection, attempt_id: str, *, now_ms: int, is_close_asked: bool
+    connection: sa.Connection,
+    attempt_id: str,
+    cause: Cause,
+    *,
+    now_ms: int,
+    is_close_asked: bool,
 ) -> bool:
     """Puts an open attempt at the head of the asks; returns False if it is unknown.
 
     Args:
         connection: Inside a transaction.
         attempt_id: The attempt.
+        cause: Who wants it.
         now_ms: The time.
         is_close_asked: True to close it at the provider, whatever its age.
     """
     row = load(connection, attempt_id)
     if row is None:
         return False
-    if row.state in _OPEN_NAMES:
-        asked = row.is_close_asked or is_close_asked
-        _update(connection, attempt_id, {"next_ask_ms": now_ms, "is_close_asked": asked})
+    if row.state not in _OPEN_NAMES:
+        return True
+    if is_close_asked and not row.is_close_asked:
+        move = _move(row, _CLOSE_ASKED, row.state, row.state, "KEEP_ASKING")
+        transitions.write(connection, move, cause, now_ms=now_ms)
+    asked = row.is_close_asked or is_close_asked
+    _update(connection, attempt_id, {"next_ask_ms": now_ms, "is_close_asked": asked})
     return True
+
+
+def owe(connection: sa.Connection, attempt_id: str) -> AttemptRow | None:
+    """Notes that the ledger owes an attempt's money back; returns the attempt, None if unknown."""
+    _update(connection, attempt_id, {"is_refund_due": True})
+    return load(connection, attempt_id)
 
 
 def to_close(
@@ -252,6 +278,7 @@ def to_close(
     *,
     reservation_id: str,
     provider: str,
+    cause: Cause,
     now_ms: int,
 ) -> None:
     """Writes down an attempt that the ledger knows and nobody has started, to be closed.
@@ -269,7 +296,7 @@ def to_close(
         currency="",
         settle_by_ms=now_ms,
     )
-    _insert(connection, barred, AttemptState.UNKNOWN, now_ms=now_ms, next_ask_ms=now_ms)
+    _insert(connection, barred, AttemptState.UNKNOWN, cause, now_ms=now_ms, next_ask_ms=now_ms)
     _update(connection, attempt_id, {"is_close_asked": True})
 
 
@@ -303,10 +330,14 @@ def _insert(
     connection: sa.Connection,
     wanted: NewAttempt,
     state: AttemptState,
+    cause: Cause,
     *,
     now_ms: int,
     next_ask_ms: int,
 ) -> None:
+    transitions.write(
+        connection, _move(wanted, _STARTED, "", state.value, ""), cause, now_ms=now_ms
+    )
     connection.execute(
         sa.insert(schema.attempts),
         {
@@ -322,6 +353,21 @@ def _insert(
             "settle_by_ms": wanted.settle_by_ms,
             "next_ask_ms": next_ask_ms,
         },
+    )
+
+
+def _move(
+    attempt: AttemptRow | NewAttempt, event: str, state_from: str, state_to: str, effect: str
+) -> Move:
+    return Move(
+        Entity.ATTEMPT,
+        attempt.attempt_id,
+        event,
+        state_from,
+        state_to,
+        effect,
+        attempt_id=attempt.attempt_id,
+        order_id=attempt.order_id,
     )
 
 

@@ -15,6 +15,8 @@ from typing import Any, Final
 __all__ = ["Callback", "CallbackKind", "MalformedCallbackError", "parse_callback"]
 
 _ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
+# The key that a refund was asked for with: longer than an id, for a provider may add to ours.
+_REFUND_KEY_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{0,128}", re.ASCII)
 _CURRENCY_PATTERN: Final = re.compile(r"[A-Z]{3}", re.ASCII)
 
 AMOUNT_MINOR_MAX: Final = 1_000_000_000_000_000
@@ -51,6 +53,8 @@ class Callback:
         occurred_ms: When it happened, milliseconds since the epoch.
         state_version: The provider's version of the attempt, 0 or more.
         failure_code: The provider's code, at most 64 characters; empty if none.
+        refund_key: The key that the refund was asked for with; empty if none or not told.
+        refund_no: The provider's number of the refund; empty likewise.
     """
 
     event_id: str
@@ -62,6 +66,8 @@ class Callback:
     occurred_ms: int
     state_version: int
     failure_code: str
+    refund_key: str = ""
+    refund_no: str = ""
 
 
 def parse_callback(raw_body: bytes) -> Callback:
@@ -89,6 +95,8 @@ def parse_callback(raw_body: bytes) -> Callback:
         occurred_ms=_number(body, "occurred_at", TIME_MS_MAX),
         state_version=_number(body, "state_version", VERSION_MAX),
         failure_code=_text(body, "failure_code"),
+        refund_key=_optional(body, "refund_key"),
+        refund_no=_optional(body, "refund_no"),
     )
 
 
@@ -101,6 +109,10 @@ def _kind(body: dict[str, Any]) -> CallbackKind:
 
 def _id(body: dict[str, Any], name: str) -> str:
     return _matching(body, name, _ID_PATTERN)
+
+
+def _optional(body: dict[str, Any], name: str) -> str:
+    return _matching(body, name, _REFUND_KEY_PATTERN) if name in body else ""
 
 
 def _matching(body: dict[str, Any], name: str, pattern: re.Pattern[str]) -> str:

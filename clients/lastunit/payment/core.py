@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from lastunit.payment import attempts, outbox, views
+from lastunit.payment import attempts, outbox, refunds, transitions, views
 from lastunit.payment.attempts import Fact, NewAttempt, StartResult, fact_from_provider
 from lastunit.payment.follower import PaymentFollower
 from lastunit.payment.inbox import InboxReader, InboxWorker
@@ -21,9 +21,12 @@ from lastunit.payment.provider import (
 )
 from lastunit.payment.providers import Providers
 from lastunit.payment.reconciler import Reconciler
+from lastunit.payment.refunder import Refunder
+from lastunit.payment.refunds import NewRefund, RefundResult
 from lastunit.payment.schedule import Schedule
 from lastunit.payment.states import OPEN_STATES, AttemptState, News
 from lastunit.payment.teller import Teller
+from lastunit.payment.transitions import Cause
 from lastunit.payment.v1 import payment_service_pb2 as pb
 from lastunit.service.database import Lane
 
@@ -40,6 +43,9 @@ if TYPE_CHECKING:
     from lastunit.service.database import Database, TransactionRunner
 
 __all__ = ["PaymentCore"]
+
+CALLER_UNNAMED: Final = transitions.OWN_ACTOR
+"""Who asks if the call does not say."""
 
 _OPEN_NAMES: Final = tuple(state.value for state in OPEN_STATES)
 
@@ -89,10 +95,16 @@ class PaymentCore:
             database=database,
             runner=self._runner,
             ledger=ledger,
-            providers=self.providers.by_name,
             clock=clock,
             schedule=self._schedule,
             settings=settings,
+        )
+        self._refunder = Refunder(
+            database=database,
+            runner=self._runner,
+            providers=self.providers.by_name,
+            clock=clock,
+            schedule=self._schedule,
         )
         self._inbox = InboxWorker(
             database=database,
@@ -121,7 +133,7 @@ class PaymentCore:
 
     async def refund_once(self, limit: int = 64) -> int:
         """Carries on with refunds that are due; returns how many were tried."""
-        return await self._teller.refund_once(limit)
+        return await self._refunder.refund_once(limit)
 
     async def reconcile_once(self, now_ms: int, limit: int = 256) -> int:
         """Asks the provider for attempts that are due; returns how many were asked for."""
@@ -138,13 +150,15 @@ class PaymentCore:
     def next_due_ms(self) -> int | None:
         """Returns when the next ask, settlement or refund is due, or None."""
         with self._database.read() as connection:
-            next_try_ms = outbox.next_try_ms(connection)
-        due = [self._reconciler.next_ask_ms(), next_try_ms]
+            tries = [outbox.next_try_ms(connection), refunds.next_try_ms(connection)]
+        due = [self._reconciler.next_ask_ms(), *tries]
         return min((each for each in due if each is not None), default=None)
 
     # --- what the order service and operators call -------------------------------------------
 
-    async def start_attempt(self, request: pb.StartAttemptRequest) -> pb.StartAttemptResponse:
+    async def start_attempt(
+        self, request: pb.StartAttemptRequest, *, caller: str = CALLER_UNNAMED
+    ) -> pb.StartAttemptResponse:
         """Starts an attempt: written down first, then created at the provider.
 
         A repeat carries on where the first call stopped, so a crash in between heals.
@@ -162,7 +176,7 @@ class PaymentCore:
             currency=request.currency,
             settle_by_ms=request.settle_by_time.ToMilliseconds(),
         )
-        result = await self._write_start(wanted)
+        result = await self._write_start(wanted, caller)
         refused = _refused(result)
         if refused is not None:
             return refused
@@ -174,7 +188,7 @@ class PaymentCore:
         return pb.StartAttemptResponse(
             refusal=_refusal_of(row),
             replayed=not result.is_new,
-            attempt=views.attempt(row, None),
+            attempt=views.unrefunded_attempt(row),
         )
 
     async def get_attempt(self, request: pb.GetAttemptRequest) -> pb.GetAttemptResponse:
@@ -194,13 +208,16 @@ class PaymentCore:
             attempt=self._view(request.attempt_id),
         )
 
-    async def close_attempt(self, request: pb.CloseAttemptRequest) -> pb.CloseAttemptResponse:
+    async def close_attempt(
+        self, request: pb.CloseAttemptRequest, *, caller: str = CALLER_UNNAMED
+    ) -> pb.CloseAttemptResponse:
         """Closes an attempt at the provider; without an answer it is tried until there is one."""
         now_ms = self._clock.now_ms()
+        cause = Cause("call CloseAttempt", caller)
 
         def work(connection: sa.Connection) -> bool:
             return attempts.ask_soon(
-                connection, request.attempt_id, now_ms=now_ms, is_close_asked=True
+                connection, request.attempt_id, cause, now_ms=now_ms, is_close_asked=True
             )
 
         if not await self._runner.run(work, lane=Lane.SETTLEMENT):
@@ -211,28 +228,46 @@ class PaymentCore:
             attempt=self._view(request.attempt_id),
         )
 
-    async def refund_attempt(self, request: pb.RefundAttemptRequest) -> pb.RefundAttemptResponse:
-        """Sends the money of a quarantined attempt back, or tries a given-up refund again.
+    async def refund_attempt(
+        self, request: pb.RefundAttemptRequest, *, caller: str = CALLER_UNNAMED
+    ) -> pb.RefundAttemptResponse:
+        """Writes down that money of an attempt goes back, all that is left or a part.
 
-        Money that bought units is not touched here: the ledger has to say that it is owed.
+        The units are not touched: who asks has to know what becomes of them.
         """
         now_ms = self._clock.now_ms()
+        wanted = NewRefund(
+            request_id=request.request_id,
+            attempt_id=request.attempt_id,
+            amount_minor=request.amount_minor,
+            reason=request.reason,
+            actor=request.actor or caller,
+        )
+        pause_ms = round(1_000 * self._settings.time_scale * self._settings.refund_ask_seconds[0])
 
-        def work(connection: sa.Connection) -> pb.Refusal.ValueType:
-            row = attempts.load(connection, request.attempt_id)
-            if row is None:
-                return pb.REFUSAL_UNKNOWN_ATTEMPT
-            if views.load_refund(connection, request.attempt_id) is not None:
-                outbox.retry_refund(connection, request.attempt_id, now_ms=now_ms)
-            elif row.state == AttemptState.QUARANTINED:
-                outbox.add_refund(connection, row, now_ms=now_ms)
-            else:
-                return pb.REFUSAL_NOT_PAID
-            return pb.REFUSAL_UNSPECIFIED
+        def work(connection: sa.Connection) -> RefundResult:
+            return refunds.start(connection, wanted, now_ms=now_ms, retry_pause_ms=pause_ms)
 
-        refusal = await self._runner.run(work, lane=Lane.SETTLEMENT)
-        attempt = self._view(request.attempt_id)
-        return pb.RefundAttemptResponse(refusal=refusal, attempt=attempt)
+        result = await self._runner.run(work, lane=Lane.SETTLEMENT)
+        return pb.RefundAttemptResponse(
+            refusal=pb.Refusal.Value(f"REFUSAL_{result.refusal or 'UNSPECIFIED'}"),
+            conflict_field=result.conflict_field,
+            attempt=self._view(request.attempt_id),
+            refund=None if result.row is None else views.refund(result.row),
+            replayed=result.row is not None and not result.is_new,
+        )
+
+    async def list_refunds(self, request: pb.ListRefundsRequest) -> pb.ListRefundsResponse:
+        """Lists refunds, oldest first."""
+        with self._database.read() as connection:
+            return views.list_refunds(connection, request)
+
+    async def list_transitions(
+        self, request: pb.ListTransitionsRequest
+    ) -> pb.ListTransitionsResponse:
+        """Lists what happened to an order's attempts and refunds."""
+        with self._database.read() as connection:
+            return views.list_transitions(connection, request)
 
     async def list_attempts(self, request: pb.ListAttemptsRequest) -> pb.ListAttemptsResponse:
         """Lists attempts, oldest first."""
@@ -273,7 +308,7 @@ class PaymentCore:
             return request.provider or str(found.provider)
         return self.providers.choose(request.provider or taken or "")
 
-    async def _write_start(self, wanted: NewAttempt) -> StartResult:
+    async def _write_start(self, wanted: NewAttempt, caller: str) -> StartResult:
         now_ms = self._clock.now_ms()
         first_ask_ms = self._schedule.next_ask_ms(
             start_ms=now_ms, settle_by_ms=wanted.settle_by_ms, now_ms=now_ms, is_created=False
@@ -286,6 +321,7 @@ class PaymentCore:
                 now_ms=now_ms,
                 first_ask_ms=first_ask_ms,
                 attempts_max=self._settings.attempts_per_order_max,
+                actor=caller,
             )
 
         return await self._runner.run(work, lane=Lane.SETTLEMENT)
@@ -326,7 +362,7 @@ class PaymentCore:
             row = attempts.load(connection, attempt_id)
             if row is None:
                 return None
-            return views.attempt(row, views.load_refund(connection, attempt_id))
+            return views.attempt(connection, row)
 
 
 def _refused(result: StartResult) -> pb.StartAttemptResponse | None:

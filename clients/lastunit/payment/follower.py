@@ -11,7 +11,8 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from lastunit.errors import RolledBackError
-from lastunit.payment import attempts, outbox, positions
+from lastunit.payment import attempts, positions, refunds
+from lastunit.payment.transitions import Cause
 from lastunit.service.database import Lane
 
 if TYPE_CHECKING:
@@ -128,8 +129,9 @@ class PaymentFollower:
             if is_close_asked
             else event.ask_provider_requested.attempt_id
         )
+        cause = Cause(f"ledger {event.sequence}", "ledger")
         is_known = attempts.ask_soon(
-            connection, attempt_id, now_ms=now_ms, is_close_asked=is_close_asked
+            connection, attempt_id, cause, now_ms=now_ms, is_close_asked=is_close_asked
         )
         if not is_known:
             _log.warning("closing an attempt nobody started", extra={"attempt_id": attempt_id})
@@ -138,14 +140,14 @@ class PaymentFollower:
                 attempt_id,
                 reservation_id=event.reservation_id,
                 provider=self._provider,
+                cause=cause,
                 now_ms=now_ms,
             )
 
     def _owe(self, connection: sa.Connection, event: event_pb2.Event, now_ms: int) -> None:
         attempt_id = event.refund_became_due.attempt_id
-        attempt = attempts.load(connection, attempt_id)
-        if attempt is not None:
-            outbox.add_refund(connection, attempt, now_ms=now_ms)
+        cause = Cause(f"ledger {event.sequence}", "ledger")
+        if refunds.owe(connection, attempt_id, cause, now_ms=now_ms):
             return
         _log.error("a refund is due for an unknown attempt", extra={"attempt_id": attempt_id})
         attempts.add_orphan(

@@ -6,8 +6,10 @@ Next: `lastunit.payment.core`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
+from lastunit.payment.core import CALLER_UNNAMED
 from lastunit.payment.v1 import payment_service_pb2_grpc
 
 if TYPE_CHECKING:
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SERVICE_NAME", "PaymentServicer"]
 
-SERVICE_NAME = "lastunit.payment.v1.PaymentService"
+SERVICE_NAME: Final = "lastunit.payment.v1.PaymentService"
+
+_CALLER_KEY: Final = "lastunit-caller"
+_CALLER_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 
 
 class PaymentServicer(payment_service_pb2_grpc.PaymentServiceServicer):
@@ -30,10 +35,10 @@ class PaymentServicer(payment_service_pb2_grpc.PaymentServiceServicer):
         self._core = core
 
     async def StartAttempt(  # noqa: N802 - gRPC's name
-        self, request: pb.StartAttemptRequest, _context: Any
+        self, request: pb.StartAttemptRequest, context: Any
     ) -> pb.StartAttemptResponse:
         """Starts an attempt."""
-        return await self._core.start_attempt(request)
+        return await self._core.start_attempt(request, caller=_caller(context))
 
     async def GetAttempt(  # noqa: N802 - gRPC's name
         self, request: pb.GetAttemptRequest, _context: Any
@@ -48,16 +53,28 @@ class PaymentServicer(payment_service_pb2_grpc.PaymentServiceServicer):
         return await self._core.ask_now(request)
 
     async def CloseAttempt(  # noqa: N802 - gRPC's name
-        self, request: pb.CloseAttemptRequest, _context: Any
+        self, request: pb.CloseAttemptRequest, context: Any
     ) -> pb.CloseAttemptResponse:
         """Closes an attempt at the provider."""
-        return await self._core.close_attempt(request)
+        return await self._core.close_attempt(request, caller=_caller(context))
 
     async def RefundAttempt(  # noqa: N802 - gRPC's name
-        self, request: pb.RefundAttemptRequest, _context: Any
+        self, request: pb.RefundAttemptRequest, context: Any
     ) -> pb.RefundAttemptResponse:
-        """Sends the money of a quarantined attempt back."""
-        return await self._core.refund_attempt(request)
+        """Sends money back."""
+        return await self._core.refund_attempt(request, caller=_caller(context))
+
+    async def ListRefunds(  # noqa: N802 - gRPC's name
+        self, request: pb.ListRefundsRequest, _context: Any
+    ) -> pb.ListRefundsResponse:
+        """Lists refunds."""
+        return await self._core.list_refunds(request)
+
+    async def ListTransitions(  # noqa: N802 - gRPC's name
+        self, request: pb.ListTransitionsRequest, _context: Any
+    ) -> pb.ListTransitionsResponse:
+        """Lists what happened."""
+        return await self._core.list_transitions(request)
 
     async def ListAttempts(  # noqa: N802 - gRPC's name
         self, request: pb.ListAttemptsRequest, _context: Any
@@ -82,3 +99,9 @@ class PaymentServicer(payment_service_pb2_grpc.PaymentServiceServicer):
     ) -> pb.GetTotalsResponse:
         """Sums up."""
         return await self._core.get_totals(request)
+
+
+def _caller(context: Any) -> str:
+    """Returns how the caller names itself; a name is a note for the record, not a permission."""
+    told = dict(context.invocation_metadata() or ()).get(_CALLER_KEY, "")
+    return told if isinstance(told, str) and _CALLER_PATTERN.fullmatch(told) else CALLER_UNNAMED

@@ -124,8 +124,9 @@ class HttpProvider:
                 status=RefundStatus(body["status"]),
                 refund_no=str(body["refund_no"]),
                 detail=str(body.get("detail", "")),
+                occurred_ms=int(body.get("occurred_ms", 0)),
             )
-        except (KeyError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise _unreadable(error) from error
 
     async def _call(

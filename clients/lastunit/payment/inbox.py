@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from lastunit.payment import attempts, positions, schema
+from lastunit.payment import attempts, positions, refunds, schema
 from lastunit.payment.callback import (
     Callback,
     CallbackKind,
     MalformedCallbackError,
     parse_callback,
 )
+from lastunit.payment.refund_states import RefundEvent
+from lastunit.payment.refunds import RefundNews
 from lastunit.payment.states import News
+from lastunit.payment.transitions import Cause
 from lastunit.service.database import Lane
 
 if TYPE_CHECKING:
@@ -37,6 +40,11 @@ _NEWS: Final[Mapping[CallbackKind, News]] = {
     CallbackKind.PAYMENT_SUCCEEDED: News.PAID,
     CallbackKind.PAYMENT_FAILED: News.FAILED,
     CallbackKind.PAYMENT_CLOSED: News.CLOSE_ACKNOWLEDGED,
+}
+
+_REFUND_EVENTS: Final[Mapping[CallbackKind, RefundEvent]] = {
+    CallbackKind.REFUND_SUCCEEDED: RefundEvent.DONE,
+    CallbackKind.REFUND_FAILED: RefundEvent.REFUSED,
 }
 
 _READ_AFTER: Final = (
@@ -136,8 +144,10 @@ class InboxWorker:
             self._keep(connection, row, callback)
         elif callback.kind in _NEWS:
             self._record(connection, row.event_id, callback)
+        elif callback.refund_key:
+            self._record_refund(connection, row, callback)
         else:
-            self._hurry_refund(connection, callback)
+            self._hurry_refunds(connection, callback)
 
     def _record(self, connection: sa.Connection, event_id: str, callback: Callback) -> None:
         fact = attempts.Fact(
@@ -158,8 +168,36 @@ class InboxWorker:
             schedule=self._schedule,
         )
 
-    def _hurry_refund(self, connection: sa.Connection, callback: Callback) -> None:
-        """Lets a refund that is under way be asked for now; the answer to that counts."""
+    def _record_refund(
+        self, connection: sa.Connection, row: sa.Row[Any], callback: Callback
+    ) -> None:
+        """Writes down what became of a refund, if it is one of ours and about the same money."""
+        refund = refunds.of_key(connection, callback.refund_key)
+        if refund is None or refund.attempt_id != callback.merchant_no:
+            if refunds.load(connection, callback.refund_key.partition(".")[0]) is None:
+                _log.error("callback for an unknown refund", extra={"event_id": row.event_id})
+                self._keep(connection, row, callback)
+            # Else it is news of a try that was refused before: the present one is asked for.
+            self._hurry_refunds(connection, callback)
+            return
+        told = (callback.amount_minor, callback.currency)
+        if told != (refund.amount_minor, refund.currency):
+            _log.error("callback for another sum than refunded", extra={"event_id": row.event_id})
+            self._keep(connection, row, callback)
+            self._hurry_refunds(connection, callback)
+            return
+        news = RefundNews(
+            _REFUND_EVENTS[callback.kind],
+            Cause(f"callback {row.event_id}", row.provider),
+            refund_no=callback.refund_no,
+            failure_code=callback.failure_code,
+            occurred_ms=callback.occurred_ms,
+        )
+        now_ms = self._clock.now_ms()
+        refunds.record(connection, refund.refund_id, news, now_ms=now_ms, schedule=self._schedule)
+
+    def _hurry_refunds(self, connection: sa.Connection, callback: Callback) -> None:
+        """Lets refunds that are under way be asked for now; the answer to that counts."""
         refund = schema.refunds
         connection.execute(
             sa.update(refund)

@@ -1,13 +1,11 @@
-"""What still has to be told to the ledger, and refunded at the provider.
+"""What still has to be told to the ledger.
 
-Owns the rows of settlements and refunds: written in the transaction of the change that causes
-them, and left only by an answer. Must not call anybody.
-Next: `lastunit.payment.teller` makes the calls.
+Owns the rows of settlements: written in the transaction of the change that causes them, and left
+only by an answer. Must not call anybody. Next: `lastunit.payment.teller` makes the calls.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -22,16 +20,16 @@ if TYPE_CHECKING:
     from lastunit.payment.attempts import Fact
 
 __all__ = [
-    "RefundState",
-    "add_refund",
+    "REFUNDED",
+    "add_refunded",
     "add_settlement",
-    "due_refunds",
     "due_settlements",
     "next_try_ms",
-    "retry_refund",
-    "update_refund",
     "update_settlement",
 ]
+
+REFUNDED: Final = "REFUNDED"
+"""In place of a result: all of the attempt's money is back, and the ledger waits to hear it."""
 
 # The ledger keeps at most so many bytes of evidence.
 EVIDENCE_BYTES_MAX: Final = 256
@@ -60,34 +58,9 @@ def _due_settlements() -> sa.Select[Any]:
     )
 
 
-def _due_refunds() -> sa.Select[Any]:
-    table = schema.refunds
-    return (
-        sa.select(table)
-        .where(table.c.next_try_ms <= sa.bindparam("now_ms"))
-        .order_by(table.c.create_ms, table.c.attempt_id)
-        .limit(sa.bindparam("limit"))
-    )
-
-
 # Statements of every step are built once: building one costs more than running it.
 _DUE_SETTLEMENTS: Final = _due_settlements()
-_DUE_REFUNDS: Final = _due_refunds()
-_NEXT_TRIES: Final = tuple(
-    sa.select(sa.func.min(table.c.next_try_ms)) for table in (schema.settlements, schema.refunds)
-)
-
-
-class RefundState(StrEnum):
-    """Where a refund stands."""
-
-    INIT = "INIT"
-    """Owed; the provider has not accepted it yet."""
-    PENDING = "PENDING"
-    """Accepted by the provider, not done."""
-    DONE = "DONE"
-    FAILED = "FAILED"
-    """Refused; tried again for a while, then a human decides."""
+_NEXT_TRY: Final = sa.select(sa.func.min(schema.settlements.c.next_try_ms))
 
 
 def add_settlement(
@@ -111,20 +84,22 @@ def add_settlement(
     if result is None:
         return
     evidence = f"{attempt.provider} {fact.source} {fact.provider_no} v{fact.state_version}"
-    connection.execute(
-        sqlite.insert(schema.settlements).on_conflict_do_nothing(),
-        {
-            # Derived, so that a repeat after a crash is the same command to the ledger.
-            "request_id": f"{attempt.attempt_id}:{result.lower()}",
-            "attempt_id": attempt.attempt_id,
-            "reservation_id": attempt.reservation_id,
-            "payment_result": result,
-            "occurred_ms": fact.occurred_ms or now_ms,
-            "evidence": evidence.encode()[:EVIDENCE_BYTES_MAX].decode(errors="ignore"),
-            "create_ms": now_ms,
-            "next_try_ms": now_ms,
-        },
-    )
+    _add(connection, attempt, result, evidence, occurred_ms=fact.occurred_ms, now_ms=now_ms)
+
+
+def add_refunded(
+    connection: sa.Connection, attempt: sa.Row[Any], *, refund_no: str, now_ms: int
+) -> None:
+    """Writes down that the ledger has to be told that owed money is back, once an attempt.
+
+    Args:
+        connection: Inside the transaction in which the last of it went back.
+        attempt: The attempt's row.
+        refund_no: The provider's number of the last refund; becomes the evidence.
+        now_ms: The time; the first try is due at once.
+    """
+    evidence = f"{attempt.provider} refund {refund_no}"
+    _add(connection, attempt, REFUNDED, evidence, occurred_ms=now_ms, now_ms=now_ms)
 
 
 def due_settlements(connection: sa.Connection, now_ms: int, limit: int) -> Sequence[sa.Row[Any]]:
@@ -149,56 +124,32 @@ def update_settlement(
     )
 
 
-def add_refund(connection: sa.Connection, attempt: sa.Row[Any], *, now_ms: int) -> bool:
-    """Writes down that an attempt's money is owed back; returns False if it was before.
+def next_try_ms(connection: sa.Connection) -> int | None:
+    """Returns when the next settlement is due, or None."""
+    soonest: int | None = connection.execute(_NEXT_TRY).scalar_one()
+    return soonest
 
-    Args:
-        connection: Inside a transaction.
-        attempt: The attempt's row; what was paid is refunded, in full.
-        now_ms: The time; the first try is due at once.
-    """
-    added = connection.execute(
-        sqlite.insert(schema.refunds).on_conflict_do_nothing(),
+
+def _add(
+    connection: sa.Connection,
+    attempt: sa.Row[Any],
+    result: str,
+    evidence: str,
+    *,
+    occurred_ms: int,
+    now_ms: int,
+) -> None:
+    connection.execute(
+        sqlite.insert(schema.settlements).on_conflict_do_nothing(),
         {
+            # Derived, so that a repeat after a crash is the same command to the ledger.
+            "request_id": f"{attempt.attempt_id}:{result.lower()}",
             "attempt_id": attempt.attempt_id,
             "reservation_id": attempt.reservation_id,
-            "amount_minor": attempt.paid_amount_minor or attempt.amount_minor,
-            "currency": attempt.paid_currency or attempt.currency,
-            "state": RefundState.INIT.value,
+            "payment_result": result,
+            "occurred_ms": occurred_ms or now_ms,
+            "evidence": evidence.encode()[:EVIDENCE_BYTES_MAX].decode(errors="ignore"),
             "create_ms": now_ms,
             "next_try_ms": now_ms,
         },
     )
-    return added.rowcount > 0
-
-
-def retry_refund(connection: sa.Connection, attempt_id: str, *, now_ms: int) -> None:
-    """Tries a refund once more that was given up; one under way or done is left alone."""
-    table = schema.refunds
-    connection.execute(
-        sa.update(table)
-        .where(
-            table.c.attempt_id == attempt_id,
-            table.c.state == RefundState.FAILED.value,
-            table.c.next_try_ms.is_(None),
-        )
-        .values(next_try_ms=now_ms)
-    )
-
-
-def due_refunds(connection: sa.Connection, now_ms: int, limit: int) -> Sequence[sa.Row[Any]]:
-    """Returns refunds to carry on with now, oldest first."""
-    return connection.execute(_DUE_REFUNDS, {"now_ms": now_ms, "limit": limit}).all()
-
-
-def update_refund(connection: sa.Connection, attempt_id: str, values: Mapping[str, object]) -> None:
-    """Writes down how a try went."""
-    connection.execute(
-        sa.update(schema.refunds).where(schema.refunds.c.attempt_id == attempt_id).values(**values)
-    )
-
-
-def next_try_ms(connection: sa.Connection) -> int | None:
-    """Returns when the next settlement or refund is due, or None."""
-    soonest = [connection.execute(query).scalar_one() for query in _NEXT_TRIES]
-    return min((each for each in soonest if each is not None), default=None)

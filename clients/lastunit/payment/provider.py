@@ -123,11 +123,13 @@ class RefundAnswer:
         status: Whether the money is on its way back.
         refund_no: The provider's number of the refund.
         detail: The provider's words for a failure.
+        occurred_ms: When it was done, milliseconds since the epoch; 0 if not told.
     """
 
     status: RefundStatus
     refund_no: str
     detail: str = ""
+    occurred_ms: int = 0
 
 
 class ProviderUnavailableError(Exception):
@@ -182,7 +184,9 @@ class Provider(Protocol):
     async def refund(
         self, merchant_no: str, *, amount_minor: int, currency: str, refund_key: str
     ) -> RefundAnswer:
-        """Gives money back; a repeat with the same key is one refund.
+        """Gives money back, all or a part; a repeat with the same key is one refund.
+
+        A repeat also asks: it answers how far the refund with this key is now.
 
         Raises:
             ProviderUnavailableError: No answer; it may be done.

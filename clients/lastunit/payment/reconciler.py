@@ -17,7 +17,6 @@ from lastunit.payment import attempts, schema
 from lastunit.payment.attempts import Fact, fact_from_provider
 from lastunit.payment.provider import (
     CloseStatus,
-    ProviderAttempt,
     ProviderStatus,
     ProviderUnavailableError,
 )
@@ -40,6 +39,12 @@ _NEWS_OF_STATUS: Final[Mapping[ProviderStatus, News]] = {
     ProviderStatus.PAID: News.PAID,
     ProviderStatus.FAILED: News.FAILED,
     ProviderStatus.CLOSED: News.CLOSE_ACKNOWLEDGED,
+}
+
+_NEWS_OF_CLOSE: Final[Mapping[CloseStatus, News]] = {
+    CloseStatus.CLOSED: News.CLOSE_ACKNOWLEDGED,
+    CloseStatus.PAID: News.PAID,
+    CloseStatus.NOT_NOW: News.CLOSE_REFUSED,
 }
 
 _OPEN_NAMES: Final = tuple(state.value for state in OPEN_STATES)
@@ -123,7 +128,7 @@ class Reconciler:
             row = attempts.load(connection, attempt_id)
         if row is None or row.state not in _OPEN_NAMES:
             return True
-        return await self._ask_all([row]) == 0
+        return await self._ask_all([row], why="call AskNow") == 0
 
     def _due(self, now_ms: int, limit: int) -> Sequence[sa.Row[Any]]:
         with self._database.read() as connection:
@@ -146,9 +151,9 @@ class Reconciler:
                 allowed.append(row)
         return allowed
 
-    async def _ask_all(self, rows: Sequence[sa.Row[Any]]) -> int:
+    async def _ask_all(self, rows: Sequence[sa.Row[Any]], *, why: str = "") -> int:
         """Asks for the rows at the same time, writes all answers at once, returns the silent."""
-        facts = await asyncio.gather(*(self._ask(row) for row in rows))
+        facts = await asyncio.gather(*(self._ask(row, why) for row in rows))
         now_ms = self._clock.now_ms()
 
         def work(connection: sa.Connection) -> None:
@@ -158,19 +163,19 @@ class Reconciler:
         await self._runner.run(work, lane=Lane.SETTLEMENT)
         return facts.count(None)
 
-    async def _ask(self, row: sa.Row[Any]) -> Fact | None:
+    async def _ask(self, row: sa.Row[Any], why: str) -> Fact | None:
         """Returns what the provider says, or None if it says nothing."""
         provider = self._providers[row.provider]
         is_closing = row.is_close_asked or row.settle_by_ms <= self._clock.now_ms()
         async with self._calls_at_once:
             if is_closing:
                 try:
-                    return await _close(provider, row.attempt_id)
+                    return await _close(provider, row.attempt_id, why or "timer close")
                 except ProviderUnavailableError:
                     # The close may be down alone; if it is paid, asking still tells.
                     _log.info("close not answered", extra={"attempt_id": row.attempt_id})
             try:
-                return await _query(provider, row.attempt_id)
+                return await _query(provider, row.attempt_id, why or "timer ask")
             except ProviderUnavailableError:
                 return None
 
@@ -197,21 +202,14 @@ class Reconciler:
             )
 
 
-async def _query(provider: Provider, attempt_id: str) -> Fact:
+async def _query(provider: Provider, attempt_id: str, cause: str) -> Fact:
     answer = await provider.query(attempt_id)
     if answer is None:
-        return Fact(news=News.NOT_FOUND, source="query")
-    return _fact(answer, "query")
+        return Fact(news=News.NOT_FOUND, source="query", cause=cause)
+    return fact_from_provider(_NEWS_OF_STATUS[answer.status], "query", answer, cause=cause)
 
 
-async def _close(provider: Provider, attempt_id: str) -> Fact:
+async def _close(provider: Provider, attempt_id: str, cause: str) -> Fact:
     answer = await provider.close(attempt_id)
-    if answer.status is CloseStatus.NOT_NOW:
-        return fact_from_provider(News.CLOSE_REFUSED, "close", answer.attempt)
-    if answer.status is CloseStatus.PAID:
-        return fact_from_provider(News.PAID, "close", answer.attempt)
-    return fact_from_provider(News.CLOSE_ACKNOWLEDGED, "close", answer.attempt)
-
-
-def _fact(answer: ProviderAttempt, source: str) -> Fact:
-    return fact_from_provider(_NEWS_OF_STATUS[answer.status], source, answer)
+    news = _NEWS_OF_CLOSE[answer.status]
+    return fact_from_provider(news, "close", answer.attempt, cause=cause)

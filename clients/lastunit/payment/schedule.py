@@ -73,6 +73,16 @@ class Schedule:
         # The exponent is bounded before it is used: a try count grows for as long as it lasts.
         return now_ms + min(most_ms, least_ms << min(try_count - 1, 20))
 
+    def refund_ask_ms(self, *, ask_count: int, now_ms: int) -> int:
+        """Returns when to ask how far an accepted refund is; the last pause repeats.
+
+        Args:
+            ask_count: Answers so far that it is under way, 1 or more.
+            now_ms: The time.
+        """
+        pauses = self._settings.refund_ask_seconds
+        return now_ms + self._ms(pauses[min(ask_count, len(pauses)) - 1])
+
     def refund_again_ms(self, *, refusal_count: int, now_ms: int) -> int | None:
         """Returns when to ask for a refused refund again; None: a human has to decide.
 

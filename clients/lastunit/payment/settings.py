@@ -30,6 +30,8 @@ class PaymentSettings:
         close_age_seconds: Age at which a close is tried again that was refused as too young.
         retry_seconds_min: First pause before the ledger or provider is called again.
         retry_seconds_max: Longest such pause; the pause doubles in between.
+        refund_ask_seconds: Pauses between asks how far an accepted refund is, one or more; the last
+            one repeats.
         refund_retry_seconds: Pauses after refused refunds; after the last one a human decides.
         check_seconds: How long a health check of a provider may take, 0.01 to 60; the next one
             comes half as long after it, and three lost in a row send new attempts to the next
@@ -50,6 +52,7 @@ class PaymentSettings:
     close_age_seconds: float = 305
     retry_seconds_min: float = 0.1
     retry_seconds_max: float = 30
+    refund_ask_seconds: tuple[float, ...] = (60, 300, 1_800, 7_200)
     refund_retry_seconds: tuple[float, ...] = (60, 300, 1_800, 7_200, 43_200)
     check_seconds: float = 1.0
     rest_seconds: float = 30.0
@@ -72,7 +75,14 @@ class PaymentSettings:
         self._check("attempts_per_order_max", self.attempts_per_order_max, 1, 99)
         self._check("calls_at_once_max", self.calls_at_once_max, 1, 1_024)
         self._check("creates_at_once_max", self.creates_at_once_max, 1, 1_024)
-        for name in ("ask_offsets_seconds", "unknown_offsets_seconds", "refund_retry_seconds"):
+        if not self.refund_ask_seconds:
+            raise ValueError("refund_ask_seconds is empty; give it one pause or more")
+        for name in (
+            "ask_offsets_seconds",
+            "unknown_offsets_seconds",
+            "refund_ask_seconds",
+            "refund_retry_seconds",
+        ):
             for span in getattr(self, name):
                 self._check(name, span, 0.001, SPAN_SECONDS_MAX)
 

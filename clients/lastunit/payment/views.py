@@ -10,12 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from lastunit.payment import schema
-from lastunit.payment.outbox import RefundState
+from lastunit.payment import outbox, schema, transitions
+from lastunit.payment.refund_states import RefundState
 from lastunit.payment.states import AttemptState
 from lastunit.payment.v1 import payment_service_pb2 as pb
 
-__all__ = ["attempt", "list_attempts", "list_orphans", "load_refund", "provider", "totals"]
+__all__ = [
+    "attempt",
+    "list_attempts",
+    "list_orphans",
+    "list_refunds",
+    "list_transitions",
+    "provider",
+    "refund",
+    "totals",
+    "unrefunded_attempt",
+]
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -34,19 +44,27 @@ def provider(name: str, breaker: Breaker) -> pb.ProviderStatus:
     return message
 
 
-def load_refund(connection: sa.Connection, attempt_id: str) -> sa.Row[Any] | None:
-    """Returns the refund of an attempt, or None."""
-    query = sa.select(schema.refunds).where(schema.refunds.c.attempt_id == attempt_id)
-    return connection.execute(query).one_or_none()
-
-
-def attempt(row: sa.Row[Any], refund: sa.Row[Any] | None) -> pb.Attempt:
-    """Returns one attempt as a message.
+def attempt(connection: sa.Connection, row: sa.Row[Any]) -> pb.Attempt:
+    """Returns one attempt as a message, with how far giving its money back is.
 
     Args:
+        connection: A reader.
         row: The attempt.
-        refund: Its refund, or None.
     """
+    message = unrefunded_attempt(row)
+    table = schema.refunds
+    query = sa.select(table.c.state, table.c.amount_minor).where(
+        table.c.attempt_id == row.attempt_id
+    )
+    for each in connection.execute(query.order_by(table.c.create_ms, table.c.refund_id)):
+        message.refund_state = pb.RefundState.Value(f"REFUND_STATE_{each.state}")
+        if each.state == RefundState.DONE:
+            message.refunded_amount_minor += each.amount_minor
+    return message
+
+
+def unrefunded_attempt(row: sa.Row[Any]) -> pb.Attempt:
+    """Returns an attempt that has no refund yet as a message; no look at the database is needed."""
     message = pb.Attempt(
         attempt_id=row.attempt_id,
         order_id=row.order_id,
@@ -62,15 +80,88 @@ def attempt(row: sa.Row[Any], refund: sa.Row[Any] | None) -> pb.Attempt:
         paid_currency=row.paid_currency,
         ask_count=row.ask_count,
         failure_code=row.failure_code,
+        failure_step=row.failure_step,
         provider_state_version=row.provider_version,
     )
     _set_time(message.start_time, row.start_ms)
     _set_time(message.settle_by_time, row.settle_by_ms)
     if row.next_ask_ms is not None:
         _set_time(message.next_ask_time, row.next_ask_ms)
-    if refund is not None:
-        message.refund_state = pb.RefundState.Value(f"REFUND_STATE_{refund.state}")
     return message
+
+
+def refund(row: sa.Row[Any]) -> pb.Refund:
+    """Returns one refund as a message."""
+    message = pb.Refund(
+        refund_id=row.refund_id,
+        attempt_id=row.attempt_id,
+        request_id=row.request_id,
+        amount_minor=row.amount_minor,
+        currency=row.currency,
+        state=pb.RefundState.Value(f"REFUND_STATE_{row.state}"),
+        reason=row.reason,
+        failure_code=row.failure_code,
+        actor=row.actor,
+        provider_refund_no=row.refund_no,
+    )
+    _set_time(message.create_time, row.create_ms)
+    _set_time(message.update_time, row.update_ms)
+    if row.next_try_ms is not None:
+        _set_time(message.next_try_time, row.next_try_ms)
+    return message
+
+
+def list_refunds(
+    connection: sa.Connection, request: pb.ListRefundsRequest
+) -> pb.ListRefundsResponse:
+    """Returns one page of refunds, oldest first."""
+    table = schema.refunds
+    query = sa.select(table).order_by(table.c.create_ms, table.c.refund_id)
+    if request.attempt_id:
+        query = query.where(table.c.attempt_id == request.attempt_id)
+    if request.state:
+        name = pb.RefundState.Name(request.state).removeprefix("REFUND_STATE_")
+        query = query.where(table.c.state == name)
+    if request.page_token:
+        last = connection.execute(
+            sa.select(table.c.create_ms).where(table.c.refund_id == request.page_token)
+        ).scalar_one_or_none()
+        key = sa.tuple_(table.c.create_ms, table.c.refund_id)
+        query = query.where(key > sa.tuple_(sa.literal(last or 0), request.page_token))
+    rows = connection.execute(query.limit(request.page_size + 1)).all()
+    page = rows[: request.page_size]
+    return pb.ListRefundsResponse(
+        refunds=map(refund, page),
+        next_page_token=page[-1].refund_id if len(rows) > len(page) else "",
+    )
+
+
+def list_transitions(
+    connection: sa.Connection, request: pb.ListTransitionsRequest
+) -> pb.ListTransitionsResponse:
+    """Returns one page of what happened to an order's attempts and refunds."""
+    after = int(request.page_token) if request.page_token.isdecimal() else 0
+    rows = transitions.list_of_order(
+        connection, request.order_id, after=after, limit=request.page_size + 1
+    )
+    page = rows[: request.page_size]
+    response = pb.ListTransitionsResponse(
+        next_page_token=str(page[-1].transition_id) if len(rows) > len(page) else ""
+    )
+    for row in page:
+        is_refund = row.entity == transitions.Entity.REFUND
+        shown = response.transitions.add(
+            attempt_id=row.attempt_id,
+            refund_id=row.entity_id if is_refund else "",
+            entity=row.entity,
+            event=row.event,
+            state_from=row.state_from,
+            state_to=row.state_to,
+            cause=row.cause,
+            actor=row.actor,
+        )
+        _set_time(shown.time, row.time_ms)
+    return response
 
 
 def list_attempts(
@@ -93,7 +184,7 @@ def list_attempts(
     rows = connection.execute(query.limit(request.page_size + 1)).all()
     page = rows[: request.page_size]
     return pb.ListAttemptsResponse(
-        attempts=[attempt(row, load_refund(connection, row.attempt_id)) for row in page],
+        attempts=[attempt(connection, row) for row in page],
         next_page_token=page[-1].attempt_id if len(rows) > len(page) else "",
     )
 
@@ -141,20 +232,35 @@ def totals(connection: sa.Connection, now_ms: int) -> dict[str, int]:
         sa.func.coalesce(sa.func.sum(schema.attempts.c.ignored_count), 0),
     )
     asks, ignored = connection.execute(sums).one()
-    waiting = schema.settlements.c.next_try_ms.is_not(None)
-    oldest = sa.func.min(schema.settlements.c.create_ms)
-    count, since_ms = connection.execute(sa.select(sa.func.count(), oldest).where(waiting)).one()
     counters["ask_count"] = asks
     counters["ignored_news_count"] = ignored
-    counters["settlement_waiting_count"] = count
-    counters["settlement_lag_ms"] = 0 if since_ms is None else max(0, now_ms - since_ms)
-    counters["refund_unrecorded_count"] = connection.execute(
-        sa.select(sa.func.count()).where(sa.not_(schema.refunds.c.is_recorded))
-    ).scalar_one()
+    counters |= _waiting(connection, now_ms)
+    undone = [state for state in RefundState if state is not RefundState.DONE]
+    counters["refund_unrecorded_count"] += sum(
+        counters[f"refund_{state.lower()}_count"] for state in undone
+    )
     counters["orphan_count"] = connection.execute(
         sa.select(sa.func.count()).select_from(schema.orphans)
     ).scalar_one()
     return counters
+
+
+def _waiting(connection: sa.Connection, now_ms: int) -> dict[str, int]:
+    """Returns what the ledger has still to be told."""
+    table = schema.settlements
+    count, since_ms = connection.execute(
+        sa.select(sa.func.count(), sa.func.min(table.c.create_ms)).where(
+            table.c.next_try_ms.is_not(None)
+        )
+    ).one()
+    untold = sa.select(sa.func.count()).where(
+        table.c.next_try_ms.is_not(None), table.c.payment_result == outbox.REFUNDED
+    )
+    return {
+        "settlement_waiting_count": count,
+        "settlement_lag_ms": 0 if since_ms is None else max(0, now_ms - since_ms),
+        "refund_unrecorded_count": connection.execute(untold).scalar_one(),
+    }
 
 
 def _set_time(field: Timestamp, time_ms: int) -> None:

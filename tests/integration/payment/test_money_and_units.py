@@ -252,7 +252,9 @@ async def test_wrong_money_keeps_the_unit_until_a_human_decides(system: Make, fa
     assert await shop.state(placed.order_id) == "PAYING"
 
     # The provider of this test lies in callbacks only; a human has found out what it took.
-    refund = payment_service_pb2.RefundAttemptRequest(attempt_id=paid.attempt_id, reason="fault")
+    refund = payment_service_pb2.RefundAttemptRequest(
+        request_id="q-1", attempt_id=paid.attempt_id, reason="fault"
+    )
     answer = await shop.payments.refund_attempt(refund)
     await shop.run_for(MINUTE_MS)
 

@@ -71,19 +71,22 @@ class CallbackQueue:
         self.lost_count = 0
         self.given_up_count = 0
 
-    def announce(self, event_id: str, body: dict[str, object], knobs: SandboxKnobs) -> None:
+    def announce(
+        self, event_id: str, body: dict[str, object], knobs: SandboxKnobs, *, wait_ms: int = 0
+    ) -> None:
         """Queues the callback of one event, with the faults the knobs ask for.
 
         Args:
             event_id: Id of the event, unique in this sandbox.
-            body: What is told; written as JSON.
+            body: What is told beside that; written as JSON.
             knobs: The faults as they stand now.
+            wait_ms: How long until it happens, milliseconds, 0 or more.
         """
         if self._happens(knobs.loss_probability):
             self.lost_count += 1
             return
-        told = self._falsified(body, knobs)
-        delay_ms = knobs.callback_delay_ms
+        told = self._falsified({"event_id": event_id} | body, knobs)
+        delay_ms = wait_ms + knobs.callback_delay_ms
         if knobs.callback_delay_mean_ms:
             delay_ms += round(self._random.expovariate(1 / knobs.callback_delay_mean_ms))
         if self._happens(knobs.reorder_probability):

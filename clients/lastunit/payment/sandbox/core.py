@@ -70,6 +70,20 @@ class BillRow:
     paid_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Refund:
+    """Is one refund: what goes back, and when it is over, well or not."""
+
+    amount_minor: int
+    over_ms: int
+    is_failing: bool
+
+    def status(self, now_ms: int) -> RefundStatus:
+        if now_ms < self.over_ms:
+            return RefundStatus.PENDING
+        return RefundStatus.FAILED if self.is_failing else RefundStatus.DONE
+
+
 @dataclass(slots=True)
 class _Account:
     """Is what the provider keeps of one attempt."""
@@ -82,7 +96,21 @@ class _Account:
     state_version: int = 1
     failure_code: str = ""
     paid_ms: int = 0
-    refunds: dict[str, int] = field(default_factory=dict)
+    refunds: dict[str, _Refund] = field(default_factory=dict)
+
+    def refunded_minor(self, now_ms: int) -> int:
+        """Returns what is back, minor units."""
+        return self._sum(now_ms, RefundStatus.DONE)
+
+    def left_minor(self, now_ms: int) -> int:
+        """Returns what may still be asked back: what is under way counts as gone."""
+        gone = self._sum(now_ms, RefundStatus.DONE) + self._sum(now_ms, RefundStatus.PENDING)
+        return self.order.amount_minor - gone
+
+    def _sum(self, now_ms: int, status: RefundStatus) -> int:
+        return sum(
+            each.amount_minor for each in self.refunds.values() if each.status(now_ms) is status
+        )
 
 
 class SandboxCore:
@@ -188,21 +216,26 @@ class SandboxCore:
             ProviderUnavailableError: Down.
         """
         self._check_up(Operation.REFUND)
+        now_ms = self._clock.now_ms()
         account = self._by_merchant_no.get(merchant_no)
         refund_no = f"r-{refund_key}"
         if account is None or account.status is not ProviderStatus.PAID:
             return RefundAnswer(RefundStatus.FAILED, refund_no, "not paid")
-        if refund_key in account.refunds:
-            return RefundAnswer(RefundStatus.DONE, refund_no)
-        left_minor = account.order.amount_minor - sum(account.refunds.values())
-        if self.knobs.is_refund_refused or currency != account.order.currency:
-            return RefundAnswer(RefundStatus.FAILED, refund_no, "refused")
-        if not 1 <= amount_minor <= left_minor:
-            return RefundAnswer(RefundStatus.FAILED, refund_no, f"{left_minor} left to refund")
-        account.refunds[refund_key] = amount_minor
-        account.state_version += 1
-        self._announce(account, "refund.succeeded", amount_minor=amount_minor)
-        return RefundAnswer(RefundStatus.DONE, refund_no)
+        known = account.refunds.get(refund_key)
+        if known is None:
+            if self.knobs.is_refund_refused or currency != account.order.currency:
+                return RefundAnswer(RefundStatus.FAILED, refund_no, "refused")
+            left_minor = account.left_minor(now_ms)
+            if not 1 <= amount_minor <= left_minor:
+                return RefundAnswer(RefundStatus.FAILED, refund_no, f"{left_minor} left to refund")
+            over_ms = now_ms + self.knobs.refund_delay_ms
+            known = _Refund(amount_minor, over_ms, self.knobs.is_refund_failing)
+            account.refunds[refund_key] = known
+            self._announce_refund(account, refund_key, known)
+        status = known.status(now_ms)
+        detail = "the bank sent it back" if status is RefundStatus.FAILED else ""
+        over_ms = 0 if status is RefundStatus.PENDING else known.over_ms
+        return RefundAnswer(status, refund_no, detail, over_ms)
 
     def bill(self) -> Sequence[BillRow]:
         """Returns every attempt that took money, in the order of our numbers."""
@@ -211,7 +244,7 @@ class SandboxCore:
                 merchant_no=merchant_no,
                 provider_no=account.provider_no,
                 amount_minor=account.order.amount_minor,
-                refunded_minor=sum(account.refunds.values()),
+                refunded_minor=account.refunded_minor(self._clock.now_ms()),
                 currency=account.order.currency,
                 paid_ms=account.paid_ms,
             )
@@ -323,22 +356,37 @@ class SandboxCore:
         account.occurred_ms = self._clock.now_ms()
         account.state_version += 1
 
-    def _announce(self, account: _Account, kind: str, *, amount_minor: int | None = None) -> None:
+    def _announce(self, account: _Account, kind: str) -> None:
+        self._callbacks.announce(self._next_event_id(), self._body(account, kind), self.knobs)
+
+    def _announce_refund(self, account: _Account, refund_key: str, refund: _Refund) -> None:
+        account.state_version += 1
+        kind = "refund.failed" if refund.is_failing else "refund.succeeded"
+        body = self._body(account, kind) | {
+            "amount_minor": refund.amount_minor,
+            "occurred_at": refund.over_ms,
+            "failure_code": "RETURNED" if refund.is_failing else "",
+            "refund_key": refund_key,
+            "refund_no": f"r-{refund_key}",
+        }
+        wait_ms = self.knobs.refund_delay_ms
+        self._callbacks.announce(self._next_event_id(), body, self.knobs, wait_ms=wait_ms)
+
+    def _next_event_id(self) -> str:
         self._event_count += 1
-        event_id = f"e-{self._event_count}"
-        told = account.order.amount_minor if amount_minor is None else amount_minor
-        body: dict[str, object] = {
-            "event_id": event_id,
+        return f"e-{self._event_count}"
+
+    def _body(self, account: _Account, kind: str) -> dict[str, object]:
+        return {
             "type": kind,
             "merchant_no": account.order.merchant_no,
             "provider_no": account.provider_no,
-            "amount_minor": told,
+            "amount_minor": account.order.amount_minor,
             "currency": account.order.currency,
             "occurred_at": account.occurred_ms,
             "state_version": account.state_version,
             "failure_code": account.failure_code,
         }
-        self._callbacks.announce(event_id, body, self.knobs)
 
     def _view(self, account: _Account) -> ProviderAttempt:
         return ProviderAttempt(

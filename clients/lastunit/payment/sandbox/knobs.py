@@ -70,6 +70,8 @@ class SandboxKnobs:
         close_age_ms_min: A younger attempt cannot be closed, 0 to ten days.
         takes_money_after_close: True for a provider that breaks its word.
         is_refund_refused: True for a provider that refuses every refund.
+        refund_delay_ms: How long an accepted refund is under way, 0 to ten days.
+        is_refund_failing: True for a provider whose accepted refunds come to nothing.
         clock_skew_ms: Added to the timestamps of callbacks.
         retry_ms: Waits before a callback that was not answered with 200 is sent again.
         outages: When which operation is down, at most 64.
@@ -89,6 +91,8 @@ class SandboxKnobs:
     close_age_ms_min: int = 0
     takes_money_after_close: bool = False
     is_refund_refused: bool = False
+    refund_delay_ms: int = 0
+    is_refund_failing: bool = False
     clock_skew_ms: int = 0
     retry_ms: tuple[int, ...] = (1_000, 5_000, 15_000, 60_000, 300_000, 900_000)
     outages: tuple[Outage, ...] = ()

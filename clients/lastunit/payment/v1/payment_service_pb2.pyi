@@ -150,6 +150,8 @@ class _RefusalEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refusal.Value
     """The provider cannot be reached; trying again later may help."""
     REFUSAL_NOT_PAID: _Refusal.ValueType  # 8
     """The attempt took no money that could go back."""
+    REFUSAL_OVER_PAID: _Refusal.ValueType  # 9
+    """All refunds of the attempt together would give back more than was paid."""
 
 class Refusal(_Refusal, metaclass=_RefusalEnumTypeWrapper):
     """Says why the payment service said no."""
@@ -172,6 +174,8 @@ REFUSAL_PROVIDER_DOWN: Refusal.ValueType  # 7
 """The provider cannot be reached; trying again later may help."""
 REFUSAL_NOT_PAID: Refusal.ValueType  # 8
 """The attempt took no money that could go back."""
+REFUSAL_OVER_PAID: Refusal.ValueType  # 9
+"""All refunds of the attempt together would give back more than was paid."""
 Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
 
 @_typing.final
@@ -199,6 +203,8 @@ class Attempt(_message.Message):
     REFUND_STATE_FIELD_NUMBER: _builtins.int
     FAILURE_CODE_FIELD_NUMBER: _builtins.int
     PROVIDER_STATE_VERSION_FIELD_NUMBER: _builtins.int
+    FAILURE_STEP_FIELD_NUMBER: _builtins.int
+    REFUNDED_AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
     """Names the attempt; it is also its merchant number at the provider."""
     order_id: _builtins.str
@@ -226,11 +232,19 @@ class Attempt(_message.Message):
     ask_count: _builtins.int
     """Counts how often the provider was asked; 0 or more."""
     refund_state: Global___RefundState.ValueType
-    """States how far giving the money back is."""
+    """States how far the last of its refunds is."""
     failure_code: _builtins.str
     """Gives the provider's code of a failure; empty if there was none."""
     provider_state_version: _builtins.int
     """Counts the provider's own changes of the attempt; 0 if it told none."""
+    failure_step: _builtins.str
+    """Says at which step it failed: `create`, `query`, `close`, `callback` or `bill`; empty if it did
+    not.
+    """
+    refunded_amount_minor: _builtins.int
+    """States what its refunds that are done gave back, in the smallest unit of the currency in which
+    it was paid; 0 to what was paid.
+    """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """Says when it was started."""
@@ -265,14 +279,148 @@ class Attempt(_message.Message):
         refund_state: Global___RefundState.ValueType = ...,
         failure_code: _builtins.str = ...,
         provider_state_version: _builtins.int = ...,
+        failure_step: _builtins.str = ...,
+        refunded_amount_minor: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["next_ask_time", b"next_ask_time", "settle_by_time", b"settle_by_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "ask_count", b"ask_count", "attempt_id", b"attempt_id", "currency", b"currency", "failure_code", b"failure_code", "method", b"method", "next_ask_time", b"next_ask_time", "order_id", b"order_id", "paid_amount_minor", b"paid_amount_minor", "paid_currency", b"paid_currency", "pay_url", b"pay_url", "provider", b"provider", "provider_no", b"provider_no", "provider_state_version", b"provider_state_version", "refund_state", b"refund_state", "reservation_id", b"reservation_id", "settle_by_time", b"settle_by_time", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "ask_count", b"ask_count", "attempt_id", b"attempt_id", "currency", b"currency", "failure_code", b"failure_code", "failure_step", b"failure_step", "method", b"method", "next_ask_time", b"next_ask_time", "order_id", b"order_id", "paid_amount_minor", b"paid_amount_minor", "paid_currency", b"paid_currency", "pay_url", b"pay_url", "provider", b"provider", "provider_no", b"provider_no", "provider_state_version", b"provider_state_version", "refund_state", b"refund_state", "refunded_amount_minor", b"refunded_amount_minor", "reservation_id", b"reservation_id", "settle_by_time", b"settle_by_time", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
+
+@_typing.final
+class Refund(_message.Message):
+    """Shows one refund as it stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUND_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    FAILURE_CODE_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    PROVIDER_REFUND_NO_FIELD_NUMBER: _builtins.int
+    NEXT_TRY_TIME_FIELD_NUMBER: _builtins.int
+    refund_id: _builtins.str
+    """Names the refund; it is also the idempotency key at the provider."""
+    attempt_id: _builtins.str
+    """Names the attempt whose money goes back."""
+    request_id: _builtins.str
+    """Names the request that asked for it; one with a slash was made by the service itself."""
+    amount_minor: _builtins.int
+    """States what goes back, in the currency's smallest unit; 1 or more."""
+    currency: _builtins.str
+    """Names the currency, ISO 4217."""
+    state: Global___RefundState.ValueType
+    """States how far it is."""
+    reason: _builtins.str
+    """Says why it was asked for."""
+    failure_code: _builtins.str
+    """Gives the provider's words for its last refusal; empty if there was none."""
+    actor: _builtins.str
+    """Says who asked for it."""
+    provider_refund_no: _builtins.str
+    """Names it at the provider; empty if not yet known."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """Says when it was asked for."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """Says when it last changed."""
+
+    @_builtins.property
+    def next_try_time(self) -> _timestamp_pb2.Timestamp:
+        """Says when it is tried or asked for next; unset when it is done or was given up."""
+
+    def __init__(
+        self,
+        *,
+        refund_id: _builtins.str = ...,
+        attempt_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        state: Global___RefundState.ValueType = ...,
+        reason: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        failure_code: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        provider_refund_no: _builtins.str = ...,
+        next_try_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "next_try_time", b"next_try_time", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "amount_minor", b"amount_minor", "attempt_id", b"attempt_id", "create_time", b"create_time", "currency", b"currency", "failure_code", b"failure_code", "next_try_time", b"next_try_time", "provider_refund_no", b"provider_refund_no", "reason", b"reason", "refund_id", b"refund_id", "request_id", b"request_id", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Refund: _TypeAlias = Refund  # noqa: Y015
+
+@_typing.final
+class Transition(_message.Message):
+    """Shows one change of an attempt or a refund, or news that was heard and changed nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_ID_FIELD_NUMBER: _builtins.int
+    REFUND_ID_FIELD_NUMBER: _builtins.int
+    ENTITY_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    STATE_FROM_FIELD_NUMBER: _builtins.int
+    STATE_TO_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    attempt_id: _builtins.str
+    """Names the attempt."""
+    refund_id: _builtins.str
+    """Names the refund; empty if it is of the attempt itself."""
+    entity: _builtins.str
+    """Names the machine: `attempt` or `refund`."""
+    event: _builtins.str
+    """Names the event, as the table of the machine does."""
+    state_from: _builtins.str
+    """Names the state before; empty for the first."""
+    state_to: _builtins.str
+    """Names the state after; as before if the news changed nothing."""
+    cause: _builtins.str
+    """Names the cause: `call`, `callback`, `ledger`, `timer` or `bill`, and which one."""
+    actor: _builtins.str
+    """Says who was behind it: a person, a service or a provider."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """Says when it was written down."""
+
+    def __init__(
+        self,
+        *,
+        attempt_id: _builtins.str = ...,
+        refund_id: _builtins.str = ...,
+        entity: _builtins.str = ...,
+        event: _builtins.str = ...,
+        state_from: _builtins.str = ...,
+        state_to: _builtins.str = ...,
+        cause: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "attempt_id", b"attempt_id", "cause", b"cause", "entity", b"entity", "event", b"event", "refund_id", b"refund_id", "state_from", b"state_from", "state_to", b"state_to", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Transition: _TypeAlias = Transition  # noqa: Y015
 
 @_typing.final
 class Orphan(_message.Message):
@@ -564,25 +712,42 @@ Global___CloseAttemptResponse: _TypeAlias = CloseAttemptResponse  # noqa: Y015
 
 @_typing.final
 class RefundAttemptRequest(_message.Message):
-    """Asks to give an attempt's money back."""
+    """Asks to give money of an attempt back."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ATTEMPT_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
     """Names the attempt; 1 to 64 bytes of [A-Za-z0-9._:-]."""
     reason: _builtins.str
     """Says why, for the record; 1 to 256 bytes."""
+    request_id: _builtins.str
+    """Makes the call idempotent; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared: `attempt_id`,
+    `amount_minor`, `reason`. A repeat shows the refund as it stands, and tries it once more if it
+    was given up longer than a minute ago.
+    """
+    amount_minor: _builtins.int
+    """States what goes back, in the smallest unit of the currency in which it was paid; 0 for all
+    that is left; 0 to 1e15.
+    """
+    actor: _builtins.str
+    """Says who asks, for the record; up to 64 bytes of [A-Za-z0-9._:-]; empty: the calling service."""
     def __init__(
         self,
         *,
         attempt_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        amount_minor: _builtins.int = ...,
+        actor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "amount_minor", b"amount_minor", "attempt_id", b"attempt_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -596,25 +761,163 @@ class RefundAttemptResponse(_message.Message):
 
     REFUSAL_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    REFUND_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
     refusal: Global___Refusal.ValueType
-    """Says why not; unspecified when the refund is under way or done."""
+    """Says why not; unspecified when there is a refund."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    replayed: _builtins.bool
+    """Is true when the refund was asked for before."""
     @_builtins.property
     def attempt(self) -> Global___Attempt:
-        """Shows it as it stands now; unset if unknown."""
+        """Shows the attempt as it stands now; unset if unknown."""
+
+    @_builtins.property
+    def refund(self) -> Global___Refund:
+        """Shows the refund as it stands now; unset if there is none."""
 
     def __init__(
         self,
         *,
         refusal: Global___Refusal.ValueType = ...,
         attempt: Global___Attempt | None = ...,
+        refund: Global___Refund | None = ...,
+        conflict_field: _builtins.str = ...,
+        replayed: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "refund", b"refund"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "refusal", b"refusal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "conflict_field", b"conflict_field", "refund", b"refund", "refusal", b"refusal", "replayed", b"replayed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RefundAttemptResponse: _TypeAlias = RefundAttemptResponse  # noqa: Y015
+
+@_typing.final
+class ListRefundsRequest(_message.Message):
+    """Asks for a page of refunds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    attempt_id: _builtins.str
+    """Keeps those of one attempt, or is empty; up to 64 bytes of [A-Za-z0-9._:-]."""
+    state: Global___RefundState.ValueType
+    """Keeps those in one state; unspecified keeps all."""
+    page_size: _builtins.int
+    """Bounds the page; 1 to 1,000 refunds."""
+    page_token: _builtins.str
+    """Continues where the page ended that gave this token; empty for the first page; up to 64 bytes
+    of [A-Za-z0-9._:-].
+    """
+    def __init__(
+        self,
+        *,
+        attempt_id: _builtins.str = ...,
+        state: Global___RefundState.ValueType = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRefundsRequest: _TypeAlias = ListRefundsRequest  # noqa: Y015
+
+@_typing.final
+class ListRefundsResponse(_message.Message):
+    """Answers ListRefunds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUNDS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last one."""
+    @_builtins.property
+    def refunds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Refund]:
+        """Lists at most `page_size` refunds."""
+
+    def __init__(
+        self,
+        *,
+        refunds: _abc.Iterable[Global___Refund] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "refunds", b"refunds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRefundsResponse: _TypeAlias = ListRefundsResponse  # noqa: Y015
+
+@_typing.final
+class ListTransitionsRequest(_message.Message):
+    """Asks for a page of what happened to an order's attempts and refunds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    """Names the order; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    page_size: _builtins.int
+    """Bounds the page; 1 to 1,000 transitions."""
+    page_token: _builtins.str
+    """Continues where the page ended that gave this token; empty for the first page; up to 64 bytes
+    of [A-Za-z0-9._:-].
+    """
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTransitionsRequest: _TypeAlias = ListTransitionsRequest  # noqa: Y015
+
+@_typing.final
+class ListTransitionsResponse(_message.Message):
+    """Answers ListTransitions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSITIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last one."""
+    @_builtins.property
+    def transitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Transition]:
+        """Lists at most `page_size` transitions."""
+
+    def __init__(
+        self,
+        *,
+        transitions: _abc.Iterable[Global___Transition] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "transitions", b"transitions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTransitionsResponse: _TypeAlias = ListTransitionsResponse  # noqa: Y015
 
 @_typing.final
 class ListAttemptsRequest(_message.Message):

@@ -63,6 +63,16 @@ class PaymentServiceStub:
                 request_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.RefundAttemptRequest.SerializeToString,
                 response_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.RefundAttemptResponse.FromString,
                 _registered_method=True)
+        self.ListRefunds = channel.unary_unary(
+                '/lastunit.payment.v1.PaymentService/ListRefunds',
+                request_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListRefundsRequest.SerializeToString,
+                response_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListRefundsResponse.FromString,
+                _registered_method=True)
+        self.ListTransitions = channel.unary_unary(
+                '/lastunit.payment.v1.PaymentService/ListTransitions',
+                request_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListTransitionsRequest.SerializeToString,
+                response_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListTransitionsResponse.FromString,
+                _registered_method=True)
         self.ListAttempts = channel.unary_unary(
                 '/lastunit.payment.v1.PaymentService/ListAttempts',
                 request_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListAttemptsRequest.SerializeToString,
@@ -126,8 +136,26 @@ class PaymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RefundAttempt(self, request, context):
-        """Gives an attempt's money back, in full: refund NONE to INIT, PENDING, DONE or FAILED.
-        Idempotent. Refused as UNKNOWN_ATTEMPT or NOT_PAID.
+        """Gives money of an attempt back, all that is left or a part: refund none to INIT, then PENDING,
+        DONE or FAILED by the provider's answer. What all refunds of an attempt give back is never more
+        than what was paid. Idempotent by `request_id`, with other content refused as CONFLICT. Refused
+        as UNKNOWN_ATTEMPT, NOT_PAID or OVER_PAID. Units are not touched: the ledger's Return is for
+        them; the ledger is told of a refund only when it had said that the attempt's money is owed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRefunds(self, request, context):
+        """Lists refunds, oldest first, page by page. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTransitions(self, request, context):
+        """Lists what happened to an order's attempts and refunds, in the order in which it was written
+        down, page by page. Changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,6 +217,16 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.RefundAttempt,
                     request_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.RefundAttemptRequest.FromString,
                     response_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.RefundAttemptResponse.SerializeToString,
+            ),
+            'ListRefunds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRefunds,
+                    request_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListRefundsRequest.FromString,
+                    response_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListRefundsResponse.SerializeToString,
+            ),
+            'ListTransitions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTransitions,
+                    request_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListTransitionsRequest.FromString,
+                    response_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListTransitionsResponse.SerializeToString,
             ),
             'ListAttempts': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAttempts,
@@ -350,6 +388,60 @@ class PaymentService:
             '/lastunit.payment.v1.PaymentService/RefundAttempt',
             lastunit_dot_payment_dot_v1_dot_payment__service__pb2.RefundAttemptRequest.SerializeToString,
             lastunit_dot_payment_dot_v1_dot_payment__service__pb2.RefundAttemptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRefunds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.payment.v1.PaymentService/ListRefunds',
+            lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListRefundsRequest.SerializeToString,
+            lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListRefundsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTransitions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.payment.v1.PaymentService/ListTransitions',
+            lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListTransitionsRequest.SerializeToString,
+            lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListTransitionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

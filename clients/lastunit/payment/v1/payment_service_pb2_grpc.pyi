@@ -54,8 +54,17 @@ class PaymentServiceStub:
     PROVIDER_DOWN; it is then tried again until the provider answers.
     """
     RefundAttempt: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.RefundAttemptRequest, _payment_service_pb2.RefundAttemptResponse]
-    """Gives an attempt's money back, in full: refund NONE to INIT, PENDING, DONE or FAILED.
-    Idempotent. Refused as UNKNOWN_ATTEMPT or NOT_PAID.
+    """Gives money of an attempt back, all that is left or a part: refund none to INIT, then PENDING,
+    DONE or FAILED by the provider's answer. What all refunds of an attempt give back is never more
+    than what was paid. Idempotent by `request_id`, with other content refused as CONFLICT. Refused
+    as UNKNOWN_ATTEMPT, NOT_PAID or OVER_PAID. Units are not touched: the ledger's Return is for
+    them; the ledger is told of a refund only when it had said that the attempt's money is owed.
+    """
+    ListRefunds: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListRefundsRequest, _payment_service_pb2.ListRefundsResponse]
+    """Lists refunds, oldest first, page by page. Changes nothing."""
+    ListTransitions: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListTransitionsRequest, _payment_service_pb2.ListTransitionsResponse]
+    """Lists what happened to an order's attempts and refunds, in the order in which it was written
+    down, page by page. Changes nothing.
     """
     ListAttempts: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListAttemptsRequest, _payment_service_pb2.ListAttemptsResponse]
     """Lists attempts, oldest first, page by page. Changes nothing."""
@@ -94,8 +103,17 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     PROVIDER_DOWN; it is then tried again until the provider answers.
     """
     RefundAttempt: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.RefundAttemptRequest, _payment_service_pb2.RefundAttemptResponse]  # type: ignore[assignment]
-    """Gives an attempt's money back, in full: refund NONE to INIT, PENDING, DONE or FAILED.
-    Idempotent. Refused as UNKNOWN_ATTEMPT or NOT_PAID.
+    """Gives money of an attempt back, all that is left or a part: refund none to INIT, then PENDING,
+    DONE or FAILED by the provider's answer. What all refunds of an attempt give back is never more
+    than what was paid. Idempotent by `request_id`, with other content refused as CONFLICT. Refused
+    as UNKNOWN_ATTEMPT, NOT_PAID or OVER_PAID. Units are not touched: the ledger's Return is for
+    them; the ledger is told of a refund only when it had said that the attempt's money is owed.
+    """
+    ListRefunds: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListRefundsRequest, _payment_service_pb2.ListRefundsResponse]  # type: ignore[assignment]
+    """Lists refunds, oldest first, page by page. Changes nothing."""
+    ListTransitions: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListTransitionsRequest, _payment_service_pb2.ListTransitionsResponse]  # type: ignore[assignment]
+    """Lists what happened to an order's attempts and refunds, in the order in which it was written
+    down, page by page. Changes nothing.
     """
     ListAttempts: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListAttemptsRequest, _payment_service_pb2.ListAttemptsResponse]  # type: ignore[assignment]
     """Lists attempts, oldest first, page by page. Changes nothing."""
@@ -161,8 +179,29 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_service_pb2.RefundAttemptRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.RefundAttemptResponse, _abc.Awaitable[_payment_service_pb2.RefundAttemptResponse]]:
-        """Gives an attempt's money back, in full: refund NONE to INIT, PENDING, DONE or FAILED.
-        Idempotent. Refused as UNKNOWN_ATTEMPT or NOT_PAID.
+        """Gives money of an attempt back, all that is left or a part: refund none to INIT, then PENDING,
+        DONE or FAILED by the provider's answer. What all refunds of an attempt give back is never more
+        than what was paid. Idempotent by `request_id`, with other content refused as CONFLICT. Refused
+        as UNKNOWN_ATTEMPT, NOT_PAID or OVER_PAID. Units are not touched: the ledger's Return is for
+        them; the ledger is told of a refund only when it had said that the attempt's money is owed.
+        """
+
+    @_abc_1.abstractmethod
+    def ListRefunds(
+        self,
+        request: _payment_service_pb2.ListRefundsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ListRefundsResponse, _abc.Awaitable[_payment_service_pb2.ListRefundsResponse]]:
+        """Lists refunds, oldest first, page by page. Changes nothing."""
+
+    @_abc_1.abstractmethod
+    def ListTransitions(
+        self,
+        request: _payment_service_pb2.ListTransitionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ListTransitionsResponse, _abc.Awaitable[_payment_service_pb2.ListTransitionsResponse]]:
+        """Lists what happened to an order's attempts and refunds, in the order in which it was written
+        down, page by page. Changes nothing.
         """
 
     @_abc_1.abstractmethod
