@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 
 from lastunit.account import _tables
+from lastunit.service import sql
 from lastunit.service.database import Lane
 
 if TYPE_CHECKING:
@@ -249,9 +249,7 @@ class AccountCore:
     def _check_key(self, connection: sa.Connection) -> None:
         table = _tables.facts
         check = self._index.check()
-        connection.execute(
-            sqlite.insert(table).values(name=_KEY_CHECK, value=check).on_conflict_do_nothing()
-        )
+        sql.insert_new(connection, table, {"name": _KEY_CHECK, "value": check})
         found = connection.scalar(sa.select(table.c.value).where(table.c.name == _KEY_CHECK))
         if found != check:
             raise KeyMismatchError(

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 
 from lastunit.order import schema
 from lastunit.order.moves import CauseKind, Entity
 from lastunit.order.states import FulfilmentState, OrderEvent, OrderState, next_state
+from lastunit.service import sql
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -293,8 +293,7 @@ def insert_order(connection: sa.Connection, order: NewOrder) -> bool:
         "hold_expire_ms": order.expire_ms,
         "create_sequence": order.ledger_sequence,
     }
-    statement = sqlite.insert(schema.orders).on_conflict_do_nothing()
-    if connection.execute(statement, values).rowcount == 0:
+    if not sql.insert_new(connection, schema.orders, values):
         return False
     first = next_state(OrderState.CREATED, OrderEvent.RESERVED)
     connection.execute(
@@ -525,7 +524,7 @@ def keep_early_event(
         body: The event as its message's bytes.
     """
     values = {"order_id": order_id, "sequence": sequence, "body": body}
-    connection.execute(sqlite.insert(schema.early_events).on_conflict_do_nothing(), values)
+    sql.insert_new(connection, schema.early_events, values)
 
 
 def forget_early_events(connection: sa.Connection, up_to_sequence: int) -> None:
@@ -578,19 +577,18 @@ def save_position(connection: sa.Connection, position: int) -> None:
 
 
 def _raise_cursor(connection: sa.Connection, name: str, position: int) -> None:
-    statement = sqlite.insert(schema.cursors).values(name=name, position=position)
+    cursors = schema.cursors
+    statement = sql.insert(connection, cursors).values(name=name, position=position)
+    further = sql.greatest(cursors.c.position, statement.excluded.position)
     connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[schema.cursors.c.name],
-            set_={"position": sa.func.max(schema.cursors.c.position, position)},
-        )
+        statement.on_conflict_do_update(index_elements=[cursors.c.name], set_={"position": further})
     )
 
 
 def count_start(connection: sa.Connection) -> int:
     """Counts one more start of this service, and returns how many there were."""
     starts = schema.cursors
-    statement = sqlite.insert(starts).values(name=_STARTS, position=1)
+    statement = sql.insert(connection, starts).values(name=_STARTS, position=1)
     counted = statement.on_conflict_do_update(
         index_elements=[starts.c.name], set_={"position": starts.c.position + 1}
     ).returning(starts.c.position)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 
 from lastunit.payment import outbox, schema, transitions
 from lastunit.payment.states import OPEN_STATES, AttemptState, Decision, Effect, News, decide
 from lastunit.payment.transitions import Cause, Entity, Move
+from lastunit.service import sql
 
 if TYPE_CHECKING:
     from lastunit.payment.provider import ProviderAttempt
@@ -312,8 +312,9 @@ def add_orphan(
     now_ms: int,
 ) -> None:
     """Keeps news of an attempt nobody knows; a repeat is kept once."""
-    connection.execute(
-        sqlite.insert(schema.orphans).on_conflict_do_nothing(),
+    sql.insert_new(
+        connection,
+        schema.orphans,
         {
             "provider": provider,
             "event_id": event_id,

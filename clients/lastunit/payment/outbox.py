@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 
 from lastunit.payment import schema
 from lastunit.payment.states import Effect
+from lastunit.service import sql
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -139,8 +139,9 @@ def _add(
     occurred_ms: int,
     now_ms: int,
 ) -> None:
-    connection.execute(
-        sqlite.insert(schema.settlements).on_conflict_do_nothing(),
+    sql.insert_new(
+        connection,
+        schema.settlements,
         {
             # Derived, so that a repeat after a crash is the same command to the ledger.
             "request_id": f"{attempt.attempt_id}:{result.lower()}",

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 
 from lastunit.payment import schema
+from lastunit.service import sql
 
 if TYPE_CHECKING:
     from lastunit.service.database import Database
@@ -43,10 +43,9 @@ def save(connection: sa.Connection, name: str, position: int) -> None:
         name: Which reader.
         position: 0 or more.
     """
-    statement = sqlite.insert(schema.cursors).values(name=name, position=position)
+    cursors = schema.cursors
+    statement = sql.insert(connection, cursors).values(name=name, position=position)
+    further = sql.greatest(cursors.c.position, statement.excluded.position)
     connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[schema.cursors.c.name],
-            set_={"position": sa.func.max(schema.cursors.c.position, position)},
-        )
+        statement.on_conflict_do_update(index_elements=[cursors.c.name], set_={"position": further})
     )

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 
 from lastunit.errors import LastunitError
 from lastunit.payment import schema
@@ -25,6 +24,7 @@ from lastunit.payment.signature import (
     TIMESTAMP_HEADER,
     is_signed,
 )
+from lastunit.service import sql
 from lastunit.service.database import Lane
 
 if TYPE_CHECKING:
@@ -145,8 +145,7 @@ class Webhook:
         }
 
         def insert(connection: sa.Connection) -> bool:
-            statement = sqlite.insert(schema.inbox).on_conflict_do_nothing()
-            return connection.execute(statement, row).rowcount > 0
+            return sql.insert_new(connection, schema.inbox, row)
 
         try:
             is_new = await self._runner.run(insert, lane=Lane.SETTLEMENT)
