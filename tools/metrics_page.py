@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lastunit.payment import metrics as payment_metrics
 from lastunit.service import metrics as service_metrics
 from lastunit_server.metric_names import LABELS, METRICS
 
@@ -24,6 +25,9 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "metrics.
 _MORE = {
     "service": "`order`, `payment` or `account`.",
     "database": "`order`, `payment`, `inbox` or `account`.",
+    "kind": "A kind of incident, as `ListIncidents` names it.",
+    "provider": "The name of a payment provider; 8 at most.",
+    "state": "Of a gate `open`, `queueing`, `closed`; of a breaker `CLOSED`, `OPEN`, `HALF_OPEN`.",
 }
 
 _HEAD = """# Metrics
@@ -52,6 +56,12 @@ def page() -> str:
             "line tells as `metrics`; empty for none.",
             "",
             *_table(service_metrics.METRICS),
+            "",
+            "## Payment service",
+            "",
+            "Beside those above, at the same listener.",
+            "",
+            *_table(payment_metrics.METRICS),
             "",
             "## Labels",
             "",

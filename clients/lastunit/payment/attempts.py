@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from lastunit.payment import outbox, schema, transitions
+from lastunit.payment import incidents, outbox, schema, transitions
+from lastunit.payment.incidents import IncidentKind, Sighting
 from lastunit.payment.states import OPEN_STATES, AttemptState, Decision, Effect, News, decide
 from lastunit.payment.transitions import Cause, Entity, Move
-from lastunit.service import sql
 
 if TYPE_CHECKING:
     from lastunit.payment.provider import ProviderAttempt
@@ -26,7 +26,6 @@ __all__ = [
     "Fact",
     "NewAttempt",
     "StartResult",
-    "add_orphan",
     "ask_soon",
     "fact_from_provider",
     "load",
@@ -232,6 +231,10 @@ def record(
         move = _move(row, news.value, state.value, decision.state.value, decision.effect.value)
         cause = Cause(fact.cause or fact.source, fact.actor or row.provider)
         transitions.write(connection, move, cause, now_ms=now_ms)
+    if decision.effect is Effect.QUARANTINE:
+        incidents.note(connection, _other_money(row, fact), now_ms=now_ms)
+    elif news is News.REFUNDED and decision.effect is not Effect.IGNORE:
+        _end_quarantine(connection, attempt_id, now_ms)
     outbox.add_settlement(connection, row, decision.effect, fact, now_ms=now_ms)
     return decision
 
@@ -300,33 +303,6 @@ def to_close(
     _update(connection, attempt_id, {"is_close_asked": True})
 
 
-def add_orphan(
-    connection: sa.Connection,
-    *,
-    provider: str,
-    event_id: str,
-    attempt_id: str,
-    kind: str,
-    amount_minor: int,
-    currency: str,
-    now_ms: int,
-) -> None:
-    """Keeps news of an attempt nobody knows; a repeat is kept once."""
-    sql.insert_new(
-        connection,
-        schema.orphans,
-        {
-            "provider": provider,
-            "event_id": event_id,
-            "attempt_id": attempt_id,
-            "kind": kind,
-            "amount_minor": amount_minor,
-            "currency": currency,
-            "time_ms": now_ms,
-        },
-    )
-
-
 def _insert(
     connection: sa.Connection,
     wanted: NewAttempt,
@@ -393,6 +369,35 @@ def _differing_field(row: AttemptRow, wanted: NewAttempt) -> str:
 def _checked_news(row: AttemptRow, fact: Fact) -> News:
     is_as_asked = (fact.amount_minor, fact.currency) == (row.amount_minor, row.currency)
     return News.PAID_DIFFERENTLY if fact.news is News.PAID and not is_as_asked else fact.news
+
+
+def _other_money(row: AttemptRow, fact: Fact) -> Sighting:
+    is_currency = fact.currency != row.currency
+    kind = IncidentKind.CURRENCY_DIFFERS if is_currency else IncidentKind.AMOUNT_DIFFERS
+    return Sighting(
+        kind,
+        provider=row.provider,
+        attempt_id=row.attempt_id,
+        what="payment.succeeded",
+        source=fact.source,
+        order_id=row.order_id,
+        expected_minor=row.amount_minor,
+        expected_currency=row.currency,
+        found_minor=fact.amount_minor,
+        found_currency=fact.currency,
+    )
+
+
+def _end_quarantine(connection: sa.Connection, attempt_id: str, now_ms: int) -> None:
+    for kind in (IncidentKind.AMOUNT_DIFFERS, IncidentKind.CURRENCY_DIFFERS):
+        incidents.end(
+            connection,
+            kind,
+            attempt_id=attempt_id,
+            refund_key="",
+            reason="all of the money is back",
+            now_ms=now_ms,
+        )
 
 
 def _told(row: AttemptRow, fact: Fact) -> dict[str, Any]:

@@ -13,12 +13,18 @@ from typing import Annotated, Final
 
 import typer
 
+from lastunit.payment import desk_cli
+
 __all__ = ["app"]
 
 app = typer.Typer(
     help="Runs attempts to pay: the service, the webhook and a sandbox provider.",
     no_args_is_help=True,
 )
+
+app.command()(desk_cli.incidents)
+app.command()(desk_cli.resolve)
+app.command()(desk_cli.refund)
 
 # Secrets come by the environment: flags can be read by everybody on the machine.
 KEYS_VARIABLE: Final = "LASTUNIT_WEBHOOK_KEYS"

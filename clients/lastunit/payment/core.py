@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from lastunit.payment import attempts, outbox, refunds, transitions, views
+from lastunit.payment import attempts, desk, outbox, refunds, transitions, views
 from lastunit.payment.attempts import Fact, NewAttempt, StartResult, fact_from_provider
 from lastunit.payment.follower import PaymentFollower
 from lastunit.payment.inbox import InboxReader, InboxWorker
+from lastunit.payment.incidents import Resolution, Resolving
 from lastunit.payment.provider import (
     CreateOrder,
     ProviderRefusedError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
+    from lastunit.payment.desk import ResolveResult
     from lastunit.payment.ports import LedgerPort
     from lastunit.payment.provider import Provider
     from lastunit.payment.settings import PaymentSettings
@@ -278,6 +280,36 @@ class PaymentCore:
         """Lists news of attempts nobody started, oldest first."""
         with self._database.read() as connection:
             return views.list_orphans(connection, request)
+
+    async def list_incidents(self, request: pb.ListIncidentsRequest) -> pb.ListIncidentsResponse:
+        """Lists what a human has to look at, or had."""
+        with self._database.read() as connection:
+            return views.list_incidents(connection, request)
+
+    async def resolve_incident(
+        self, request: pb.ResolveIncidentRequest
+    ) -> pb.ResolveIncidentResponse:
+        """Carries out what a human decides."""
+        name = pb.IncidentResolution.Name(request.resolution)
+        resolving = Resolving(
+            request_id=request.request_id,
+            incident_id=request.incident_id,
+            resolution=Resolution(name.removeprefix("INCIDENT_RESOLUTION_")),
+            actor=request.actor,
+            reason=request.reason,
+        )
+        now_ms = self._clock.now_ms()
+
+        def work(connection: sa.Connection) -> ResolveResult:
+            return desk.resolve(connection, resolving, now_ms=now_ms, schedule=self._schedule)
+
+        result = await self._runner.run(work, lane=Lane.SETTLEMENT)
+        return pb.ResolveIncidentResponse(
+            refusal=pb.Refusal.Value(f"REFUSAL_{result.refusal or 'UNSPECIFIED'}"),
+            incident=None if result.row is None else views.incident(result.row),
+            conflict_field=result.conflict_field,
+            replayed=result.is_replayed,
+        )
 
     async def list_providers(self, _request: pb.ListProvidersRequest) -> pb.ListProvidersResponse:
         """Shows the providers and their breakers, the preferred one first."""

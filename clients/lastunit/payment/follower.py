@@ -11,7 +11,8 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from lastunit.errors import RolledBackError
-from lastunit.payment import attempts, positions, refunds
+from lastunit.payment import attempts, orphans, positions, refunds
+from lastunit.payment.incidents import IncidentKind, Sighting
 from lastunit.payment.transitions import Cause
 from lastunit.service.database import Lane
 
@@ -150,13 +151,13 @@ class PaymentFollower:
         if refunds.owe(connection, attempt_id, cause, now_ms=now_ms):
             return
         _log.error("a refund is due for an unknown attempt", extra={"attempt_id": attempt_id})
-        attempts.add_orphan(
-            connection,
+        sighting = Sighting(
+            IncidentKind.OWED_UNKNOWN,
             provider="ledger",
-            event_id=f"sequence-{event.sequence}",
             attempt_id=attempt_id,
-            kind="refund.due",
-            amount_minor=0,
-            currency="",
-            now_ms=now_ms,
+            what="refund.due",
+            source=cause.text,
+            order_id=event.reservation_id,
         )
+        event_id = f"sequence-{event.sequence}"
+        orphans.keep(connection, sighting, event_id=event_id, now_ms=now_ms)

@@ -88,6 +88,18 @@ class PaymentServicer(payment_service_pb2_grpc.PaymentServiceServicer):
         """Lists orphans."""
         return await self._core.list_orphans(request)
 
+    async def ListIncidents(  # noqa: N802 - gRPC's name
+        self, request: pb.ListIncidentsRequest, _context: Any
+    ) -> pb.ListIncidentsResponse:
+        """Lists incidents."""
+        return await self._core.list_incidents(request)
+
+    async def ResolveIncident(  # noqa: N802 - gRPC's name
+        self, request: pb.ResolveIncidentRequest, _context: Any
+    ) -> pb.ResolveIncidentResponse:
+        """Carries out what a human decides."""
+        return await self._core.resolve_incident(request)
+
     async def ListProviders(  # noqa: N802 - gRPC's name
         self, request: pb.ListProvidersRequest, _context: Any
     ) -> pb.ListProvidersResponse:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from lastunit.payment import attempts, positions, refunds, schema
+from lastunit.payment import attempts, orphans, positions, refunds, schema
 from lastunit.payment.callback import (
     Callback,
     CallbackKind,
     MalformedCallbackError,
     parse_callback,
 )
+from lastunit.payment.incidents import IncidentKind, Sighting
 from lastunit.payment.refund_states import RefundEvent
 from lastunit.payment.refunds import RefundNews
 from lastunit.payment.states import News
@@ -136,12 +137,12 @@ class InboxWorker:
         except MalformedCallbackError as error:
             # The door lets none in; if one got there all the same it must be seen, not block.
             _log.exception("unreadable callback", extra={"event_id": row.event_id, "why": error})
-            self._keep(connection, row, None)
+            self._keep(connection, row, IncidentKind.UNREADABLE_CALLBACK)
             return
         attempt = attempts.load(connection, callback.merchant_no)
         if attempt is None or attempt.provider != row.provider:
             _log.error("callback for an unknown attempt", extra={"event_id": row.event_id})
-            self._keep(connection, row, callback)
+            self._keep(connection, row, IncidentKind.UNKNOWN_ATTEMPT, callback)
         elif callback.kind in _NEWS:
             self._record(connection, row.event_id, callback)
         elif callback.refund_key:
@@ -176,14 +177,14 @@ class InboxWorker:
         if refund is None or refund.attempt_id != callback.merchant_no:
             if refunds.load(connection, callback.refund_key.partition(".")[0]) is None:
                 _log.error("callback for an unknown refund", extra={"event_id": row.event_id})
-                self._keep(connection, row, callback)
+                self._keep(connection, row, IncidentKind.UNKNOWN_REFUND, callback)
             # Else it is news of a try that was refused before: the present one is asked for.
             self._hurry_refunds(connection, callback)
             return
         told = (callback.amount_minor, callback.currency)
         if told != (refund.amount_minor, refund.currency):
             _log.error("callback for another sum than refunded", extra={"event_id": row.event_id})
-            self._keep(connection, row, callback)
+            self._keep(connection, row, IncidentKind.REFUND_DIFFERS, callback, refund)
             self._hurry_refunds(connection, callback)
             return
         news = RefundNews(
@@ -205,14 +206,27 @@ class InboxWorker:
             .values(next_try_ms=self._clock.now_ms())
         )
 
-    def _keep(self, connection: sa.Connection, row: sa.Row[Any], callback: Callback | None) -> None:
-        attempts.add_orphan(
-            connection,
+    def _keep(
+        self,
+        connection: sa.Connection,
+        row: sa.Row[Any],
+        kind: IncidentKind,
+        callback: Callback | None = None,
+        refund: sa.Row[Any] | None = None,
+    ) -> None:
+        """Keeps a callback that fits nothing; `refund` is what the books say of it, if anything."""
+        sighting = Sighting(
+            kind,
             provider=row.provider,
-            event_id=row.event_id,
             attempt_id=callback.merchant_no if callback else "",
-            kind=callback.kind.value if callback else "unreadable",
-            amount_minor=callback.amount_minor if callback else 0,
-            currency=callback.currency if callback else "",
-            now_ms=self._clock.now_ms(),
+            what=callback.kind.value if callback else "unreadable",
+            source=f"callback {row.event_id}",
+            refund_key=callback.refund_key if callback else "",
+            order_id=refund.order_id if refund is not None else "",
+            expected_minor=refund.amount_minor if refund is not None else 0,
+            expected_currency=refund.currency if refund is not None else "",
+            found_minor=callback.amount_minor if callback else 0,
+            found_currency=callback.currency if callback else "",
         )
+        now_ms = self._clock.now_ms()
+        orphans.keep(connection, sighting, event_id=row.event_id, now_ms=now_ms)

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from lastunit.payment import attempts, outbox, schema, transitions
+from lastunit.payment import attempts, incidents, outbox, schema, transitions
 from lastunit.payment.attempts import Fact
+from lastunit.payment.incidents import IncidentKind, Sighting
 from lastunit.payment.refund_states import RefundEffect, RefundEvent, RefundState, decide
 from lastunit.payment.states import AttemptState, News
 from lastunit.payment.transitions import Cause, Entity, Move
+from lastunit.service import sql
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +40,7 @@ __all__ = [
     "owe",
     "record",
     "start",
+    "start_of_stranger",
 ]
 
 PAID_STATES: Final = frozenset({AttemptState.SUCCEEDED, AttemptState.QUARANTINED})
@@ -112,6 +115,15 @@ class RefundNews:
     occurred_ms: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Money:
+    """Says where money is that goes back, and for which order it came."""
+
+    provider: str
+    currency: str
+    order_id: str
+
+
 def load(connection: sa.Connection, refund_id: str) -> sa.Row[Any] | None:
     """Returns a refund, or None."""
     query = sa.select(_REFUNDS).where(_REFUNDS.c.refund_id == refund_id)
@@ -133,9 +145,10 @@ def of_key(connection: sa.Connection, refund_key: str) -> sa.Row[Any] | None:
     return row if row is not None and key(row) == refund_key else None
 
 
-def done_minor(connection: sa.Connection, attempt_id: str) -> int:
+def done_minor(connection: sa.Connection, attempt: sa.Row[Any]) -> int:
     """Returns how much of an attempt's money is back, minor units."""
-    return _sum(connection, _REFUNDS.c.state == RefundState.DONE.value, attempt_id)
+    is_done = _REFUNDS.c.state == RefundState.DONE.value
+    return _sum(connection, is_done, attempt.attempt_id, attempt.provider)
 
 
 def start(
@@ -167,7 +180,35 @@ def start(
         return RefundResult(_tried_again(connection, given_up, wanted, now_ms, 0))
     if wanted.amount_minor > left or left == 0:
         return RefundResult(None, refusal="OVER_PAID")
-    return RefundResult(_insert(connection, attempt, wanted, left, now_ms), is_new=True)
+    return RefundResult(_insert(connection, _money(attempt), wanted, left, now_ms), is_new=True)
+
+
+def start_of_stranger(
+    connection: sa.Connection, incident: sa.Row[Any], wanted: NewRefund, *, now_ms: int
+) -> RefundResult:
+    """Writes down that money goes back of an attempt that nobody here has started.
+
+    Args:
+        connection: Inside a transaction.
+        incident: Names provider and attempt, and what was told to be paid; that bounds the sum.
+        wanted: What is asked for; an amount of 0 is all that is left.
+        now_ms: The time; the first try is due at once.
+    """
+    orphans = schema.orphans
+    paid = sa.select(orphans.c.amount_minor, orphans.c.currency).where(
+        orphans.c.provider == incident.provider,
+        orphans.c.attempt_id == incident.attempt_id,
+        orphans.c.kind == "payment.succeeded",
+    )
+    told = connection.execute(paid.order_by(orphans.c.orphan_id.desc()).limit(1)).one_or_none()
+    if told is None:
+        return RefundResult(None, refusal="NOT_PAID")
+    gone = _sum(connection, sa.true(), incident.attempt_id, incident.provider)
+    left = told.amount_minor - gone
+    if left < max(1, wanted.amount_minor):
+        return RefundResult(None, refusal="OVER_PAID")
+    money = _Money(incident.provider, told.currency, incident.order_id)
+    return RefundResult(_insert(connection, money, wanted, left, now_ms), is_new=True)
 
 
 def owe(connection: sa.Connection, attempt_id: str, cause: Cause, *, now_ms: int) -> bool:
@@ -196,8 +237,8 @@ def owe(connection: sa.Connection, attempt_id: str, cause: Cause, *, now_ms: int
         return True
     left = _left_minor(connection, attempt)
     if left > 0:
-        _insert(connection, attempt, wanted, left, now_ms)
-    elif done_minor(connection, attempt_id) >= _paid_minor(attempt) > 0:
+        _insert(connection, _money(attempt), wanted, left, now_ms)
+    elif done_minor(connection, attempt) >= _paid_minor(attempt) > 0:
         outbox.add_refunded(connection, attempt, refund_no="", now_ms=now_ms)
     return True
 
@@ -246,6 +287,8 @@ def record(
     if not is_heard_often or decision.state != row.state:
         move = _move(row, news.event.value, row.state, decision.state.value, decision.effect)
         transitions.write(connection, move, news.cause, now_ms=now_ms)
+    is_last = decision.effect is RefundEffect.TRY_LATER and values["next_try_ms"] is None
+    _note_incident(connection, row, news, decision.effect, is_given_up=is_last, now_ms=now_ms)
     if decision.effect is RefundEffect.SETTLE:
         _settle_if_all_is_back(connection, row, news, now_ms=now_ms, schedule=schedule)
     return decision.effect
@@ -261,11 +304,16 @@ def _of_request(connection: sa.Connection, request_id: str) -> sa.Row[Any] | Non
 
 def _left_minor(connection: sa.Connection, attempt: sa.Row[Any]) -> int:
     # A refused refund counts as well: it may be tried again at any time.
-    return _paid_minor(attempt) - _sum(connection, sa.true(), attempt.attempt_id)
+    return _paid_minor(attempt) - _sum(connection, sa.true(), attempt.attempt_id, attempt.provider)
+
+
+def _money(attempt: sa.Row[Any]) -> _Money:
+    currency = attempt.paid_currency or attempt.currency
+    return _Money(attempt.provider, currency, attempt.order_id)
 
 
 def _insert(
-    connection: sa.Connection, attempt: sa.Row[Any], wanted: NewRefund, left: int, now_ms: int
+    connection: sa.Connection, money: _Money, wanted: NewRefund, left: int, now_ms: int
 ) -> sa.Row[Any]:
     refund_id = _refund_id(wanted)
     connection.execute(
@@ -274,11 +322,11 @@ def _insert(
             "refund_id": refund_id,
             "request_id": wanted.request_id,
             "attempt_id": wanted.attempt_id,
-            "order_id": attempt.order_id,
-            "provider": attempt.provider,
+            "order_id": money.order_id,
+            "provider": money.provider,
             "amount_minor": wanted.amount_minor or left,
             "asked_minor": wanted.amount_minor,
-            "currency": attempt.paid_currency or attempt.currency,
+            "currency": money.currency,
             "reason": wanted.reason,
             "actor": wanted.actor,
             "state": RefundState.INIT.value,
@@ -364,6 +412,42 @@ def _values(
             return {}
 
 
+def _note_incident(
+    connection: sa.Connection,
+    row: sa.Row[Any],
+    news: RefundNews,
+    effect: RefundEffect,
+    *,
+    is_given_up: bool,
+    now_ms: int,
+) -> None:
+    """Tells a human of what the service cannot mend, and takes it back when it mends itself."""
+    if effect is RefundEffect.SETTLE and row.refusal_count:
+        incidents.end(
+            connection,
+            IncidentKind.REFUND_GIVEN_UP,
+            attempt_id=row.attempt_id,
+            refund_key=row.refund_id,
+            reason="the refund is done",
+            now_ms=now_ms,
+        )
+    elif is_given_up or effect is RefundEffect.ALARM:
+        kind = IncidentKind.REFUND_GIVEN_UP if is_given_up else IncidentKind.REFUND_SENT_BACK
+        sighting = Sighting(
+            kind,
+            provider=row.provider,
+            attempt_id=row.attempt_id,
+            what=f"refund refused: {news.failure_code}" if is_given_up else "refund sent back",
+            # A retry that is refused again is news, also if it was resolved before.
+            source=f"{news.cause.text} (refusal {row.refusal_count + 1})",
+            refund_key=row.refund_id,
+            order_id=row.order_id,
+            expected_minor=row.amount_minor,
+            expected_currency=row.currency,
+        )
+        incidents.note(connection, sighting, now_ms=now_ms, is_news=True)
+
+
 def _settle_if_all_is_back(
     connection: sa.Connection,
     row: sa.Row[Any],
@@ -373,7 +457,10 @@ def _settle_if_all_is_back(
     schedule: Schedule,
 ) -> None:
     attempt = attempts.load(connection, row.attempt_id)
-    if attempt is None or done_minor(connection, row.attempt_id) < _paid_minor(attempt):
+    # The number of a stranger may be that of an attempt of ours at another provider.
+    if attempt is None or attempt.provider != row.provider:
+        return
+    if done_minor(connection, attempt) < _paid_minor(attempt):
         return
     if attempt.state == AttemptState.QUARANTINED:
         # Wrong money has bought nothing; once it is back the unit need not wait for it.
@@ -389,9 +476,13 @@ def _paid_minor(attempt: sa.Row[Any]) -> int:
     return int(attempt.paid_amount_minor or attempt.amount_minor)
 
 
-def _sum(connection: sa.Connection, which: sa.ColumnElement[bool], attempt_id: str) -> int:
-    total = sa.func.coalesce(sa.func.sum(_REFUNDS.c.amount_minor), 0)
-    query = sa.select(total).where(_REFUNDS.c.attempt_id == attempt_id, which)
+def _sum(
+    connection: sa.Connection, which: sa.ColumnElement[bool], attempt_id: str, provider: str
+) -> int:
+    total = sql.total(_REFUNDS.c.amount_minor)
+    query = sa.select(total).where(
+        _REFUNDS.c.attempt_id == attempt_id, _REFUNDS.c.provider == provider, which
+    )
     return int(connection.execute(query).scalar_one())
 
 

@@ -16,6 +16,7 @@ from lastunit.payment.grpc_service import SERVICE_NAME, PaymentServicer
 from lastunit.payment.http_provider import HttpProvider
 from lastunit.payment.http_server import HttpServer, run_http
 from lastunit.payment.loops import start_loops
+from lastunit.payment.metrics import PaymentMetrics
 from lastunit.payment.sandbox.app import sandbox_app
 from lastunit.payment.sandbox.core import SandboxCore
 from lastunit.payment.sandbox.sender import CallbackSender
@@ -121,6 +122,11 @@ async def serve_payments(process: PaymentProcess, settings: PaymentSettings) -> 
     server = ServiceServer("payment", service_names=(SERVICE_NAME,), listen=process.listen)
     server.metrics.watch("payment", database)
     server.metrics.watch("inbox", inbox)
+    server.metrics.registry.register(
+        PaymentMetrics(
+            database=database, inbox=inbox, breakers=core.providers.breakers, clock=clock
+        )
+    )
     payment_service_pb2_grpc.add_PaymentServiceServicer_to_server(
         PaymentServicer(core), server.grpc
     )

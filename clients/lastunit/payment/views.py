@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from lastunit.payment import outbox, schema, transitions
+from lastunit.payment import incidents, outbox, schema, transitions
+from lastunit.payment.desk import ALLOWED
+from lastunit.payment.incidents import SEVERITIES, IncidentKind, IncidentState
 from lastunit.payment.refund_states import RefundState
 from lastunit.payment.states import AttemptState
 from lastunit.payment.v1 import payment_service_pb2 as pb
 
 __all__ = [
     "attempt",
+    "incident",
     "list_attempts",
+    "list_incidents",
     "list_orphans",
     "list_refunds",
     "list_transitions",
@@ -214,6 +218,67 @@ def list_orphans(
     return response
 
 
+def incident(row: sa.Row[Any]) -> pb.Incident:
+    """Returns one incident as a message."""
+    kind = IncidentKind(row.kind)
+    message = pb.Incident(
+        incident_id=row.incident_id,
+        kind=pb.IncidentKind.Value(f"INCIDENT_KIND_{row.kind}"),
+        state=pb.IncidentState.Value(f"INCIDENT_STATE_{row.state}"),
+        severity=SEVERITIES[kind].value,
+        provider=row.provider,
+        attempt_id=row.attempt_id,
+        order_id=row.order_id,
+        refund_key=row.refund_key,
+        what=row.what,
+        expected_amount_minor=row.expected_minor,
+        expected_currency=row.expected_currency,
+        found_amount_minor=row.found_minor,
+        found_currency=row.found_currency,
+        last_source=row.last_source,
+        seen_count=row.seen_count,
+        allowed=sorted(
+            pb.IncidentResolution.Value(f"INCIDENT_RESOLUTION_{each}") for each in ALLOWED[kind]
+        ),
+    )
+    _set_time(message.first_seen_time, row.first_seen_ms)
+    _set_time(message.last_seen_time, row.last_seen_ms)
+    if row.state == IncidentState.RESOLVED:
+        name = f"INCIDENT_RESOLUTION_{row.resolution}"
+        message.resolution = pb.IncidentResolution.Value(name)
+        message.actor, message.reason = row.actor, row.reason
+        message.refund_id = row.refund_id
+        _set_time(message.resolve_time, row.resolve_ms)
+    return message
+
+
+def list_incidents(
+    connection: sa.Connection, request: pb.ListIncidentsRequest
+) -> pb.ListIncidentsResponse:
+    """Returns one page of incidents, oldest first."""
+    table = schema.incidents
+    query = sa.select(table).order_by(table.c.first_seen_ms, table.c.incident_id)
+    if request.state:
+        name = pb.IncidentState.Name(request.state).removeprefix("INCIDENT_STATE_")
+        query = query.where(table.c.state == name)
+    if request.kind:
+        name = pb.IncidentKind.Name(request.kind).removeprefix("INCIDENT_KIND_")
+        query = query.where(table.c.kind == name)
+    if request.attempt_id:
+        query = query.where(table.c.attempt_id == request.attempt_id)
+    if request.page_token:
+        last = incidents.load(connection, request.page_token)
+        key = sa.tuple_(table.c.first_seen_ms, table.c.incident_id)
+        seen_ms = 0 if last is None else last.first_seen_ms
+        query = query.where(key > sa.tuple_(sa.literal(seen_ms), request.page_token))
+    rows = connection.execute(query.limit(request.page_size + 1)).all()
+    page = rows[: request.page_size]
+    return pb.ListIncidentsResponse(
+        incidents=map(incident, page),
+        next_page_token=page[-1].incident_id if len(rows) > len(page) else "",
+    )
+
+
 def totals(connection: sa.Connection, now_ms: int) -> dict[str, int]:
     """Returns counts by name, each 0 or more; `settlement_lag_ms` is an age.
 
@@ -242,6 +307,7 @@ def totals(connection: sa.Connection, now_ms: int) -> dict[str, int]:
     counters["orphan_count"] = connection.execute(
         sa.select(sa.func.count()).select_from(schema.orphans)
     ).scalar_one()
+    counters["incident_open_count"] = sum(incidents.open_counts(connection).values())
     return counters
 
 

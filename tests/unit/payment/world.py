@@ -5,6 +5,7 @@ Owns: the fakes. The database, the webhook and the sandbox are the real ones.
 
 from __future__ import annotations
 
+import json
 import random
 from collections import deque
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from lastunit.payment.sandbox.core import SandboxCore
 from lastunit.payment.sandbox.in_process import InProcessProvider
 from lastunit.payment.schema import INBOX_METADATA, PAYMENT_METADATA
 from lastunit.payment.settings import PaymentSettings
+from lastunit.payment.signature import sign
 from lastunit.payment.v1 import payment_service_pb2 as pb
 from lastunit.payment.webhook import Answer, Webhook
 from lastunit.service.clock import SimulatedClock
@@ -192,6 +194,29 @@ class World:
         answer = await self.webhook.receive("sandbox", delivery.headers, delivery.raw_body)
         if answer.status != 200:
             self.sandbox.delivery_failed(delivery)
+        return answer
+
+    async def tell(self, kind: str, event_id: str, **changes: Any) -> Answer:
+        """Posts a signed callback of the test's own about `order-1:1`, and has it acted upon."""
+        body: dict[str, Any] = {
+            "event_id": event_id,
+            "type": kind,
+            "merchant_no": "order-1:1",
+            "provider_no": "sandbox-1",
+            "amount_minor": AMOUNT_MINOR,
+            "currency": "CNY",
+            "occurred_at": self.clock.now_ms(),
+            "state_version": 9,
+        }
+        raw_body = json.dumps(body | changes).encode()
+        timestamp = str(self.clock.now_ms() // 1000)
+        headers = {
+            "x-timestamp": timestamp,
+            "x-event-id": event_id,
+            "x-signature": sign(KEY, timestamp=timestamp, raw_body=raw_body),
+        }
+        answer = await self.webhook.receive("sandbox", headers, raw_body)
+        await self.work()
         return answer
 
     async def work(self) -> None:

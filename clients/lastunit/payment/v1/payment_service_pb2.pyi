@@ -152,6 +152,12 @@ class _RefusalEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refusal.Value
     """The attempt took no money that could go back."""
     REFUSAL_OVER_PAID: _Refusal.ValueType  # 9
     """All refunds of the attempt together would give back more than was paid."""
+    REFUSAL_UNKNOWN_INCIDENT: _Refusal.ValueType  # 10
+    """There is no such incident."""
+    REFUSAL_ALREADY_RESOLVED: _Refusal.ValueType  # 11
+    """The incident was resolved by another request."""
+    REFUSAL_NOT_ALLOWED: _Refusal.ValueType  # 12
+    """This cannot be decided of an incident of this kind; its `allowed` says what can."""
 
 class Refusal(_Refusal, metaclass=_RefusalEnumTypeWrapper):
     """Says why the payment service said no."""
@@ -176,7 +182,141 @@ REFUSAL_NOT_PAID: Refusal.ValueType  # 8
 """The attempt took no money that could go back."""
 REFUSAL_OVER_PAID: Refusal.ValueType  # 9
 """All refunds of the attempt together would give back more than was paid."""
+REFUSAL_UNKNOWN_INCIDENT: Refusal.ValueType  # 10
+"""There is no such incident."""
+REFUSAL_ALREADY_RESOLVED: Refusal.ValueType  # 11
+"""The incident was resolved by another request."""
+REFUSAL_NOT_ALLOWED: Refusal.ValueType  # 12
+"""This cannot be decided of an incident of this kind; its `allowed` says what can."""
 Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
+
+class _IncidentKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _IncidentKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IncidentKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INCIDENT_KIND_UNSPECIFIED: _IncidentKind.ValueType  # 0
+    """Any kind."""
+    INCIDENT_KIND_AMOUNT_DIFFERS: _IncidentKind.ValueType  # 1
+    """A buyer paid another amount than asked for; the unit waits."""
+    INCIDENT_KIND_CURRENCY_DIFFERS: _IncidentKind.ValueType  # 2
+    """A buyer paid in another currency than asked for; the unit waits."""
+    INCIDENT_KIND_UNKNOWN_ATTEMPT: _IncidentKind.ValueType  # 3
+    """Signed news, or a line of a bill, of an attempt that nobody started."""
+    INCIDENT_KIND_UNKNOWN_REFUND: _IncidentKind.ValueType  # 4
+    """News, or a line of a bill, of a refund that nobody asked for."""
+    INCIDENT_KIND_UNREADABLE_CALLBACK: _IncidentKind.ValueType  # 5
+    """A signed callback that cannot be read."""
+    INCIDENT_KIND_OWED_UNKNOWN: _IncidentKind.ValueType  # 6
+    """The ledger owes money of an attempt that this service does not know."""
+    INCIDENT_KIND_REFUND_DIFFERS: _IncidentKind.ValueType  # 7
+    """A refund of another amount or currency than asked for."""
+    INCIDENT_KIND_REFUND_GIVEN_UP: _IncidentKind.ValueType  # 8
+    """The provider refused a refund so often that it is not tried any more."""
+    INCIDENT_KIND_REFUND_SENT_BACK: _IncidentKind.ValueType  # 9
+    """A refund that was done came to nothing after all."""
+    INCIDENT_KIND_PAID_UNHEARD: _IncidentKind.ValueType  # 10
+    """The bill has a payment that was not paid in the books; it is settled from the bill."""
+    INCIDENT_KIND_REFUND_UNHEARD: _IncidentKind.ValueType  # 11
+    """The bill has a refund that was not done in the books; it is done now."""
+    INCIDENT_KIND_PAID_DIFFERS: _IncidentKind.ValueType  # 12
+    """The bill has another amount or currency for a payment than the books."""
+    INCIDENT_KIND_BILLED_TWICE: _IncidentKind.ValueType  # 13
+    """One bill has two lines for the same payment or refund."""
+    INCIDENT_KIND_MISSING_AT_PROVIDER: _IncidentKind.ValueType  # 14
+    """The books have a payment that the bill has not."""
+    INCIDENT_KIND_REFUND_MISSING_AT_PROVIDER: _IncidentKind.ValueType  # 15
+    """The books have a refund that the bill has not."""
+
+class IncidentKind(_IncidentKind, metaclass=_IncidentKindEnumTypeWrapper):
+    """Says what is not as the books say."""
+
+INCIDENT_KIND_UNSPECIFIED: IncidentKind.ValueType  # 0
+"""Any kind."""
+INCIDENT_KIND_AMOUNT_DIFFERS: IncidentKind.ValueType  # 1
+"""A buyer paid another amount than asked for; the unit waits."""
+INCIDENT_KIND_CURRENCY_DIFFERS: IncidentKind.ValueType  # 2
+"""A buyer paid in another currency than asked for; the unit waits."""
+INCIDENT_KIND_UNKNOWN_ATTEMPT: IncidentKind.ValueType  # 3
+"""Signed news, or a line of a bill, of an attempt that nobody started."""
+INCIDENT_KIND_UNKNOWN_REFUND: IncidentKind.ValueType  # 4
+"""News, or a line of a bill, of a refund that nobody asked for."""
+INCIDENT_KIND_UNREADABLE_CALLBACK: IncidentKind.ValueType  # 5
+"""A signed callback that cannot be read."""
+INCIDENT_KIND_OWED_UNKNOWN: IncidentKind.ValueType  # 6
+"""The ledger owes money of an attempt that this service does not know."""
+INCIDENT_KIND_REFUND_DIFFERS: IncidentKind.ValueType  # 7
+"""A refund of another amount or currency than asked for."""
+INCIDENT_KIND_REFUND_GIVEN_UP: IncidentKind.ValueType  # 8
+"""The provider refused a refund so often that it is not tried any more."""
+INCIDENT_KIND_REFUND_SENT_BACK: IncidentKind.ValueType  # 9
+"""A refund that was done came to nothing after all."""
+INCIDENT_KIND_PAID_UNHEARD: IncidentKind.ValueType  # 10
+"""The bill has a payment that was not paid in the books; it is settled from the bill."""
+INCIDENT_KIND_REFUND_UNHEARD: IncidentKind.ValueType  # 11
+"""The bill has a refund that was not done in the books; it is done now."""
+INCIDENT_KIND_PAID_DIFFERS: IncidentKind.ValueType  # 12
+"""The bill has another amount or currency for a payment than the books."""
+INCIDENT_KIND_BILLED_TWICE: IncidentKind.ValueType  # 13
+"""One bill has two lines for the same payment or refund."""
+INCIDENT_KIND_MISSING_AT_PROVIDER: IncidentKind.ValueType  # 14
+"""The books have a payment that the bill has not."""
+INCIDENT_KIND_REFUND_MISSING_AT_PROVIDER: IncidentKind.ValueType  # 15
+"""The books have a refund that the bill has not."""
+Global___IncidentKind: _TypeAlias = IncidentKind  # noqa: Y015
+
+class _IncidentState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _IncidentStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IncidentState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INCIDENT_STATE_UNSPECIFIED: _IncidentState.ValueType  # 0
+    """Any state."""
+    INCIDENT_STATE_OPEN: _IncidentState.ValueType  # 1
+    """Nobody has."""
+    INCIDENT_STATE_RESOLVED: _IncidentState.ValueType  # 2
+    """Somebody has; it is open again when something else is told of it."""
+
+class IncidentState(_IncidentState, metaclass=_IncidentStateEnumTypeWrapper):
+    """Says whether somebody has dealt with an incident."""
+
+INCIDENT_STATE_UNSPECIFIED: IncidentState.ValueType  # 0
+"""Any state."""
+INCIDENT_STATE_OPEN: IncidentState.ValueType  # 1
+"""Nobody has."""
+INCIDENT_STATE_RESOLVED: IncidentState.ValueType  # 2
+"""Somebody has; it is open again when something else is told of it."""
+Global___IncidentState: _TypeAlias = IncidentState  # noqa: Y015
+
+class _IncidentResolution:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _IncidentResolutionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IncidentResolution.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INCIDENT_RESOLUTION_UNSPECIFIED: _IncidentResolution.ValueType  # 0
+    """Not yet."""
+    INCIDENT_RESOLUTION_NOTE: _IncidentResolution.ValueType  # 1
+    """Looked into; the service has nothing to do."""
+    INCIDENT_RESOLUTION_REFUND: _IncidentResolution.ValueType  # 2
+    """The money goes back at the provider; a unit that waited for it is freed when it is back."""
+    INCIDENT_RESOLUTION_REFUNDED_ELSEWHERE: _IncidentResolution.ValueType  # 3
+    """The money went back by another way, as the actor vouches; a unit that waited is freed."""
+
+class IncidentResolution(_IncidentResolution, metaclass=_IncidentResolutionEnumTypeWrapper):
+    """Says how an incident was dealt with."""
+
+INCIDENT_RESOLUTION_UNSPECIFIED: IncidentResolution.ValueType  # 0
+"""Not yet."""
+INCIDENT_RESOLUTION_NOTE: IncidentResolution.ValueType  # 1
+"""Looked into; the service has nothing to do."""
+INCIDENT_RESOLUTION_REFUND: IncidentResolution.ValueType  # 2
+"""The money goes back at the provider; a unit that waited for it is freed when it is back."""
+INCIDENT_RESOLUTION_REFUNDED_ELSEWHERE: IncidentResolution.ValueType  # 3
+"""The money went back by another way, as the actor vouches; a unit that waited is freed."""
+Global___IncidentResolution: _TypeAlias = IncidentResolution  # noqa: Y015
 
 @_typing.final
 class Attempt(_message.Message):
@@ -469,6 +609,124 @@ class Orphan(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Orphan: _TypeAlias = Orphan  # noqa: Y015
+
+@_typing.final
+class Incident(_message.Message):
+    """Shows something that is not as the books say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INCIDENT_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    SEVERITY_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    ATTEMPT_ID_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    REFUND_KEY_FIELD_NUMBER: _builtins.int
+    WHAT_FIELD_NUMBER: _builtins.int
+    EXPECTED_AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    EXPECTED_CURRENCY_FIELD_NUMBER: _builtins.int
+    FOUND_AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    FOUND_CURRENCY_FIELD_NUMBER: _builtins.int
+    FIRST_SEEN_TIME_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_TIME_FIELD_NUMBER: _builtins.int
+    LAST_SOURCE_FIELD_NUMBER: _builtins.int
+    SEEN_COUNT_FIELD_NUMBER: _builtins.int
+    RESOLUTION_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    RESOLVE_TIME_FIELD_NUMBER: _builtins.int
+    REFUND_ID_FIELD_NUMBER: _builtins.int
+    ALLOWED_FIELD_NUMBER: _builtins.int
+    incident_id: _builtins.str
+    """Names the incident."""
+    kind: Global___IncidentKind.ValueType
+    """States what is wrong."""
+    state: Global___IncidentState.ValueType
+    """States whether somebody has dealt with it."""
+    severity: _builtins.str
+    """Says how soon somebody has to look: `NOW` or `TODAY`."""
+    provider: _builtins.str
+    """Names the provider; `ledger` if the ledger told."""
+    attempt_id: _builtins.str
+    """Names the attempt, as whoever told names it; empty if that is unknown."""
+    order_id: _builtins.str
+    """Names the order; empty if unknown."""
+    refund_key: _builtins.str
+    """Names the refund, as whoever told names it; empty if there is none."""
+    what: _builtins.str
+    """Says what was told: a callback's type or a line of a bill; up to 512 characters."""
+    expected_amount_minor: _builtins.int
+    """States what the books say, in the currency's smallest unit; 0 if nothing."""
+    expected_currency: _builtins.str
+    """Names the currency of that; empty if the books say nothing."""
+    found_amount_minor: _builtins.int
+    """States what was told, in the currency's smallest unit; 0 if nothing."""
+    found_currency: _builtins.str
+    """Names the currency of that; empty if nothing was told."""
+    last_source: _builtins.str
+    """Says where it was seen last: `callback`, `ledger`, `refund` or `bill`, and which one."""
+    seen_count: _builtins.int
+    """Counts how often it was seen; 1 or more."""
+    resolution: Global___IncidentResolution.ValueType
+    """States how it was dealt with; unspecified while it was not."""
+    actor: _builtins.str
+    """Says who dealt with it; empty while nobody did."""
+    reason: _builtins.str
+    """Says why so; empty while nobody did."""
+    refund_id: _builtins.str
+    """Names the refund that followed; empty if none did."""
+    @_builtins.property
+    def first_seen_time(self) -> _timestamp_pb2.Timestamp:
+        """Says when it was seen first."""
+
+    @_builtins.property
+    def last_seen_time(self) -> _timestamp_pb2.Timestamp:
+        """Says when it was seen last."""
+
+    @_builtins.property
+    def resolve_time(self) -> _timestamp_pb2.Timestamp:
+        """Says when; unset while nobody did."""
+
+    @_builtins.property
+    def allowed(self) -> _containers.RepeatedScalarFieldContainer[Global___IncidentResolution.ValueType]:
+        """Lists what may be decided."""
+
+    def __init__(
+        self,
+        *,
+        incident_id: _builtins.str = ...,
+        kind: Global___IncidentKind.ValueType = ...,
+        state: Global___IncidentState.ValueType = ...,
+        severity: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        attempt_id: _builtins.str = ...,
+        order_id: _builtins.str = ...,
+        refund_key: _builtins.str = ...,
+        what: _builtins.str = ...,
+        expected_amount_minor: _builtins.int = ...,
+        expected_currency: _builtins.str = ...,
+        found_amount_minor: _builtins.int = ...,
+        found_currency: _builtins.str = ...,
+        first_seen_time: _timestamp_pb2.Timestamp | None = ...,
+        last_seen_time: _timestamp_pb2.Timestamp | None = ...,
+        last_source: _builtins.str = ...,
+        seen_count: _builtins.int = ...,
+        resolution: Global___IncidentResolution.ValueType = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        resolve_time: _timestamp_pb2.Timestamp | None = ...,
+        refund_id: _builtins.str = ...,
+        allowed: _abc.Iterable[Global___IncidentResolution.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_seen_time", b"first_seen_time", "last_seen_time", b"last_seen_time", "resolve_time", b"resolve_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "allowed", b"allowed", "attempt_id", b"attempt_id", "expected_amount_minor", b"expected_amount_minor", "expected_currency", b"expected_currency", "first_seen_time", b"first_seen_time", "found_amount_minor", b"found_amount_minor", "found_currency", b"found_currency", "incident_id", b"incident_id", "kind", b"kind", "last_seen_time", b"last_seen_time", "last_source", b"last_source", "order_id", b"order_id", "provider", b"provider", "reason", b"reason", "refund_id", b"refund_id", "refund_key", b"refund_key", "resolution", b"resolution", "resolve_time", b"resolve_time", "seen_count", b"seen_count", "severity", b"severity", "state", b"state", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Incident: _TypeAlias = Incident  # noqa: Y015
 
 @_typing.final
 class StartAttemptRequest(_message.Message):
@@ -1038,6 +1296,148 @@ class ListOrphansResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListOrphansResponse: _TypeAlias = ListOrphansResponse  # noqa: Y015
+
+@_typing.final
+class ListIncidentsRequest(_message.Message):
+    """Asks for a page of incidents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    ATTEMPT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    state: Global___IncidentState.ValueType
+    """Keeps those in one state; unspecified keeps all."""
+    kind: Global___IncidentKind.ValueType
+    """Keeps those of one kind; unspecified keeps all."""
+    attempt_id: _builtins.str
+    """Keeps those of one attempt, or is empty; up to 64 bytes of [A-Za-z0-9._:-]."""
+    page_size: _builtins.int
+    """Bounds the page; 1 to 1,000 incidents."""
+    page_token: _builtins.str
+    """Continues where the page ended that gave this token; empty for the first page; up to 64 bytes
+    of [A-Za-z0-9._:-].
+    """
+    def __init__(
+        self,
+        *,
+        state: Global___IncidentState.ValueType = ...,
+        kind: Global___IncidentKind.ValueType = ...,
+        attempt_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "kind", b"kind", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListIncidentsRequest: _TypeAlias = ListIncidentsRequest  # noqa: Y015
+
+@_typing.final
+class ListIncidentsResponse(_message.Message):
+    """Answers ListIncidents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INCIDENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last one."""
+    @_builtins.property
+    def incidents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Incident]:
+        """Lists at most `page_size` incidents."""
+
+    def __init__(
+        self,
+        *,
+        incidents: _abc.Iterable[Global___Incident] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incidents", b"incidents", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListIncidentsResponse: _TypeAlias = ListIncidentsResponse  # noqa: Y015
+
+@_typing.final
+class ResolveIncidentRequest(_message.Message):
+    """Asks to carry out a decision about an incident."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    INCIDENT_ID_FIELD_NUMBER: _builtins.int
+    RESOLUTION_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared: every field."""
+    incident_id: _builtins.str
+    """Names the incident; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    resolution: Global___IncidentResolution.ValueType
+    """States the decision; one of the incident's `allowed`."""
+    actor: _builtins.str
+    """Says who decides; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    reason: _builtins.str
+    """Says why, for the record; 1 to 256 bytes."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        incident_id: _builtins.str = ...,
+        resolution: Global___IncidentResolution.ValueType = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "incident_id", b"incident_id", "reason", b"reason", "request_id", b"request_id", "resolution", b"resolution"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveIncidentRequest: _TypeAlias = ResolveIncidentRequest  # noqa: Y015
+
+@_typing.final
+class ResolveIncidentResponse(_message.Message):
+    """Answers ResolveIncident."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    INCIDENT_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it is carried out."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    replayed: _builtins.bool
+    """Is true when it was carried out before."""
+    @_builtins.property
+    def incident(self) -> Global___Incident:
+        """Shows the incident as it stands now; unset if unknown."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        incident: Global___Incident | None = ...,
+        conflict_field: _builtins.str = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["incident", b"incident"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflict_field", b"conflict_field", "incident", b"incident", "refusal", b"refusal", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveIncidentResponse: _TypeAlias = ResolveIncidentResponse  # noqa: Y015
 
 @_typing.final
 class GetTotalsRequest(_message.Message):

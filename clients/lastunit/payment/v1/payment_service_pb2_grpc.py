@@ -83,6 +83,16 @@ class PaymentServiceStub:
                 request_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListOrphansRequest.SerializeToString,
                 response_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListOrphansResponse.FromString,
                 _registered_method=True)
+        self.ListIncidents = channel.unary_unary(
+                '/lastunit.payment.v1.PaymentService/ListIncidents',
+                request_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListIncidentsRequest.SerializeToString,
+                response_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListIncidentsResponse.FromString,
+                _registered_method=True)
+        self.ResolveIncident = channel.unary_unary(
+                '/lastunit.payment.v1.PaymentService/ResolveIncident',
+                request_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ResolveIncidentRequest.SerializeToString,
+                response_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ResolveIncidentResponse.FromString,
+                _registered_method=True)
         self.ListProviders = channel.unary_unary(
                 '/lastunit.payment.v1.PaymentService/ListProviders',
                 request_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListProvidersRequest.SerializeToString,
@@ -175,6 +185,22 @@ class PaymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListIncidents(self, request, context):
+        """Lists what a human has to look at, or had, oldest first, page by page. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResolveIncident(self, request, context):
+        """Carries out what a human decides about an incident: OPEN to RESOLVED. Idempotent by
+        `request_id`, with other content refused as CONFLICT. Refused as UNKNOWN_INCIDENT,
+        ALREADY_RESOLVED, NOT_ALLOWED, NOT_PAID or OVER_PAID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListProviders(self, request, context):
         """Lists the providers and whether new attempts go to them, the preferred one first. Changes
         nothing.
@@ -237,6 +263,16 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.ListOrphans,
                     request_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListOrphansRequest.FromString,
                     response_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListOrphansResponse.SerializeToString,
+            ),
+            'ListIncidents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListIncidents,
+                    request_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListIncidentsRequest.FromString,
+                    response_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListIncidentsResponse.SerializeToString,
+            ),
+            'ResolveIncident': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResolveIncident,
+                    request_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ResolveIncidentRequest.FromString,
+                    response_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ResolveIncidentResponse.SerializeToString,
             ),
             'ListProviders': grpc.unary_unary_rpc_method_handler(
                     servicer.ListProviders,
@@ -496,6 +532,60 @@ class PaymentService:
             '/lastunit.payment.v1.PaymentService/ListOrphans',
             lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListOrphansRequest.SerializeToString,
             lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListOrphansResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListIncidents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.payment.v1.PaymentService/ListIncidents',
+            lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListIncidentsRequest.SerializeToString,
+            lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListIncidentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResolveIncident(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.payment.v1.PaymentService/ResolveIncident',
+            lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ResolveIncidentRequest.SerializeToString,
+            lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ResolveIncidentResponse.FromString,
             options,
             channel_credentials,
             insecure,

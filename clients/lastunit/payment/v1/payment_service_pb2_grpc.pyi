@@ -70,6 +70,13 @@ class PaymentServiceStub:
     """Lists attempts, oldest first, page by page. Changes nothing."""
     ListOrphans: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListOrphansRequest, _payment_service_pb2.ListOrphansResponse]
     """Lists news of attempts that nobody started, oldest first, page by page. Changes nothing."""
+    ListIncidents: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListIncidentsRequest, _payment_service_pb2.ListIncidentsResponse]
+    """Lists what a human has to look at, or had, oldest first, page by page. Changes nothing."""
+    ResolveIncident: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ResolveIncidentRequest, _payment_service_pb2.ResolveIncidentResponse]
+    """Carries out what a human decides about an incident: OPEN to RESOLVED. Idempotent by
+    `request_id`, with other content refused as CONFLICT. Refused as UNKNOWN_INCIDENT,
+    ALREADY_RESOLVED, NOT_ALLOWED, NOT_PAID or OVER_PAID.
+    """
     ListProviders: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListProvidersRequest, _payment_service_pb2.ListProvidersResponse]
     """Lists the providers and whether new attempts go to them, the preferred one first. Changes
     nothing.
@@ -119,6 +126,13 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     """Lists attempts, oldest first, page by page. Changes nothing."""
     ListOrphans: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListOrphansRequest, _payment_service_pb2.ListOrphansResponse]  # type: ignore[assignment]
     """Lists news of attempts that nobody started, oldest first, page by page. Changes nothing."""
+    ListIncidents: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListIncidentsRequest, _payment_service_pb2.ListIncidentsResponse]  # type: ignore[assignment]
+    """Lists what a human has to look at, or had, oldest first, page by page. Changes nothing."""
+    ResolveIncident: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ResolveIncidentRequest, _payment_service_pb2.ResolveIncidentResponse]  # type: ignore[assignment]
+    """Carries out what a human decides about an incident: OPEN to RESOLVED. Idempotent by
+    `request_id`, with other content refused as CONFLICT. Refused as UNKNOWN_INCIDENT,
+    ALREADY_RESOLVED, NOT_ALLOWED, NOT_PAID or OVER_PAID.
+    """
     ListProviders: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListProvidersRequest, _payment_service_pb2.ListProvidersResponse]  # type: ignore[assignment]
     """Lists the providers and whether new attempts go to them, the preferred one first. Changes
     nothing.
@@ -219,6 +233,25 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.ListOrphansResponse, _abc.Awaitable[_payment_service_pb2.ListOrphansResponse]]:
         """Lists news of attempts that nobody started, oldest first, page by page. Changes nothing."""
+
+    @_abc_1.abstractmethod
+    def ListIncidents(
+        self,
+        request: _payment_service_pb2.ListIncidentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ListIncidentsResponse, _abc.Awaitable[_payment_service_pb2.ListIncidentsResponse]]:
+        """Lists what a human has to look at, or had, oldest first, page by page. Changes nothing."""
+
+    @_abc_1.abstractmethod
+    def ResolveIncident(
+        self,
+        request: _payment_service_pb2.ResolveIncidentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ResolveIncidentResponse, _abc.Awaitable[_payment_service_pb2.ResolveIncidentResponse]]:
+        """Carries out what a human decides about an incident: OPEN to RESOLVED. Idempotent by
+        `request_id`, with other content refused as CONFLICT. Refused as UNKNOWN_INCIDENT,
+        ALREADY_RESOLVED, NOT_ALLOWED, NOT_PAID or OVER_PAID.
+        """
 
     @_abc_1.abstractmethod
     def ListProviders(
