@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from lastunit.client.outcomes import Outcome
 from lastunit.order import store, translation, views
+from lastunit.order.after_sale import AfterSale
+from lastunit.order.deliveries import Deliveries
+from lastunit.order.explaining import Explainer
 from lastunit.order.follower import OrderFollower
 from lastunit.order.grants import GrantCount
 from lastunit.order.ids import digest
 from lastunit.order.placing import Placing
 from lastunit.order.states import PAYABLE_STATES, OrderState
 from lastunit.order.v1 import order_service_pb2 as pb
+from lastunit.order.watching import OrderWatch
 from lastunit.payment.v1 import payment_service_pb2
 from lastunit.service.database import Lane
 
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from lastunit.client.outcomes import Reply
+    from lastunit.order.after_sale import Answer
     from lastunit.order.doorman import Doorman
     from lastunit.order.persons import PersonDirectory
     from lastunit.order.ports import LedgerPort, PaymentPort
@@ -52,6 +57,7 @@ class OrderCore:
 
     Attributes:
         follower: Moves the orders on; its steps are called beside these.
+        watch: Streams the orders' transitions.
         grants: How many of the ledger's grants were written down, or given up, since the start.
     """
 
@@ -75,9 +81,24 @@ class OrderCore:
         self._clock = clock
         self._settings = settings
         self.grants = GrantCount()
+        self.watch = OrderWatch(database, settings)
         self.follower = OrderFollower(
-            database=database, runner=self._runner, ledger=ledger, clock=clock
+            database=database,
+            runner=self._runner,
+            ledger=ledger,
+            clock=clock,
+            on_moved=self.watch.notify,
         )
+        self._after_sale = AfterSale(runner=self._runner, clock=clock, on_moved=self.watch.notify)
+        self._deliveries = Deliveries(
+            database=database,
+            runner=self._runner,
+            ledger=ledger,
+            payments=payments,
+            clock=clock,
+            on_moved=self.watch.notify,
+        )
+        self._explainer = Explainer(database=database, ledger=ledger, payments=payments)
         self._placing = Placing(
             database=database,
             runner=self._runner,
@@ -94,6 +115,10 @@ class OrderCore:
     async def follow_once(self, limit: int = 1_024) -> int:
         """Takes in the ledger's next events; returns how many there were."""
         return await self.follower.follow_once(limit)
+
+    async def deliver_once(self, limit: int = 64) -> int:
+        """Carries on with refunds and returns that are due; returns how many were tried."""
+        return await self._deliveries.deliver_once(limit)
 
     # --- quote and place ------------------------------------------------------------------
 
@@ -245,9 +270,9 @@ class OrderCore:
             row = store.load_order(connection, request.order_id)
             if row is None:
                 return pb.GetOrderResponse(refusal=pb.REFUSAL_UNKNOWN_ORDER)
-            attempts = store.load_attempts(connection, request.order_id)
+            shown = views.full_order(connection, row)
         return pb.GetOrderResponse(
-            order=views.order(row, attempts),
+            order=shown,
             as_of_sequence=max(self.follower.position, row.ledger_sequence),
         )
 
@@ -255,6 +280,49 @@ class OrderCore:
         """Lists orders of an account or a person, newest first."""
         with self._database.read() as connection:
             return views.list_orders(connection, request)
+
+    async def explain(self, request: pb.ExplainRequest) -> pb.ExplainResponse:
+        """Explains an order, as far as ledger and payment service answer."""
+        return await self._explainer.explain(request)
+
+    # --- after the sale --------------------------------------------------------------------
+
+    async def refund(self, request: pb.RefundRequest) -> pb.RefundResponse:
+        """Gives money of a paid order back."""
+        answer = await self._after_sale.refund(request)
+        response = pb.RefundResponse(**_told(answer), refundable_minor=answer.left_minor)
+        if answer.refund is not None:
+            response.refund.CopyFrom(views.refund(answer.refund))
+        return response
+
+    async def return_goods(self, request: pb.ReturnGoodsRequest) -> pb.ReturnGoodsResponse:
+        """Takes goods back."""
+        answer = await self._after_sale.return_goods(request)
+        response = pb.ReturnGoodsResponse(**_told(answer), sku=answer.sku)
+        if answer.refund is not None:
+            response.refund.CopyFrom(views.refund(answer.refund))
+        return response
+
+    async def ship(self, request: pb.ShipRequest) -> pb.ShipResponse:
+        """Says that the goods left."""
+        return pb.ShipResponse(**_told(await self._after_sale.ship(request)))
+
+    async def deliver(self, request: pb.DeliverRequest) -> pb.DeliverResponse:
+        """Says that the goods arrived."""
+        return pb.DeliverResponse(**_told(await self._after_sale.deliver(request)))
+
+
+def _told(answer: Answer) -> dict[str, Any]:
+    """Returns the fields that every answer to a call after the sale has."""
+    fields: dict[str, Any] = {
+        "refusal": answer.refusal,
+        "replayed": answer.is_replayed,
+        "conflict_field": answer.conflict_field,
+    }
+    if answer.order is not None:
+        fields["order_state"] = views.state(answer.order)
+        fields["fulfilment_state"] = views.fulfilment(answer.order)
+    return fields
 
 
 def _not_begun(reply: Reply[stock_service_pb2.BeginPaymentResponse]) -> pb.PayResponse:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from lastunit.order.v1 import order_service_pb2_grpc
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from lastunit.order.core import OrderCore
     from lastunit.order.v1 import order_service_pb2 as pb
 
@@ -64,3 +66,40 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
     ) -> pb.ListOrdersResponse:
         """Lists orders."""
         return await self._core.list_orders(request)
+
+    async def WatchOrder(  # noqa: N802 - gRPC's name
+        self, request: pb.WatchOrderRequest, _context: Any
+    ) -> AsyncIterator[pb.WatchOrderResponse]:
+        """Streams an order's transitions."""
+        async for response in self._core.watch.watch(request):
+            yield response
+
+    async def Explain(  # noqa: N802 - gRPC's name
+        self, request: pb.ExplainRequest, _context: Any
+    ) -> pb.ExplainResponse:
+        """Explains an order."""
+        return await self._core.explain(request)
+
+    async def Refund(  # noqa: N802 - gRPC's name
+        self, request: pb.RefundRequest, _context: Any
+    ) -> pb.RefundResponse:
+        """Gives money back."""
+        return await self._core.refund(request)
+
+    async def ReturnGoods(  # noqa: N802 - gRPC's name
+        self, request: pb.ReturnGoodsRequest, _context: Any
+    ) -> pb.ReturnGoodsResponse:
+        """Takes goods back."""
+        return await self._core.return_goods(request)
+
+    async def Ship(  # noqa: N802 - gRPC's name
+        self, request: pb.ShipRequest, _context: Any
+    ) -> pb.ShipResponse:
+        """Says that the goods left."""
+        return await self._core.ship(request)
+
+    async def Deliver(  # noqa: N802 - gRPC's name
+        self, request: pb.DeliverRequest, _context: Any
+    ) -> pb.DeliverResponse:
+        """Says that the goods arrived."""
+        return await self._core.deliver(request)

@@ -1,6 +1,6 @@
 """The account service and the payment service over gRPC.
 
-Owns the two calls the order service makes. Must not decide or cache.
+Owns the calls the order service makes. Must not decide or cache.
 Next: `lastunit.order.persons`, `lastunit.order.ports`.
 """
 
@@ -21,6 +21,8 @@ __all__ = ["GrpcAccounts", "GrpcPayments"]
 
 _RESOLVE: Final = "/lastunit.account.v1.AccountService/ResolvePerson"
 _START: Final = "/lastunit.payment.v1.PaymentService/StartAttempt"
+_REFUND: Final = "/lastunit.payment.v1.PaymentService/RefundAttempt"
+_TRANSITIONS: Final = "/lastunit.payment.v1.PaymentService/ListTransitions"
 
 _STATES: Final[Mapping[int, AccountState]] = {
     account_service_pb2.ACCOUNT_STATE_ACTIVE: AccountState.ACTIVE,
@@ -73,4 +75,24 @@ class GrpcPayments:
         return cast(
             "payment_service_pb2.StartAttemptResponse",
             await self._peer.call(_START, request, payment_service_pb2.StartAttemptResponse),
+        )
+
+    async def refund_attempt(
+        self, request: payment_service_pb2.RefundAttemptRequest
+    ) -> payment_service_pb2.RefundAttemptResponse:
+        """Gives money of an attempt back; see `PaymentPort`."""
+        return cast(
+            "payment_service_pb2.RefundAttemptResponse",
+            await self._peer.call(_REFUND, request, payment_service_pb2.RefundAttemptResponse),
+        )
+
+    async def list_transitions(
+        self, request: payment_service_pb2.ListTransitionsRequest
+    ) -> payment_service_pb2.ListTransitionsResponse:
+        """Lists the moves of an order's attempts and refunds; see `PaymentPort`."""
+        return cast(
+            "payment_service_pb2.ListTransitionsResponse",
+            await self._peer.call(
+                _TRANSITIONS, request, payment_service_pb2.ListTransitionsResponse
+            ),
         )

@@ -12,15 +12,30 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lastunit.client.aio import EventPage
-    from lastunit.client.outcomes import Line, Reply
+    from lastunit.client.outcomes import Disposition, Line, Reply
     from lastunit.payment.v1 import payment_service_pb2
-    from lastunit.stock.v1 import stock_service_pb2
+    from lastunit.stock.v1 import stock_admin_service_pb2, stock_service_pb2
 
-__all__ = ["LedgerPort", "PaymentPort"]
+__all__ = ["ExplainPort", "LedgerPort", "PaymentPort"]
+
+
+class ExplainPort(Protocol):
+    """Asks what the ledger's journal has of one reservation."""
+
+    async def explain_reservation(
+        self, reservation_id: str
+    ) -> Reply[stock_admin_service_pb2.ExplainReservationResponse]:
+        """Lists the reservation's moves."""
+        ...
 
 
 class LedgerPort(Protocol):
     """Asks the ledger; every method raises a `LastunitError` if there was no answer."""
+
+    @property
+    def admin(self) -> ExplainPort:
+        """Explains reservations."""
+        ...
 
     async def reserve(
         self,
@@ -52,6 +67,19 @@ class LedgerPort(Protocol):
         """Gives units back, or asks for that while a payment is open."""
         ...
 
+    async def return_units(
+        self,
+        request_id: str,
+        *,
+        reservation_id: str,
+        sku: str,
+        units: int,
+        disposition: Disposition,
+        pool: str = "",
+    ) -> Reply[stock_service_pb2.ReturnResponse]:
+        """Takes sold units back; the sale's policy says whether the person may buy them again."""
+        ...
+
     async def get_reservation(
         self, reservation_id: str
     ) -> Reply[stock_service_pb2.GetReservationResponse]:
@@ -70,10 +98,22 @@ class LedgerPort(Protocol):
 
 
 class PaymentPort(Protocol):
-    """Starts attempts; raises a `LastunitError` if there was no answer."""
+    """Asks the payment service; raises a `LastunitError` if there was no answer."""
 
     async def start_attempt(
         self, request: payment_service_pb2.StartAttemptRequest
     ) -> payment_service_pb2.StartAttemptResponse:
         """Starts an attempt; a repeat carries on with it."""
+        ...
+
+    async def refund_attempt(
+        self, request: payment_service_pb2.RefundAttemptRequest
+    ) -> payment_service_pb2.RefundAttemptResponse:
+        """Gives money of an attempt back; a repeat tells how far that is."""
+        ...
+
+    async def list_transitions(
+        self, request: payment_service_pb2.ListTransitionsRequest
+    ) -> payment_service_pb2.ListTransitionsResponse:
+        """Lists the moves of an order's attempts and refunds."""
         ...

@@ -27,7 +27,7 @@ from lastunit.order.v1 import order_service_pb2_grpc
 from lastunit.service.clock import SystemClock
 from lastunit.service.database import Database, steady_pace
 from lastunit.service.server import ServiceServer, run_service
-from lastunit.service.steps import Background, take_in_batches
+from lastunit.service.steps import Background, repeat, take_in_batches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,6 +41,13 @@ if TYPE_CHECKING:
 __all__ = ["OrderProcess", "serve_orders"]
 
 _EVENTS_MAX: Final = 1_024
+
+# How often refunds and returns that are due are looked for: nobody waits for them within a call.
+_DELIVER_SECONDS: Final = 0.2
+_DELIVERIES_MAX: Final = 64
+
+# How late a watcher hears of what another process of this service did.
+_SWEEP_SECONDS: Final = 2.0
 
 # Under which the ledger knows this service, as a caller and as a reader of its events.
 _CALLER: Final = "order-service"
@@ -98,6 +105,29 @@ def _open_database(process: OrderProcess) -> Database:
         process.data_directory / "order.sqlite",
         ORDER_METADATA,
         pace=None if rate is None else steady_pace(rate),
+    )
+
+
+def _start_loops(background: Background, core: OrderCore, ledger: StockClient) -> None:
+    """Starts what goes on beside the calls."""
+    background.start(
+        take_in_batches(
+            lambda: _events(ledger, core.follower),
+            core.follower.take,
+            name="follow",
+            batch_max=_EVENTS_MAX,
+        )
+    )
+    background.start(
+        repeat(
+            core.deliver_once,
+            name="deliver",
+            pause_seconds=_DELIVER_SECONDS,
+            full_count=_DELIVERIES_MAX,
+        )
+    )
+    background.start(
+        repeat(core.watch.sweep_once, name="sweep", pause_seconds=_SWEEP_SECONDS, full_count=1)
     )
 
 
@@ -167,13 +197,6 @@ async def serve_orders(process: OrderProcess, *, prices: Prices, settings: Order
     server = ServiceServer("order", service_names=(SERVICE_NAME,), listen=process.listen)
     server.metrics.watch("order", database)
     order_service_pb2_grpc.add_OrderServiceServicer_to_server(OrderServicer(core), server.grpc)
-    background.start(
-        take_in_batches(
-            lambda: _events(ledger, core.follower),
-            core.follower.take,
-            name="follow",
-            batch_max=_EVENTS_MAX,
-        )
-    )
+    _start_loops(background, core, ledger)
     reporter.start()
-    await run_service(server, on_drained=close)
+    await run_service(server, on_stopping=core.watch.close, on_drained=close)

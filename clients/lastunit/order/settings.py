@@ -25,6 +25,9 @@ GHOST_SECONDS_MAX: Final = 600.0
 REPORT_SECONDS_MIN: Final = 0.01
 REPORT_SECONDS_MAX: Final = 0.5
 
+WATCH_SECONDS_MIN: Final = 0.01
+WATCH_SECONDS_MAX: Final = 3_600.0
+
 # Two digits, so that an attempt's id never outgrows the 64 bytes of an id.
 PAYS_PER_ORDER_MAX: Final = 99
 
@@ -45,6 +48,9 @@ class OrderSettings:
         report_seconds: How often the ledger is told how far this service is, 0.01 to 0.5. A credit
             window that hears nothing for three of its intervals, 0.1 s each by default, grants its
             floor rate only.
+        watchers_max: WatchOrder streams at once, 1 to 30,000; one more is answered
+            RESOURCE_EXHAUSTED.
+        watch_seconds: How long one of them lives, 0.01 to 3,600; its client goes on with another.
         pays_per_order_max: Numbers of attempts one order may use up, 1 to 99; the ledger bounds
             those that were begun much lower.
     """
@@ -54,6 +60,8 @@ class OrderSettings:
     place_calls_max: int = 30_000
     place_work_max: int = 512
     report_seconds: float = 0.1
+    watchers_max: int = 10_000
+    watch_seconds: float = 900.0
     pays_per_order_max: int = 16
 
     def __post_init__(self) -> None:
@@ -62,6 +70,8 @@ class OrderSettings:
         self._check("place_calls_max", self.place_calls_max, 1, CALLS_OPEN_MAX)
         self._check("place_work_max", self.place_work_max, 1, WORK_AT_ONCE_MAX)
         self._check("report_seconds", self.report_seconds, REPORT_SECONDS_MIN, REPORT_SECONDS_MAX)
+        self._check("watchers_max", self.watchers_max, 1, WORK_AT_ONCE_MAX)
+        self._check("watch_seconds", self.watch_seconds, WATCH_SECONDS_MIN, WATCH_SECONDS_MAX)
         self._check("pays_per_order_max", self.pays_per_order_max, 1, PAYS_PER_ORDER_MAX)
 
     def _check(self, name: str, value: float, least: float, most: float) -> None:

@@ -7,12 +7,13 @@ Next: `lastunit.order.core`.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
 from lastunit.client.outcomes import Outcome
-from lastunit.order import schema, store
+from lastunit.order import refunds, schema, store
+from lastunit.order.moves import Entity
 from lastunit.order.states import OrderState
 from lastunit.order.v1 import order_pb2
 from lastunit.order.v1 import order_service_pb2 as pb
@@ -21,7 +22,23 @@ from lastunit.stock.v1 import outcome_pb2, reservation_pb2
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["list_orders", "order", "outcome", "placed", "state", "state_value"]
+__all__ = [
+    "fulfilment",
+    "full_order",
+    "list_orders",
+    "order",
+    "outcome",
+    "placed",
+    "refund",
+    "state",
+    "state_value",
+    "transition",
+]
+
+_ENTITIES: Final = {
+    Entity.ORDER: order_pb2.TRANSITION_ENTITY_ORDER,
+    Entity.FULFILMENT: order_pb2.TRANSITION_ENTITY_FULFILMENT,
+}
 
 
 def outcome(value: Outcome) -> outcome_pb2.Outcome.ValueType:
@@ -56,12 +73,73 @@ def placed(row: sa.Row[Any]) -> pb.PlaceOrderResponse:
     return response
 
 
-def order(row: sa.Row[Any], attempts: Sequence[store.Attempt]) -> order_pb2.Order:
+def fulfilment(row: sa.Row[Any]) -> order_pb2.FulfilmentState.ValueType:
+    """Returns where an order's goods are as the contract has it."""
+    return order_pb2.FulfilmentState.Value(f"FULFILMENT_STATE_{row.fulfilment_state}")
+
+
+def refund(row: sa.Row[Any]) -> order_pb2.OrderRefund:
+    """Returns one refund as a message."""
+    message = order_pb2.OrderRefund(
+        refund_id=row.refund_id,
+        request_id=row.request_id,
+        attempt_id=row.attempt_id,
+        amount_minor=row.amount_minor,
+        currency=row.currency,
+        state=order_pb2.OrderRefundState.Value(f"ORDER_REFUND_STATE_{row.state}"),
+        reason=row.reason,
+        actor=row.actor,
+        is_full=row.is_full,
+        last_refusal=row.last_refusal,
+    )
+    message.create_time.FromMilliseconds(row.create_ms)
+    if row.done_ms is not None:
+        message.done_time.FromMilliseconds(row.done_ms)
+    return message
+
+
+def transition(row: sa.Row[Any]) -> order_pb2.Transition:
+    """Returns one transition of an order or its goods as a message."""
+    message = order_pb2.Transition(
+        entity=_ENTITIES[Entity(row.entity)],
+        entity_id=row.order_id,
+        sequence=row.number,
+        event=row.event,
+        state_from=row.state_from,
+        state_to=row.state_to,
+        cause_kind=row.cause_kind,
+        cause=row.cause,
+        actor=row.actor,
+        reason=row.reason,
+        ledger_sequence=row.ledger_sequence,
+    )
+    message.time.FromMilliseconds(row.time_ms)
+    return message
+
+
+def full_order(connection: sa.Connection, row: sa.Row[Any]) -> order_pb2.Order:
+    """Returns one order as a message, with all that belongs to it.
+
+    Args:
+        connection: A reader.
+        row: The order.
+    """
+    asked: Sequence[sa.Row[Any]] = ()
+    # Most orders have no fact at all, and no refund without one.
+    if row.fact_count:
+        asked = refunds.load_refunds(connection, row.order_id)
+    return order(row, store.load_attempts(connection, row.order_id), asked)
+
+
+def order(
+    row: sa.Row[Any], attempts: Sequence[store.Attempt], asked: Sequence[sa.Row[Any]] = ()
+) -> order_pb2.Order:
     """Returns one order as a message.
 
     Args:
         row: The order.
         attempts: Its attempts by number.
+        asked: Its refunds, oldest first.
     """
     message = order_pb2.Order(
         order_id=row.order_id,
@@ -79,7 +157,13 @@ def order(row: sa.Row[Any], attempts: Sequence[store.Attempt]) -> order_pb2.Orde
         coupon_id=row.coupon_id,
         reduction_name=row.reduction_name,
         missing_gifts=json.loads(row.missing_gifts),
+        fulfilment_state=fulfilment(row),
+        refunds=[refund(each) for each in asked],
+        refund_minor=sum(each.amount_minor for each in asked),
     )
+    for shares in refunds.shares_of(asked):
+        for part, share in zip(message.parts, shares, strict=True):
+            part.refund_minor += share
     if row.close_reason:
         message.close_reason = order_pb2.CloseReason.Value(f"CLOSE_REASON_{row.close_reason}")
     for line in json.loads(row.lines):
@@ -117,6 +201,6 @@ def list_orders(connection: sa.Connection, request: pb.ListOrdersRequest) -> pb.
     rows = connection.execute(query.limit(request.page_size + 1)).all()
     page = rows[: request.page_size]
     return pb.ListOrdersResponse(
-        orders=[order(row, store.load_attempts(connection, row.order_id)) for row in page],
+        orders=[full_order(connection, row) for row in page],
         next_page_token=page[-1].order_id if len(rows) > len(page) else "",
     )

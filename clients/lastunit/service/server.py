@@ -164,6 +164,7 @@ class ServiceServer:
 async def run_service(
     server: ServiceServer,
     *,
+    on_stopping: Callable[[], None] | None = None,
     on_drained: Callable[[], Awaitable[None]] | None = None,
     is_json: bool = True,
     grace_seconds: float = GRACE_SECONDS,
@@ -176,6 +177,7 @@ async def run_service(
 
     Args:
         server: The server with its servicers added.
+        on_stopping: Called when the drain begins: end streams here that would outlive it.
         on_drained: Called after the last call has ended: close databases and clients here.
         is_json: False prints a sentence instead of the JSON line.
         grace_seconds: Seconds until calls under way are cut off, 0 or more.
@@ -197,6 +199,8 @@ async def run_service(
         await stopping.wait()
         _log.info("draining", extra={"grace_seconds": grace_seconds})
     finally:
+        if on_stopping is not None:
+            on_stopping()
         await server.stop(grace_seconds)
         if listener is not None:
             await asyncio.to_thread(listener.close)

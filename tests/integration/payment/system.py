@@ -287,6 +287,7 @@ class System:
             done += await self.payments.refund_once()
             done += await self.payments.follow_once()
             done += await self.orders.follow_once()
+            done += await self.orders.deliver_once()
             done += await self.payments.reconcile_once(self.clock.now_ms())
             if not done:
                 return

@@ -13,7 +13,8 @@ from lastunit.order.doorman import BELIEVED_SECONDS, SALES_MAX, Doorman
 from lastunit.order.v1 import order_service_pb2 as pb
 from lastunit.stock.v1 import outcome_pb2
 
-from .world import START_MS, World
+from .ledger import START_MS
+from .world import World
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

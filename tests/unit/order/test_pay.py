@@ -14,7 +14,8 @@ from lastunit.order.v1 import order_service_pb2 as pb
 from lastunit.payment.v1 import payment_service_pb2
 from lastunit.stock.v1 import outcome_pb2, reservation_pb2
 
-from .world import START_MS, World, no_answer
+from .ledger import START_MS, no_answer
+from .world import World
 
 PAYING = order_pb2.ORDER_STATE_PAYING
 PAID = order_pb2.ORDER_STATE_PAID

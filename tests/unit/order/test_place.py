@@ -21,7 +21,8 @@ from lastunit.prices.quote import Prices
 from lastunit.service.database import Lane
 from lastunit.stock.v1 import availability_pb2, event_pb2, outcome_pb2
 
-from .world import START_MS, TTL_MS, World, no_answer
+from .ledger import START_MS, TTL_MS, no_answer
+from .world import World
 
 
 async def test_a_placed_order_is_held_and_written(world: World) -> None:

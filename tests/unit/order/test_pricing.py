@@ -15,7 +15,8 @@ from lastunit.prices.catalogue import parse
 from lastunit.prices.quote import Prices
 from lastunit.stock.v1 import outcome_pb2
 
-from .world import START_MS, World, no_answer
+from .ledger import START_MS, no_answer
+from .world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,10 +10,12 @@ from lastunit.order.moves import CauseKind, Entity
 from lastunit.order.states import OrderEvent, OrderState
 from lastunit.stock.v1 import event_pb2, reservation_pb2
 
-from .world import START_MS, World
+from .ledger import START_MS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from .world import World
 
 
 def events(world: World, order_id: str) -> Sequence[str]:

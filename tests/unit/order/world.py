@@ -1,6 +1,6 @@
-"""An order service in memory, with a ledger of one SKU that keeps its own events.
+"""An order service in memory, with stand-ins around it.
 
-Owns: the stand-ins. The ledger here knows units, ids and events, and nothing of time.
+Owns: the wiring and what buyers and operators do. Next: `ledger`, its ledger.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
-from lastunit.client.aio import EventPage
-from lastunit.client.outcomes import AttemptState, Line, Outcome, ReleaseReason, Reply, State
-from lastunit.errors import LastunitError, UnavailableError
+from lastunit.client.outcomes import (
+    AttemptState,
+    Disposition,
+    State,
+)
 from lastunit.order import store
 from lastunit.order.core import OrderCore
 from lastunit.order.persons import AccountState, PersonDirectory, ResolvedPerson
@@ -23,279 +25,37 @@ from lastunit.prices.quote import Prices
 from lastunit.service.clock import SimulatedClock
 from lastunit.service.database import Database, Lane
 from lastunit.stock.v1 import (
-    availability_pb2,
-    event_pb2,
-    outcome_pb2,
-    place_pb2,
     reservation_pb2,
-    stock_service_pb2,
 )
+
+from .ledger import START_MS, LedgerDouble, no_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import sqlalchemy as sa
 
+    from lastunit.errors import LastunitError
     from lastunit.order.doorman import Doorman
-
-START_MS = 1_700_000_000_000
-TTL_MS = 600_000
-
-
-def no_answer() -> UnavailableError:
-    """Returns the error of a service that does not answer."""
-    return UnavailableError("no answer", reason="UNAVAILABLE")
-
-
-class LedgerDouble:
-    """Holds and gives back units, and writes an event for each change.
-
-    Attributes:
-        available: Units that can be held.
-        calls: How often each method was called.
-        lost_replies: The next calls act and then raise these.
-        begin_outcomes: The next payments are refused with these.
-        gone: SKUs that have no unit, whatever else there is.
-        now_ms: Ledger time.
-        events: The journal.
-    """
-
-    def __init__(self, units: int) -> None:
-        self.available = units
-        self.calls: Counter[str] = Counter()
-        self.lost_replies: deque[LastunitError] = deque()
-        self.begin_outcomes: deque[Outcome] = deque()
-        self.gone: set[str] = set()
-        self.now_ms: Callable[[], int] = lambda: START_MS
-        self.events: list[event_pb2.Event] = []
-        self.not_after_ms: list[int | None] = []
-        self._reservations: dict[str, reservation_pb2.Reservation] = {}
-        self._reserved_at: dict[str, int] = {}
-        self._released: dict[str, bool] = {}
-
-    async def reserve(
-        self,
-        reservation_id: str,
-        *,
-        sale_id: str,
-        person_id: str,
-        lines: Sequence[Line],
-        not_after_ms: int | None = None,
-    ) -> Reply[stock_service_pb2.ReserveResponse]:
-        """Holds units."""
-        self.calls["reserve"] += 1
-        self.not_after_ms.append(not_after_ms)
-        found = self._reservations.get(reservation_id)
-        if found is not None:
-            conflict = _conflict(found, sale_id, person_id, lines)
-            outcome = Outcome.CONFLICT if conflict else Outcome.OK
-            reply = self._reserved(outcome, reservation_id, replayed=not conflict)
-            reply.result.conflict_field = conflict
-            return Reply(reply)
-        for line in lines:
-            if line.sku in self.gone:
-                refused = self._reserved(Outcome.SOLD_OUT, reservation_id)
-                refused.result.sku = line.sku
-                return Reply(refused)
-        wanted = sum(line.units for line in lines)
-        if wanted > self.available:
-            reply = self._reserved(Outcome.SOLD_OUT, reservation_id)
-            reply.result.sku = lines[0].sku
-            reply.result.level = availability_pb2.LEVEL_HELD_OUT
-            reply.result.come_back_time.FromMilliseconds(START_MS + TTL_MS)
-            return Reply(reply)
-        self.available -= wanted
-        reservation = reservation_pb2.Reservation(
-            reservation_id=reservation_id,
-            sale_id=sale_id,
-            person_id=person_id,
-            lines=[
-                reservation_pb2.Line(sku=line.sku, units=line.units, pool=line.pool)
-                for line in lines
-            ],
-            taken=[
-                reservation_pb2.Taken(
-                    line_index=index, sku=line.sku, units=line.units, pool=line.pool or "main"
-                )
-                for index, line in enumerate(lines)
-            ],
-            create_sequence=len(self.events) + 1,
-        )
-        reservation.create_time.FromMilliseconds(self.now_ms())
-        reservation.expire_time.FromMilliseconds(START_MS + TTL_MS)
-        self._reservations[reservation_id] = reservation
-        self.happen(reservation_id, State.HELD, reserved={"person_id": person_id})
-        self._reserved_at[reservation_id] = len(self.events)
-        self._maybe_lose()
-        return Reply(self._reserved(Outcome.OK, reservation_id))
-
-    async def begin_payment(
-        self,
-        attempt_id: str,
-        *,
-        reservation_id: str,
-        provider: str = "",
-        amount_minor: int = 0,
-        currency: str = "",
-    ) -> Reply[stock_service_pb2.BeginPaymentResponse]:
-        """Opens an attempt."""
-        self.calls["begin_payment"] += 1
-        assert (provider, currency) == ("", "CNY")
-        assert amount_minor > 0
-        reservation = self._reservations[reservation_id]
-        is_new = attempt_id not in {attempt.attempt_id for attempt in reservation.attempts}
-        outcome = self.begin_outcomes.popleft() if self.begin_outcomes else Outcome.OK
-        if outcome is Outcome.OK and is_new:
-            reservation.attempts.add(
-                attempt_id=attempt_id, state=reservation_pb2.ATTEMPT_STATE_OPEN
-            )
-            self.happen(reservation_id, State.PAYING, payment_begun={"attempt_id": attempt_id})
-        self._maybe_lose()
-        response = stock_service_pb2.BeginPaymentResponse(
-            place=self._place(len(self.events)), result=self._result(outcome, reservation_id)
-        )
-        response.settle_by_time.FromMilliseconds(START_MS + 900_000)
-        return Reply(response)
-
-    async def release(
-        self, request_id: str, *, reservation_id: str
-    ) -> Reply[stock_service_pb2.ReleaseResponse]:
-        """Gives units back, or asks for that."""
-        self.calls["release"] += 1
-        state = State(self._reservations[reservation_id].state)
-        replayed = request_id in self._released
-        outcome = Outcome.OK
-        if not replayed and state is State.HELD:
-            self.give_back(reservation_id, ReleaseReason.CLIENT)
-            self._released[request_id] = False
-        elif not replayed and state is State.PAYING:
-            self.happen(reservation_id, State.PAYING, release_requested={})
-            self._released[request_id] = True
-        elif not replayed:
-            outcome = Outcome.WRONG_STATE
-        return Reply(
-            stock_service_pb2.ReleaseResponse(
-                place=self._place(len(self.events)),
-                result=self._result(outcome, reservation_id, replayed=replayed),
-                release_requested=self._released.get(request_id, False),
-            )
-        )
-
-    async def get_reservation(
-        self, reservation_id: str
-    ) -> Reply[stock_service_pb2.GetReservationResponse]:
-        """Shows a reservation."""
-        self.calls["get_reservation"] += 1
-        return Reply(
-            stock_service_pb2.GetReservationResponse(
-                place=self._place(0),
-                result=self._result(Outcome.OK, reservation_id),
-                reservation=self._reservations[reservation_id],
-            )
-        )
-
-    async def get_availability(
-        self, sale_id: str, *, skus: Sequence[str] = ()
-    ) -> Reply[stock_service_pb2.GetAvailabilityResponse]:
-        """Shows one pool for each SKU."""
-        response = stock_service_pb2.GetAvailabilityResponse(
-            result=outcome_pb2.Result(outcome=outcome_pb2.OUTCOME_OK)
-        )
-        for sku in skus:
-            shown = response.availabilities.add(sale_id=sale_id, sku=sku)
-            pool = shown.pools.add(pool="main", offered=True)
-            pool.counters.available = 0 if sku in self.gone else self.available
-        return Reply(response)
-
-    async def read_event_page(self, after_sequence: int, *, page_size: int = 1024) -> EventPage:
-        """Returns events after a position."""
-        page = self.events[after_sequence : after_sequence + page_size]
-        return EventPage(tuple(page), len(self.events), 1)
-
-    # --- what a test lets happen ---
-
-    def happen(self, reservation_id: str, state: State, **body: Any) -> None:
-        """Sets the state of a reservation and writes the event that says so."""
-        reservation = self._reservations.get(reservation_id)
-        if reservation is not None:
-            reservation.state = reservation_pb2.State.ValueType(state.value)
-        event = event_pb2.Event(
-            sequence=len(self.events) + 1, reservation_id=reservation_id, **body
-        )
-        event.time.FromMilliseconds(START_MS + len(self.events))
-        self.events.append(event)
-
-    def give_back(self, reservation_id: str, reason: ReleaseReason) -> None:
-        """Releases a reservation."""
-        reservation = self._reservations[reservation_id]
-        self.available += sum(line.units for line in reservation.lines)
-        reservation.release_reason = reservation_pb2.ReleaseReason.ValueType(reason.value)
-        self.happen(reservation_id, State.RELEASED, released={"release_reason": reason.value})
-
-    def settle(
-        self,
-        reservation_id: str,
-        attempt_id: str,
-        attempt_state: AttemptState,
-        state: State,
-        **more: Any,
-    ) -> None:
-        """Lets the payment service's news arrive."""
-        settled = {
-            "attempt_id": attempt_id,
-            "attempt_state": attempt_state.value,
-            "state": state.value,
-        }
-        self.happen(reservation_id, state, payment_settled=settled | more)
-
-    # --- inside ---
-
-    def _maybe_lose(self) -> None:
-        if self.lost_replies:
-            raise self.lost_replies.popleft()
-
-    def _reserved(
-        self, outcome: Outcome, reservation_id: str, *, replayed: bool = False
-    ) -> stock_service_pb2.ReserveResponse:
-        response = stock_service_pb2.ReserveResponse(
-            place=self._place(self._reserved_at.get(reservation_id, 0)),
-            result=self._result(outcome, reservation_id, replayed=replayed),
-        )
-        if outcome is Outcome.OK:
-            response.expire_time.FromMilliseconds(START_MS + TTL_MS)
-            response.taken.extend(self._reservations[reservation_id].taken)
-        return response
-
-    def _place(self, sequence: int) -> place_pb2.Place:
-        return place_pb2.Place(sequence=sequence, as_of_sequence=len(self.events))
-
-    def _result(
-        self, outcome: Outcome, reservation_id: str, *, replayed: bool = False
-    ) -> outcome_pb2.Result:
-        found = self._reservations.get(reservation_id)
-        return outcome_pb2.Result(
-            outcome=outcome_pb2.Outcome.ValueType(outcome.value),
-            replayed=replayed,
-            state=found.state if found is not None else reservation_pb2.STATE_UNSPECIFIED,
-        )
-
-
-def _conflict(
-    found: reservation_pb2.Reservation, sale_id: str, person_id: str, lines: Sequence[Line]
-) -> str:
-    """Returns the field in which a repeat differs, as the ledger names it; empty for none."""
-    if found.person_id != person_id:
-        return "person_id"
-    if found.sale_id != sale_id:
-        return "sale_id"
-    had = [(line.sku, line.units, line.pool) for line in found.lines]
-    return "" if had == [(line.sku, line.units, line.pool) for line in lines] else "lines"
 
 
 class PaymentDouble:
-    """Starts attempts, and remembers in which order ledger and provider were called."""
+    """Starts and refunds attempts, and remembers in which order ledger and provider were called.
+
+    Attributes:
+        refunds: Every refund by its request id; a test sets how far it is.
+        refund_state: How far a new one is at once.
+        transitions: What it explains.
+    """
 
     def __init__(self, ledger: LedgerDouble) -> None:
+        self.refunds: dict[str, payment_service_pb2.Refund] = {}
+        self.refund_state = payment_service_pb2.REFUND_STATE_DONE
+        self.refund_refusal = payment_service_pb2.REFUSAL_UNSPECIFIED
+        self.refund_errors: deque[LastunitError] = deque()
+        self.lost_refund_replies: deque[LastunitError] = deque()
+        self.transitions: list[payment_service_pb2.Transition] = []
+        self.list_error: LastunitError | None = None
         self.started: list[str] = []
         self.refusal = payment_service_pb2.REFUSAL_UNSPECIFIED
         self.errors: deque[LastunitError] = deque()
@@ -318,6 +78,45 @@ class PaymentDouble:
         if not self.refusal:
             response.attempt.attempt_id = request.attempt_id
             response.attempt.pay_url = f"http://pay/{request.attempt_id}"
+        return response
+
+    async def refund_attempt(
+        self, request: payment_service_pb2.RefundAttemptRequest
+    ) -> payment_service_pb2.RefundAttemptResponse:
+        """Gives money back once for each request id."""
+        if self.refund_errors:
+            raise self.refund_errors.popleft()
+        if self.refund_refusal:
+            return payment_service_pb2.RefundAttemptResponse(refusal=self.refund_refusal)
+        found = self.refunds.get(request.request_id)
+        if found is None:
+            found = payment_service_pb2.Refund(
+                refund_id=f"at-{request.request_id}",
+                attempt_id=request.attempt_id,
+                request_id=request.request_id,
+                amount_minor=request.amount_minor,
+                state=self.refund_state,
+                reason=request.reason,
+            )
+            self.refunds[request.request_id] = found
+        asked = (request.attempt_id, request.amount_minor, request.reason)
+        assert asked == (found.attempt_id, found.amount_minor, found.reason), "another request"
+        if self.lost_refund_replies:
+            raise self.lost_refund_replies.popleft()
+        return payment_service_pb2.RefundAttemptResponse(refund=found)
+
+    async def list_transitions(
+        self, request: payment_service_pb2.ListTransitionsRequest
+    ) -> payment_service_pb2.ListTransitionsResponse:
+        """Lists what the test has put there, two to a page."""
+        if self.list_error is not None:
+            raise self.list_error
+        start = int(request.page_token or 0)
+        response = payment_service_pb2.ListTransitionsResponse(
+            transitions=self.transitions[start : start + 2]
+        )
+        if start + 2 < len(self.transitions):
+            response.next_page_token = str(start + 2)
         return response
 
 
@@ -416,6 +215,77 @@ class World:
     async def cancel(self, order_id: str, request_id: str = "cancel-1") -> pb.CancelResponse:
         """Cancels an order."""
         return await self.core.cancel(pb.CancelRequest(request_id=request_id, order_id=order_id))
+
+    async def buy(
+        self,
+        request_id: str = "request-1",
+        account_id: str = "account-1",
+        lines: Sequence[tuple[str, int]] = (("phone", 1),),
+        coupon_id: str = "",
+    ) -> str:
+        """Places and pays an order; returns its id."""
+        order_id = (await self.place(request_id, account_id, lines, coupon_id)).order_id
+        attempt_id = (await self.pay(order_id)).attempt_id
+        self.ledger.settle(order_id, attempt_id, AttemptState.APPLIED, State.CONFIRMED)
+        await self.show(order_id)
+        return order_id
+
+    async def refund(
+        self, order_id: str, amount_minor: int = 0, request_id: str = "refund-1"
+    ) -> pb.RefundResponse:
+        """Asks for money back; 0 for all that is left."""
+        return await self.core.refund(
+            pb.RefundRequest(
+                request_id=request_id,
+                order_id=order_id,
+                amount_minor=amount_minor,
+                reason="buyer asked",
+                actor="desk-1",
+            )
+        )
+
+    async def ship(self, order_id: str, request_id: str = "ship-1") -> pb.ShipResponse:
+        """Says that the goods left."""
+        return await self.core.ship(
+            pb.ShipRequest(
+                request_id=request_id, order_id=order_id, carrier="post", actor="warehouse-1"
+            )
+        )
+
+    async def deliver(self, order_id: str, request_id: str = "deliver-1") -> pb.DeliverResponse:
+        """Says that the goods arrived."""
+        return await self.core.deliver(
+            pb.DeliverRequest(request_id=request_id, order_id=order_id, actor="post-1")
+        )
+
+    async def give_back(
+        self,
+        order_id: str,
+        lines: Sequence[tuple[str, int]] = (("phone", 1),),
+        request_id: str = "return-1",
+        *,
+        does_refund: bool = True,
+        disposition: Disposition = Disposition.RESELL,
+    ) -> pb.ReturnGoodsResponse:
+        """Says that goods came back."""
+        request = pb.ReturnGoodsRequest(
+            request_id=request_id,
+            order_id=order_id,
+            disposition=reservation_pb2.Disposition.ValueType(disposition.value),
+            does_refund=does_refund,
+            reason="did not fit",
+            actor="warehouse-1",
+        )
+        for sku, units in lines:
+            request.lines.add(sku=sku, units=units)
+        return await self.core.return_goods(request)
+
+    async def settle_down(self) -> None:
+        """Carries on with refunds and returns, hour by hour, until nothing is left to do."""
+        for _ in range(48):
+            while await self.core.deliver_once() or await self.core.follow_once():
+                pass
+            self.clock.advance_to(self.clock.now_ms() + 1_800_000)
 
     async def show(self, order_id: str, *, is_followed: bool = True) -> pb.GetOrderResponse:
         """Shows an order, after the ledger's events are taken in."""

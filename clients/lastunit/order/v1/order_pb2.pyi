@@ -40,11 +40,11 @@ class _OrderStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderState
     ORDER_STATE_CLOSED: _OrderState.ValueType  # 5
     """Ended without a sale; `close_reason` says why."""
     ORDER_STATE_REFUND_DUE: _OrderState.ValueType  # 6
-    """Money came for units that are no longer there; a refund is owed."""
+    """All its money is owed back: it came for units that are no longer there, or was asked back."""
     ORDER_STATE_REFUNDED: _OrderState.ValueType  # 7
     """The owed money was given back. Terminal."""
     ORDER_STATE_RETURNED: _OrderState.ValueType  # 8
-    """Every unit was returned. Terminal."""
+    """Every unit was returned. Only a refund leads on."""
 
 class OrderState(_OrderState, metaclass=_OrderStateEnumTypeWrapper):
     """Says where an order is in its life."""
@@ -62,11 +62,11 @@ ORDER_STATE_PAID: OrderState.ValueType  # 4
 ORDER_STATE_CLOSED: OrderState.ValueType  # 5
 """Ended without a sale; `close_reason` says why."""
 ORDER_STATE_REFUND_DUE: OrderState.ValueType  # 6
-"""Money came for units that are no longer there; a refund is owed."""
+"""All its money is owed back: it came for units that are no longer there, or was asked back."""
 ORDER_STATE_REFUNDED: OrderState.ValueType  # 7
 """The owed money was given back. Terminal."""
 ORDER_STATE_RETURNED: OrderState.ValueType  # 8
-"""Every unit was returned. Terminal."""
+"""Every unit was returned. Only a refund leads on."""
 Global___OrderState: _TypeAlias = OrderState  # noqa: Y015
 
 class _CloseReason:
@@ -125,6 +125,98 @@ CLOSE_REASON_UNVERIFIED: CloseReason.ValueType  # 10
 """An operator released it without the provider's word."""
 Global___CloseReason: _TypeAlias = CloseReason  # noqa: Y015
 
+class _FulfilmentState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FulfilmentStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FulfilmentState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FULFILMENT_STATE_UNSPECIFIED: _FulfilmentState.ValueType  # 0
+    """No order is concerned."""
+    FULFILMENT_STATE_UNSHIPPED: _FulfilmentState.ValueType  # 1
+    """They have not left."""
+    FULFILMENT_STATE_SHIPPED: _FulfilmentState.ValueType  # 2
+    """They are on their way."""
+    FULFILMENT_STATE_DELIVERED: _FulfilmentState.ValueType  # 3
+    """The carrier handed them over."""
+
+class FulfilmentState(_FulfilmentState, metaclass=_FulfilmentStateEnumTypeWrapper):
+    """Says where the goods of an order are."""
+
+FULFILMENT_STATE_UNSPECIFIED: FulfilmentState.ValueType  # 0
+"""No order is concerned."""
+FULFILMENT_STATE_UNSHIPPED: FulfilmentState.ValueType  # 1
+"""They have not left."""
+FULFILMENT_STATE_SHIPPED: FulfilmentState.ValueType  # 2
+"""They are on their way."""
+FULFILMENT_STATE_DELIVERED: FulfilmentState.ValueType  # 3
+"""The carrier handed them over."""
+Global___FulfilmentState: _TypeAlias = FulfilmentState  # noqa: Y015
+
+class _OrderRefundState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OrderRefundStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderRefundState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORDER_REFUND_STATE_UNSPECIFIED: _OrderRefundState.ValueType  # 0
+    """No refund is concerned."""
+    ORDER_REFUND_STATE_ASKED: _OrderRefundState.ValueType  # 1
+    """It is written down, and the payment service is asked until it says that the money is back."""
+    ORDER_REFUND_STATE_GIVING_BACK: _OrderRefundState.ValueType  # 2
+    """The money is back; the units of an order that never left are being given back to the sale."""
+    ORDER_REFUND_STATE_DONE: _OrderRefundState.ValueType  # 3
+    """Nothing is left to do."""
+
+class OrderRefundState(_OrderRefundState, metaclass=_OrderRefundStateEnumTypeWrapper):
+    """Says how far money is on its way back."""
+
+ORDER_REFUND_STATE_UNSPECIFIED: OrderRefundState.ValueType  # 0
+"""No refund is concerned."""
+ORDER_REFUND_STATE_ASKED: OrderRefundState.ValueType  # 1
+"""It is written down, and the payment service is asked until it says that the money is back."""
+ORDER_REFUND_STATE_GIVING_BACK: OrderRefundState.ValueType  # 2
+"""The money is back; the units of an order that never left are being given back to the sale."""
+ORDER_REFUND_STATE_DONE: OrderRefundState.ValueType  # 3
+"""Nothing is left to do."""
+Global___OrderRefundState: _TypeAlias = OrderRefundState  # noqa: Y015
+
+class _TransitionEntity:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TransitionEntityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TransitionEntity.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRANSITION_ENTITY_UNSPECIFIED: _TransitionEntity.ValueType  # 0
+    """Not told."""
+    TRANSITION_ENTITY_ORDER: _TransitionEntity.ValueType  # 1
+    """The order."""
+    TRANSITION_ENTITY_FULFILMENT: _TransitionEntity.ValueType  # 2
+    """Its goods."""
+    TRANSITION_ENTITY_RESERVATION: _TransitionEntity.ValueType  # 3
+    """Its reservation in the ledger."""
+    TRANSITION_ENTITY_ATTEMPT: _TransitionEntity.ValueType  # 4
+    """An attempt to pay, at the payment service."""
+    TRANSITION_ENTITY_REFUND: _TransitionEntity.ValueType  # 5
+    """Money on its way back, at the payment service."""
+
+class TransitionEntity(_TransitionEntity, metaclass=_TransitionEntityEnumTypeWrapper):
+    """Says what moved."""
+
+TRANSITION_ENTITY_UNSPECIFIED: TransitionEntity.ValueType  # 0
+"""Not told."""
+TRANSITION_ENTITY_ORDER: TransitionEntity.ValueType  # 1
+"""The order."""
+TRANSITION_ENTITY_FULFILMENT: TransitionEntity.ValueType  # 2
+"""Its goods."""
+TRANSITION_ENTITY_RESERVATION: TransitionEntity.ValueType  # 3
+"""Its reservation in the ledger."""
+TRANSITION_ENTITY_ATTEMPT: TransitionEntity.ValueType  # 4
+"""An attempt to pay, at the payment service."""
+TRANSITION_ENTITY_REFUND: TransitionEntity.ValueType  # 5
+"""Money on its way back, at the payment service."""
+Global___TransitionEntity: _TypeAlias = TransitionEntity  # noqa: Y015
+
 @_typing.final
 class Order(_message.Message):
     """Shows one order as it stands."""
@@ -152,6 +244,9 @@ class Order(_message.Message):
     COUPON_ID_FIELD_NUMBER: _builtins.int
     REDUCTION_NAME_FIELD_NUMBER: _builtins.int
     MISSING_GIFTS_FIELD_NUMBER: _builtins.int
+    FULFILMENT_STATE_FIELD_NUMBER: _builtins.int
+    REFUNDS_FIELD_NUMBER: _builtins.int
+    REFUND_MINOR_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """Names the order; it is also the name of its reservation in the ledger."""
     account_id: _builtins.str
@@ -180,6 +275,10 @@ class Order(_message.Message):
     """Names the coupon that was used; empty for none."""
     reduction_name: _builtins.str
     """Names the full reduction that counted; empty for none."""
+    fulfilment_state: Global___FulfilmentState.ValueType
+    """States where its goods are."""
+    refund_minor: _builtins.int
+    """Sums the refunds, under way or done, in the currency's smallest unit; 0 to `amount_minor`."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderLine]:
         """Lists what was ordered; 1 to 32."""
@@ -210,6 +309,12 @@ class Order(_message.Message):
     def missing_gifts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Lists the skus of gifts that were reached and had no unit left."""
 
+    @_builtins.property
+    def refunds(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderRefund]:
+        """Lists what was asked back of its money, oldest first; at most 64. What the ledger owes back by
+        itself (a second payment, late money without a unit) is told by `attempts`.
+        """
+
     def __init__(
         self,
         *,
@@ -234,10 +339,13 @@ class Order(_message.Message):
         coupon_id: _builtins.str = ...,
         reduction_name: _builtins.str = ...,
         missing_gifts: _abc.Iterable[_builtins.str] | None = ...,
+        fulfilment_state: Global___FulfilmentState.ValueType = ...,
+        refunds: _abc.Iterable[Global___OrderRefund] | None = ...,
+        refund_minor: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "settle_by_time", b"settle_by_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "amount_minor", b"amount_minor", "attempts", b"attempts", "close_reason", b"close_reason", "coupon_id", b"coupon_id", "create_time", b"create_time", "currency", b"currency", "expire_time", b"expire_time", "is_cancel_asked", b"is_cancel_asked", "is_overdue", b"is_overdue", "is_retaken", b"is_retaken", "ledger_sequence", b"ledger_sequence", "lines", b"lines", "missing_gifts", b"missing_gifts", "order_id", b"order_id", "parts", b"parts", "person_id", b"person_id", "reduction_name", b"reduction_name", "sale_id", b"sale_id", "settle_by_time", b"settle_by_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "amount_minor", b"amount_minor", "attempts", b"attempts", "close_reason", b"close_reason", "coupon_id", b"coupon_id", "create_time", b"create_time", "currency", b"currency", "expire_time", b"expire_time", "fulfilment_state", b"fulfilment_state", "is_cancel_asked", b"is_cancel_asked", "is_overdue", b"is_overdue", "is_retaken", b"is_retaken", "ledger_sequence", b"ledger_sequence", "lines", b"lines", "missing_gifts", b"missing_gifts", "order_id", b"order_id", "parts", b"parts", "person_id", b"person_id", "reduction_name", b"reduction_name", "refund_minor", b"refund_minor", "refunds", b"refunds", "sale_id", b"sale_id", "settle_by_time", b"settle_by_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -257,6 +365,7 @@ class OrderPart(_message.Message):
     REDUCTION_MINOR_FIELD_NUMBER: _builtins.int
     COUPON_MINOR_FIELD_NUMBER: _builtins.int
     AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    REFUND_MINOR_FIELD_NUMBER: _builtins.int
     line_index: _builtins.int
     """Is the line's place in the order, from 0; a gift has the next place after the lines."""
     sku: _builtins.str
@@ -273,6 +382,8 @@ class OrderPart(_message.Message):
     """States its share of the coupon; 0 or more."""
     amount_minor: _builtins.int
     """States what is paid for it: units times price, without its shares of discounts; 0 or more."""
+    refund_minor: _builtins.int
+    """States its share of the refunds, under way or done; 0 to `amount_minor`."""
     def __init__(
         self,
         *,
@@ -284,14 +395,160 @@ class OrderPart(_message.Message):
         reduction_minor: _builtins.int = ...,
         coupon_minor: _builtins.int = ...,
         amount_minor: _builtins.int = ...,
+        refund_minor: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "coupon_minor", b"coupon_minor", "line_index", b"line_index", "pool", b"pool", "reduction_minor", b"reduction_minor", "sku", b"sku", "unit_amount_minor", b"unit_amount_minor", "units", b"units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "coupon_minor", b"coupon_minor", "line_index", b"line_index", "pool", b"pool", "reduction_minor", b"reduction_minor", "refund_minor", b"refund_minor", "sku", b"sku", "unit_amount_minor", b"unit_amount_minor", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OrderPart: _TypeAlias = OrderPart  # noqa: Y015
+
+@_typing.final
+class OrderRefund(_message.Message):
+    """Shows money of an order that goes back, or went."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUND_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    IS_FULL_FIELD_NUMBER: _builtins.int
+    LAST_REFUSAL_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    DONE_TIME_FIELD_NUMBER: _builtins.int
+    refund_id: _builtins.str
+    """Names the refund; the payment service knows it by this name too."""
+    request_id: _builtins.str
+    """Names the call that asked for it."""
+    attempt_id: _builtins.str
+    """Names the attempt that took the money."""
+    amount_minor: _builtins.int
+    """States how much, in the currency's smallest unit; 1 or more."""
+    currency: _builtins.str
+    """Names the currency, ISO 4217."""
+    state: Global___OrderRefundState.ValueType
+    """States how far it is."""
+    reason: _builtins.str
+    """Says why, as the call did."""
+    actor: _builtins.str
+    """Names who asked, as the call did."""
+    is_full: _builtins.bool
+    """Is true when it takes back all that was left of what was paid."""
+    last_refusal: _builtins.str
+    """Says why the last try was refused, as the payment service calls it; empty if it was not. It is
+    tried again all the same.
+    """
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """Says when it was asked for."""
+
+    @_builtins.property
+    def done_time(self) -> _timestamp_pb2.Timestamp:
+        """Says when the money was back; unset before."""
+
+    def __init__(
+        self,
+        *,
+        refund_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        attempt_id: _builtins.str = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        state: Global___OrderRefundState.ValueType = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        is_full: _builtins.bool = ...,
+        last_refusal: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        done_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "done_time", b"done_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "amount_minor", b"amount_minor", "attempt_id", b"attempt_id", "create_time", b"create_time", "currency", b"currency", "done_time", b"done_time", "is_full", b"is_full", "last_refusal", b"last_refusal", "reason", b"reason", "refund_id", b"refund_id", "request_id", b"request_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderRefund: _TypeAlias = OrderRefund  # noqa: Y015
+
+@_typing.final
+class Transition(_message.Message):
+    """Shows one move of an order, of its goods, or of what belongs to it elsewhere."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTITY_FIELD_NUMBER: _builtins.int
+    ENTITY_ID_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    STATE_FROM_FIELD_NUMBER: _builtins.int
+    STATE_TO_FIELD_NUMBER: _builtins.int
+    CAUSE_KIND_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    LEDGER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    entity: Global___TransitionEntity.ValueType
+    """States what moved."""
+    entity_id: _builtins.str
+    """Names it: the order, the reservation, the attempt or the refund."""
+    sequence: _builtins.int
+    """Counts the moves of the order and its goods together from 1, without a gap; 0 for what moved in
+    the ledger or the payment service.
+    """
+    event: _builtins.str
+    """Names the event, for an order as docs/reference/order-states.md does."""
+    state_from: _builtins.str
+    """States where it was, likewise; empty if it was not there."""
+    state_to: _builtins.str
+    """States where it is since, likewise."""
+    cause_kind: _builtins.str
+    """Says what `cause` is the name of: CALL (a request of this service), LEDGER (a request or an
+    attempt in the ledger, or `timer`), REFUND (the payment service's word on a refund), COMPARISON
+    (the reservation was looked at); for what moved elsewhere empty.
+    """
+    cause: _builtins.str
+    """Names what caused it."""
+    actor: _builtins.str
+    """Names who caused it: an account, an operator, a service, or `timer`."""
+    reason: _builtins.str
+    """Says why, or names the provider's proof; may be empty."""
+    ledger_sequence: _builtins.int
+    """Names the ledger's event; 0 where the ledger was not concerned."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """Says when, to the millisecond."""
+
+    def __init__(
+        self,
+        *,
+        entity: Global___TransitionEntity.ValueType = ...,
+        entity_id: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+        event: _builtins.str = ...,
+        state_from: _builtins.str = ...,
+        state_to: _builtins.str = ...,
+        cause_kind: _builtins.str = ...,
+        cause: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        ledger_sequence: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cause", b"cause", "cause_kind", b"cause_kind", "entity", b"entity", "entity_id", b"entity_id", "event", b"event", "ledger_sequence", b"ledger_sequence", "reason", b"reason", "sequence", b"sequence", "state_from", b"state_from", "state_to", b"state_to", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Transition: _TypeAlias = Transition  # noqa: Y015
 
 @_typing.final
 class OrderLine(_message.Message):

@@ -12,6 +12,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from lastunit.order.v1 import order_pb2 as _order_pb2
 from lastunit.stock.v1 import availability_pb2 as _availability_pb2
 from lastunit.stock.v1 import outcome_pb2 as _outcome_pb2
+from lastunit.stock.v1 import reservation_pb2 as _reservation_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -59,6 +60,18 @@ class _RefusalEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refusal.Value
     """There is no such coupon, or the order does not allow or reach it; `sku` names it. A coupon
     that is used up is SOLD_OUT with that sku.
     """
+    REFUSAL_WRONG_STATE: _Refusal.ValueType  # 13
+    """The order, or its goods, are in a state that does not allow it; `order_state` and
+    `fulfilment_state` say which.
+    """
+    REFUSAL_OVER_PAID: _Refusal.ValueType  # 14
+    """More is asked back than is left of what was paid; `refundable_minor` says how much is."""
+    REFUSAL_UNKNOWN_SKU: _Refusal.ValueType  # 15
+    """The order has no such sku, or none of it from that pool; `sku` names it."""
+    REFUSAL_NOT_ENOUGH_UNITS: _Refusal.ValueType  # 16
+    """More units came back than were sold and have not come back yet; `sku` names the sku."""
+    REFUSAL_TOO_MANY: _Refusal.ValueType  # 17
+    """The order has had as many refunds, or returns, as it may: 64 of each."""
 
 class Refusal(_Refusal, metaclass=_RefusalEnumTypeWrapper):
     """Says why the order service itself said no."""
@@ -93,6 +106,18 @@ REFUSAL_COUPON_INVALID: Refusal.ValueType  # 12
 """There is no such coupon, or the order does not allow or reach it; `sku` names it. A coupon
 that is used up is SOLD_OUT with that sku.
 """
+REFUSAL_WRONG_STATE: Refusal.ValueType  # 13
+"""The order, or its goods, are in a state that does not allow it; `order_state` and
+`fulfilment_state` say which.
+"""
+REFUSAL_OVER_PAID: Refusal.ValueType  # 14
+"""More is asked back than is left of what was paid; `refundable_minor` says how much is."""
+REFUSAL_UNKNOWN_SKU: Refusal.ValueType  # 15
+"""The order has no such sku, or none of it from that pool; `sku` names it."""
+REFUSAL_NOT_ENOUGH_UNITS: Refusal.ValueType  # 16
+"""More units came back than were sold and have not come back yet; `sku` names the sku."""
+REFUSAL_TOO_MANY: Refusal.ValueType  # 17
+"""The order has had as many refunds, or returns, as it may: 64 of each."""
 Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
 
 @_typing.final
@@ -624,3 +649,491 @@ class ListOrdersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListOrdersResponse: _TypeAlias = ListOrdersResponse  # noqa: Y015
+
+@_typing.final
+class WatchOrderRequest(_message.Message):
+    """Asks for the moves of an order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    """Names the order; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    after_sequence: _builtins.int
+    """Continues after the move with this `sequence`; 0 begins with the first."""
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.str = ...,
+        after_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "order_id", b"order_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchOrderRequest: _TypeAlias = WatchOrderRequest  # noqa: Y015
+
+@_typing.final
+class WatchOrderResponse(_message.Message):
+    """Answers WatchOrder, at once with what there is and then with each change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    TRANSITIONS_FIELD_NUMBER: _builtins.int
+    ORDER_STATE_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when there is an order. A refusal is the only message."""
+    order_state: _order_pb2.OrderState.ValueType
+    """States where the order is after them."""
+    @_builtins.property
+    def transitions(self) -> _containers.RepeatedCompositeFieldContainer[_order_pb2.Transition]:
+        """Lists moves, oldest first; at most 256. Empty in a first message that has none to tell."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        transitions: _abc.Iterable[_order_pb2.Transition] | None = ...,
+        order_state: _order_pb2.OrderState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_state", b"order_state", "refusal", b"refusal", "transitions", b"transitions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchOrderResponse: _TypeAlias = WatchOrderResponse  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    """Asks for an order's whole life."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    """Names the order; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_id", b"order_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    """Answers Explain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    TRANSITIONS_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when there is an order."""
+    @_builtins.property
+    def order(self) -> _order_pb2.Order:
+        """Shows it as it stands, with the price it was sold at; unset if refused."""
+
+    @_builtins.property
+    def transitions(self) -> _containers.RepeatedCompositeFieldContainer[_order_pb2.Transition]:
+        """Lists every move of it and of what belongs to it, by time; at most 4,096."""
+
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Says in words what could not be told, for example because the payment service did not answer;
+        empty when nothing is missing.
+        """
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        order: _order_pb2.Order | None = ...,
+        transitions: _abc.Iterable[_order_pb2.Transition] | None = ...,
+        missing: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing", b"missing", "order", b"order", "refusal", b"refusal", "transitions", b"transitions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class RefundRequest(_message.Message):
+    """Asks to give money back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent for the order; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared:
+    every field but `actor` and `reason`.
+    """
+    order_id: _builtins.str
+    """Names the order; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    amount_minor: _builtins.int
+    """States how much, in the currency's smallest unit: 1 to what is left, or 0 for all that is left."""
+    reason: _builtins.str
+    """Says why, for the record; 1 to 256 bytes."""
+    actor: _builtins.str
+    """Names who asks, for the record; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        order_id: _builtins.str = ...,
+        amount_minor: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "amount_minor", b"amount_minor", "order_id", b"order_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefundRequest: _TypeAlias = RefundRequest  # noqa: Y015
+
+@_typing.final
+class RefundResponse(_message.Message):
+    """Answers Refund."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    ORDER_STATE_FIELD_NUMBER: _builtins.int
+    FULFILMENT_STATE_FIELD_NUMBER: _builtins.int
+    REFUND_FIELD_NUMBER: _builtins.int
+    REFUNDABLE_MINOR_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it was carried out."""
+    replayed: _builtins.bool
+    """Is true when this id was already carried out; the state shown is the present one."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    order_state: _order_pb2.OrderState.ValueType
+    """States where the order is; unspecified if unknown."""
+    fulfilment_state: _order_pb2.FulfilmentState.ValueType
+    """States where its goods are; unspecified if unknown."""
+    refundable_minor: _builtins.int
+    """States how much more could be asked back, in the currency's smallest unit; 0 or more."""
+    @_builtins.property
+    def refund(self) -> _order_pb2.OrderRefund:
+        """Shows it; unset if refused."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        replayed: _builtins.bool = ...,
+        conflict_field: _builtins.str = ...,
+        order_state: _order_pb2.OrderState.ValueType = ...,
+        fulfilment_state: _order_pb2.FulfilmentState.ValueType = ...,
+        refund: _order_pb2.OrderRefund | None = ...,
+        refundable_minor: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refund", b"refund"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflict_field", b"conflict_field", "fulfilment_state", b"fulfilment_state", "order_state", b"order_state", "refund", b"refund", "refundable_minor", b"refundable_minor", "refusal", b"refusal", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefundResponse: _TypeAlias = RefundResponse  # noqa: Y015
+
+@_typing.final
+class ReturnLine(_message.Message):
+    """Says what came back of one sku."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKU_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
+    UNITS_FIELD_NUMBER: _builtins.int
+    sku: _builtins.str
+    """Names the sku; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    pool: _builtins.str
+    """Names the pool that the units were sold from, or is empty: then those taken last come back
+    first; up to 64 bytes of [A-Za-z0-9._:-].
+    """
+    units: _builtins.int
+    """Counts whole units, 1 to 1,000,000."""
+    def __init__(
+        self,
+        *,
+        sku: _builtins.str = ...,
+        pool: _builtins.str = ...,
+        units: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pool", b"pool", "sku", b"sku", "units", b"units"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReturnLine: _TypeAlias = ReturnLine  # noqa: Y015
+
+@_typing.final
+class ReturnGoodsRequest(_message.Message):
+    """Says that goods came back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    DISPOSITION_FIELD_NUMBER: _builtins.int
+    DOES_REFUND_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent for the order; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared:
+    every field but `actor` and `reason`.
+    """
+    order_id: _builtins.str
+    """Names the order; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    disposition: _reservation_pb2.Disposition.ValueType
+    """Says what becomes of the units; any of the enum but unspecified."""
+    does_refund: _builtins.bool
+    """Is true when what was paid for them is to go back as well."""
+    reason: _builtins.str
+    """Says why, for the record; 1 to 256 bytes."""
+    actor: _builtins.str
+    """Names who asks, for the record; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReturnLine]:
+        """Lists what came back; 1 to 32, each sku and pool once."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        order_id: _builtins.str = ...,
+        lines: _abc.Iterable[Global___ReturnLine] | None = ...,
+        disposition: _reservation_pb2.Disposition.ValueType = ...,
+        does_refund: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "disposition", b"disposition", "does_refund", b"does_refund", "lines", b"lines", "order_id", b"order_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReturnGoodsRequest: _TypeAlias = ReturnGoodsRequest  # noqa: Y015
+
+@_typing.final
+class ReturnGoodsResponse(_message.Message):
+    """Answers ReturnGoods."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    ORDER_STATE_FIELD_NUMBER: _builtins.int
+    FULFILMENT_STATE_FIELD_NUMBER: _builtins.int
+    SKU_FIELD_NUMBER: _builtins.int
+    REFUND_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it was carried out."""
+    replayed: _builtins.bool
+    """Is true when this id was already carried out; the state shown is the present one."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    order_state: _order_pb2.OrderState.ValueType
+    """States where the order is; unspecified if unknown."""
+    fulfilment_state: _order_pb2.FulfilmentState.ValueType
+    """States where its goods are; unspecified if unknown."""
+    sku: _builtins.str
+    """Names the sku that refused; otherwise empty."""
+    @_builtins.property
+    def refund(self) -> _order_pb2.OrderRefund:
+        """Shows the money that goes back with them; unset if none does."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        replayed: _builtins.bool = ...,
+        conflict_field: _builtins.str = ...,
+        order_state: _order_pb2.OrderState.ValueType = ...,
+        fulfilment_state: _order_pb2.FulfilmentState.ValueType = ...,
+        sku: _builtins.str = ...,
+        refund: _order_pb2.OrderRefund | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refund", b"refund"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflict_field", b"conflict_field", "fulfilment_state", b"fulfilment_state", "order_state", b"order_state", "refund", b"refund", "refusal", b"refusal", "replayed", b"replayed", "sku", b"sku"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReturnGoodsResponse: _TypeAlias = ReturnGoodsResponse  # noqa: Y015
+
+@_typing.final
+class ShipRequest(_message.Message):
+    """Says that the goods left."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    CARRIER_FIELD_NUMBER: _builtins.int
+    PARCEL_NO_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent for the order; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared:
+    every field but `actor` and `reason`.
+    """
+    order_id: _builtins.str
+    """Names the order; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    carrier: _builtins.str
+    """Names the carrier; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    parcel_no: _builtins.str
+    """Names the parcel at the carrier; up to 64 bytes of [A-Za-z0-9._:-]."""
+    actor: _builtins.str
+    """Names who says so, for the record; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        order_id: _builtins.str = ...,
+        carrier: _builtins.str = ...,
+        parcel_no: _builtins.str = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "carrier", b"carrier", "order_id", b"order_id", "parcel_no", b"parcel_no", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShipRequest: _TypeAlias = ShipRequest  # noqa: Y015
+
+@_typing.final
+class ShipResponse(_message.Message):
+    """Answers Ship."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    ORDER_STATE_FIELD_NUMBER: _builtins.int
+    FULFILMENT_STATE_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it was carried out."""
+    replayed: _builtins.bool
+    """Is true when this id was already carried out; the state shown is the present one."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    order_state: _order_pb2.OrderState.ValueType
+    """States where the order is; unspecified if unknown."""
+    fulfilment_state: _order_pb2.FulfilmentState.ValueType
+    """States where its goods are; unspecified if unknown."""
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        replayed: _builtins.bool = ...,
+        conflict_field: _builtins.str = ...,
+        order_state: _order_pb2.OrderState.ValueType = ...,
+        fulfilment_state: _order_pb2.FulfilmentState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflict_field", b"conflict_field", "fulfilment_state", b"fulfilment_state", "order_state", b"order_state", "refusal", b"refusal", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShipResponse: _TypeAlias = ShipResponse  # noqa: Y015
+
+@_typing.final
+class DeliverRequest(_message.Message):
+    """Says that the goods arrived."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent for the order; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared:
+    every field but `actor` and `reason`.
+    """
+    order_id: _builtins.str
+    """Names the order; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    actor: _builtins.str
+    """Names who says so, for the record; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        order_id: _builtins.str = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "order_id", b"order_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeliverRequest: _TypeAlias = DeliverRequest  # noqa: Y015
+
+@_typing.final
+class DeliverResponse(_message.Message):
+    """Answers Deliver."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    ORDER_STATE_FIELD_NUMBER: _builtins.int
+    FULFILMENT_STATE_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it was carried out."""
+    replayed: _builtins.bool
+    """Is true when this id was already carried out; the state shown is the present one."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    order_state: _order_pb2.OrderState.ValueType
+    """States where the order is; unspecified if unknown."""
+    fulfilment_state: _order_pb2.FulfilmentState.ValueType
+    """States where its goods are; unspecified if unknown."""
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        replayed: _builtins.bool = ...,
+        conflict_field: _builtins.str = ...,
+        order_state: _order_pb2.OrderState.ValueType = ...,
+        fulfilment_state: _order_pb2.FulfilmentState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflict_field", b"conflict_field", "fulfilment_state", b"fulfilment_state", "order_state", b"order_state", "refusal", b"refusal", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeliverResponse: _TypeAlias = DeliverResponse  # noqa: Y015

@@ -69,6 +69,36 @@ class OrderServiceStub:
                 request_serializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.ListOrdersRequest.SerializeToString,
                 response_deserializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.ListOrdersResponse.FromString,
                 _registered_method=True)
+        self.WatchOrder = channel.unary_stream(
+                '/lastunit.order.v1.OrderService/WatchOrder',
+                request_serializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.WatchOrderRequest.SerializeToString,
+                response_deserializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.WatchOrderResponse.FromString,
+                _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/lastunit.order.v1.OrderService/Explain',
+                request_serializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.ExplainResponse.FromString,
+                _registered_method=True)
+        self.Refund = channel.unary_unary(
+                '/lastunit.order.v1.OrderService/Refund',
+                request_serializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.RefundRequest.SerializeToString,
+                response_deserializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.RefundResponse.FromString,
+                _registered_method=True)
+        self.ReturnGoods = channel.unary_unary(
+                '/lastunit.order.v1.OrderService/ReturnGoods',
+                request_serializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.ReturnGoodsRequest.SerializeToString,
+                response_deserializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.ReturnGoodsResponse.FromString,
+                _registered_method=True)
+        self.Ship = channel.unary_unary(
+                '/lastunit.order.v1.OrderService/Ship',
+                request_serializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.ShipRequest.SerializeToString,
+                response_deserializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.ShipResponse.FromString,
+                _registered_method=True)
+        self.Deliver = channel.unary_unary(
+                '/lastunit.order.v1.OrderService/Deliver',
+                request_serializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.DeliverRequest.SerializeToString,
+                response_deserializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.DeliverResponse.FromString,
+                _registered_method=True)
 
 
 class OrderServiceServicer:
@@ -126,6 +156,60 @@ class OrderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchOrder(self, request, context):
+        """Streams the moves of an order and its goods as they happen, after `after_sequence`: each once,
+        in order, without a gap. Changes nothing; a buyer's return page reads this and decides nothing.
+        It ends with status OK after 15 minutes, and when the service stops: go on with the last
+        `sequence`. No state ends it, as late money moves a closed order and a refund a paid one.
+        Refused as UNKNOWN_ORDER; more than 10,000 at once: RESOURCE_EXHAUSTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """Explains an order: every move of it, of its goods, its reservation, its attempts and refunds,
+        by time, and what it was sold at. Changes nothing. Refused as UNKNOWN_ORDER.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Refund(self, request, context):
+        """Gives money of a paid order back, all or a part: all that is left moves PAID or RETURNED to
+        REFUND_DUE, then REFUNDED; a part moves nothing. The units of an order that was refunded in
+        full and never shipped go back to the sale. Durable before it is answered. Idempotent by
+        `request_id`. Refused as UNKNOWN_ORDER, CONFLICT, WRONG_STATE, OVER_PAID or TOO_MANY.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReturnGoods(self, request, context):
+        """Says that goods came back: they are sold again, kept apart or written off, and, if asked, paid
+        back. Durable before it is answered. Idempotent by `request_id`. Refused as UNKNOWN_ORDER,
+        CONFLICT, WRONG_STATE (they never left), UNKNOWN_SKU, NOT_ENOUGH_UNITS or TOO_MANY.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Ship(self, request, context):
+        """Says that the goods left: UNSHIPPED to SHIPPED, for an order that is PAID. Idempotent by
+        `request_id`. Refused as UNKNOWN_ORDER, CONFLICT or WRONG_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Deliver(self, request, context):
+        """Says that the goods arrived: SHIPPED to DELIVERED. Idempotent by `request_id`. Refused as
+        UNKNOWN_ORDER, CONFLICT or WRONG_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OrderServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -158,6 +242,36 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     servicer.ListOrders,
                     request_deserializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.ListOrdersRequest.FromString,
                     response_serializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.ListOrdersResponse.SerializeToString,
+            ),
+            'WatchOrder': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchOrder,
+                    request_deserializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.WatchOrderRequest.FromString,
+                    response_serializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.WatchOrderResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.ExplainRequest.FromString,
+                    response_serializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.ExplainResponse.SerializeToString,
+            ),
+            'Refund': grpc.unary_unary_rpc_method_handler(
+                    servicer.Refund,
+                    request_deserializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.RefundRequest.FromString,
+                    response_serializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.RefundResponse.SerializeToString,
+            ),
+            'ReturnGoods': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReturnGoods,
+                    request_deserializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.ReturnGoodsRequest.FromString,
+                    response_serializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.ReturnGoodsResponse.SerializeToString,
+            ),
+            'Ship': grpc.unary_unary_rpc_method_handler(
+                    servicer.Ship,
+                    request_deserializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.ShipRequest.FromString,
+                    response_serializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.ShipResponse.SerializeToString,
+            ),
+            'Deliver': grpc.unary_unary_rpc_method_handler(
+                    servicer.Deliver,
+                    request_deserializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.DeliverRequest.FromString,
+                    response_serializer=lastunit_dot_order_dot_v1_dot_order__service__pb2.DeliverResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -327,6 +441,168 @@ class OrderService:
             '/lastunit.order.v1.OrderService/ListOrders',
             lastunit_dot_order_dot_v1_dot_order__service__pb2.ListOrdersRequest.SerializeToString,
             lastunit_dot_order_dot_v1_dot_order__service__pb2.ListOrdersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lastunit.order.v1.OrderService/WatchOrder',
+            lastunit_dot_order_dot_v1_dot_order__service__pb2.WatchOrderRequest.SerializeToString,
+            lastunit_dot_order_dot_v1_dot_order__service__pb2.WatchOrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.order.v1.OrderService/Explain',
+            lastunit_dot_order_dot_v1_dot_order__service__pb2.ExplainRequest.SerializeToString,
+            lastunit_dot_order_dot_v1_dot_order__service__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Refund(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.order.v1.OrderService/Refund',
+            lastunit_dot_order_dot_v1_dot_order__service__pb2.RefundRequest.SerializeToString,
+            lastunit_dot_order_dot_v1_dot_order__service__pb2.RefundResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReturnGoods(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.order.v1.OrderService/ReturnGoods',
+            lastunit_dot_order_dot_v1_dot_order__service__pb2.ReturnGoodsRequest.SerializeToString,
+            lastunit_dot_order_dot_v1_dot_order__service__pb2.ReturnGoodsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Ship(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.order.v1.OrderService/Ship',
+            lastunit_dot_order_dot_v1_dot_order__service__pb2.ShipRequest.SerializeToString,
+            lastunit_dot_order_dot_v1_dot_order__service__pb2.ShipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Deliver(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.order.v1.OrderService/Deliver',
+            lastunit_dot_order_dot_v1_dot_order__service__pb2.DeliverRequest.SerializeToString,
+            lastunit_dot_order_dot_v1_dot_order__service__pb2.DeliverResponse.FromString,
             options,
             channel_credentials,
             insecure,

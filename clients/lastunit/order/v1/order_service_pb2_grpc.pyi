@@ -59,6 +59,36 @@ class OrderServiceStub:
     """Shows one order. Changes nothing. Refused as UNKNOWN_ORDER."""
     ListOrders: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.ListOrdersRequest, _order_service_pb2.ListOrdersResponse]
     """Lists orders of an account or a person, newest first, page by page. Changes nothing."""
+    WatchOrder: _grpc.UnaryStreamMultiCallable[_order_service_pb2.WatchOrderRequest, _order_service_pb2.WatchOrderResponse]
+    """Streams the moves of an order and its goods as they happen, after `after_sequence`: each once,
+    in order, without a gap. Changes nothing; a buyer's return page reads this and decides nothing.
+    It ends with status OK after 15 minutes, and when the service stops: go on with the last
+    `sequence`. No state ends it, as late money moves a closed order and a refund a paid one.
+    Refused as UNKNOWN_ORDER; more than 10,000 at once: RESOURCE_EXHAUSTED.
+    """
+    Explain: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.ExplainRequest, _order_service_pb2.ExplainResponse]
+    """Explains an order: every move of it, of its goods, its reservation, its attempts and refunds,
+    by time, and what it was sold at. Changes nothing. Refused as UNKNOWN_ORDER.
+    """
+    Refund: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.RefundRequest, _order_service_pb2.RefundResponse]
+    """Gives money of a paid order back, all or a part: all that is left moves PAID or RETURNED to
+    REFUND_DUE, then REFUNDED; a part moves nothing. The units of an order that was refunded in
+    full and never shipped go back to the sale. Durable before it is answered. Idempotent by
+    `request_id`. Refused as UNKNOWN_ORDER, CONFLICT, WRONG_STATE, OVER_PAID or TOO_MANY.
+    """
+    ReturnGoods: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.ReturnGoodsRequest, _order_service_pb2.ReturnGoodsResponse]
+    """Says that goods came back: they are sold again, kept apart or written off, and, if asked, paid
+    back. Durable before it is answered. Idempotent by `request_id`. Refused as UNKNOWN_ORDER,
+    CONFLICT, WRONG_STATE (they never left), UNKNOWN_SKU, NOT_ENOUGH_UNITS or TOO_MANY.
+    """
+    Ship: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.ShipRequest, _order_service_pb2.ShipResponse]
+    """Says that the goods left: UNSHIPPED to SHIPPED, for an order that is PAID. Idempotent by
+    `request_id`. Refused as UNKNOWN_ORDER, CONFLICT or WRONG_STATE.
+    """
+    Deliver: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.DeliverRequest, _order_service_pb2.DeliverResponse]
+    """Says that the goods arrived: SHIPPED to DELIVERED. Idempotent by `request_id`. Refused as
+    UNKNOWN_ORDER, CONFLICT or WRONG_STATE.
+    """
 
 @_typing.type_check_only
 class OrderServiceAsyncStub(OrderServiceStub):
@@ -91,6 +121,36 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Shows one order. Changes nothing. Refused as UNKNOWN_ORDER."""
     ListOrders: _aio.UnaryUnaryMultiCallable[_order_service_pb2.ListOrdersRequest, _order_service_pb2.ListOrdersResponse]  # type: ignore[assignment]
     """Lists orders of an account or a person, newest first, page by page. Changes nothing."""
+    WatchOrder: _aio.UnaryStreamMultiCallable[_order_service_pb2.WatchOrderRequest, _order_service_pb2.WatchOrderResponse]  # type: ignore[assignment]
+    """Streams the moves of an order and its goods as they happen, after `after_sequence`: each once,
+    in order, without a gap. Changes nothing; a buyer's return page reads this and decides nothing.
+    It ends with status OK after 15 minutes, and when the service stops: go on with the last
+    `sequence`. No state ends it, as late money moves a closed order and a refund a paid one.
+    Refused as UNKNOWN_ORDER; more than 10,000 at once: RESOURCE_EXHAUSTED.
+    """
+    Explain: _aio.UnaryUnaryMultiCallable[_order_service_pb2.ExplainRequest, _order_service_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Explains an order: every move of it, of its goods, its reservation, its attempts and refunds,
+    by time, and what it was sold at. Changes nothing. Refused as UNKNOWN_ORDER.
+    """
+    Refund: _aio.UnaryUnaryMultiCallable[_order_service_pb2.RefundRequest, _order_service_pb2.RefundResponse]  # type: ignore[assignment]
+    """Gives money of a paid order back, all or a part: all that is left moves PAID or RETURNED to
+    REFUND_DUE, then REFUNDED; a part moves nothing. The units of an order that was refunded in
+    full and never shipped go back to the sale. Durable before it is answered. Idempotent by
+    `request_id`. Refused as UNKNOWN_ORDER, CONFLICT, WRONG_STATE, OVER_PAID or TOO_MANY.
+    """
+    ReturnGoods: _aio.UnaryUnaryMultiCallable[_order_service_pb2.ReturnGoodsRequest, _order_service_pb2.ReturnGoodsResponse]  # type: ignore[assignment]
+    """Says that goods came back: they are sold again, kept apart or written off, and, if asked, paid
+    back. Durable before it is answered. Idempotent by `request_id`. Refused as UNKNOWN_ORDER,
+    CONFLICT, WRONG_STATE (they never left), UNKNOWN_SKU, NOT_ENOUGH_UNITS or TOO_MANY.
+    """
+    Ship: _aio.UnaryUnaryMultiCallable[_order_service_pb2.ShipRequest, _order_service_pb2.ShipResponse]  # type: ignore[assignment]
+    """Says that the goods left: UNSHIPPED to SHIPPED, for an order that is PAID. Idempotent by
+    `request_id`. Refused as UNKNOWN_ORDER, CONFLICT or WRONG_STATE.
+    """
+    Deliver: _aio.UnaryUnaryMultiCallable[_order_service_pb2.DeliverRequest, _order_service_pb2.DeliverResponse]  # type: ignore[assignment]
+    """Says that the goods arrived: SHIPPED to DELIVERED. Idempotent by `request_id`. Refused as
+    UNKNOWN_ORDER, CONFLICT or WRONG_STATE.
+    """
 
 class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     """Takes orders, opens their payments and closes them.
@@ -156,5 +216,71 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_order_service_pb2.ListOrdersResponse, _abc.Awaitable[_order_service_pb2.ListOrdersResponse]]:
         """Lists orders of an account or a person, newest first, page by page. Changes nothing."""
+
+    @_abc_1.abstractmethod
+    def WatchOrder(
+        self,
+        request: _order_service_pb2.WatchOrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_order_service_pb2.WatchOrderResponse], _abc.AsyncIterator[_order_service_pb2.WatchOrderResponse]]:
+        """Streams the moves of an order and its goods as they happen, after `after_sequence`: each once,
+        in order, without a gap. Changes nothing; a buyer's return page reads this and decides nothing.
+        It ends with status OK after 15 minutes, and when the service stops: go on with the last
+        `sequence`. No state ends it, as late money moves a closed order and a refund a paid one.
+        Refused as UNKNOWN_ORDER; more than 10,000 at once: RESOURCE_EXHAUSTED.
+        """
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _order_service_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.ExplainResponse, _abc.Awaitable[_order_service_pb2.ExplainResponse]]:
+        """Explains an order: every move of it, of its goods, its reservation, its attempts and refunds,
+        by time, and what it was sold at. Changes nothing. Refused as UNKNOWN_ORDER.
+        """
+
+    @_abc_1.abstractmethod
+    def Refund(
+        self,
+        request: _order_service_pb2.RefundRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.RefundResponse, _abc.Awaitable[_order_service_pb2.RefundResponse]]:
+        """Gives money of a paid order back, all or a part: all that is left moves PAID or RETURNED to
+        REFUND_DUE, then REFUNDED; a part moves nothing. The units of an order that was refunded in
+        full and never shipped go back to the sale. Durable before it is answered. Idempotent by
+        `request_id`. Refused as UNKNOWN_ORDER, CONFLICT, WRONG_STATE, OVER_PAID or TOO_MANY.
+        """
+
+    @_abc_1.abstractmethod
+    def ReturnGoods(
+        self,
+        request: _order_service_pb2.ReturnGoodsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.ReturnGoodsResponse, _abc.Awaitable[_order_service_pb2.ReturnGoodsResponse]]:
+        """Says that goods came back: they are sold again, kept apart or written off, and, if asked, paid
+        back. Durable before it is answered. Idempotent by `request_id`. Refused as UNKNOWN_ORDER,
+        CONFLICT, WRONG_STATE (they never left), UNKNOWN_SKU, NOT_ENOUGH_UNITS or TOO_MANY.
+        """
+
+    @_abc_1.abstractmethod
+    def Ship(
+        self,
+        request: _order_service_pb2.ShipRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.ShipResponse, _abc.Awaitable[_order_service_pb2.ShipResponse]]:
+        """Says that the goods left: UNSHIPPED to SHIPPED, for an order that is PAID. Idempotent by
+        `request_id`. Refused as UNKNOWN_ORDER, CONFLICT or WRONG_STATE.
+        """
+
+    @_abc_1.abstractmethod
+    def Deliver(
+        self,
+        request: _order_service_pb2.DeliverRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.DeliverResponse, _abc.Awaitable[_order_service_pb2.DeliverResponse]]:
+        """Says that the goods arrived: SHIPPED to DELIVERED. Idempotent by `request_id`. Refused as
+        UNKNOWN_ORDER, CONFLICT or WRONG_STATE.
+        """
 
 def add_OrderServiceServicer_to_server(servicer: OrderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
