@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUST_TARGETS := --workspace --exclude lastunit-python
 
 .DEFAULT_GOAL := help
-.PHONY: bench-attacks bench-fronts bench-peers instructions monitoring-check help setup run fuzz test test-rust test-python test-slow lint format proto proto-check bench bench-recovery history crash crash-disk sim sim-defects lock clean
+.PHONY: bench-attacks bench-fronts bench-peers instructions monitoring-check help setup run fuzz test test-rust test-python test-slow lint format proto proto-check bench bench-recovery history crash crash-disk sim sim-defects lock clean migration
 
 help: ## List the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -97,6 +97,10 @@ sim-defects: setup ## Plant each known defect and wait until the simulation noti
 
 bench-recovery: setup ## Measure starts, memory and pauses at 10 million live reservations
 	$(BIN)/python -m bench.recovery $(ARGS)
+
+DATABASE ?= order
+migration: setup ## Draft the next revision of a database (DATABASE=order TITLE='Add a column')
+	$(BIN)/python tools/new_migration.py $(DATABASE) "$(TITLE)"
 
 lock: setup ## Resolve requirements/dev.in anew into requirements/dev.txt
 	$(BIN)/python tools/lock.py

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.conformance.kit import STARTED
+from tests.storage import postgres_server, postgres_url
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+__all__ = ["postgres_server", "postgres_url", "pytest_runtest_call"]
 
 
 @pytest.hookimpl(wrapper=True)

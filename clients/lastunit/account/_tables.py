@@ -6,15 +6,13 @@ Next: `lastunit.account.core`.
 
 from __future__ import annotations
 
-from typing import Final
-
 import sqlalchemy as sa
 
-__all__ = ["SCHEMA_VERSION", "accounts", "facts", "metadata", "requests"]
+from lastunit.service.migrations import migrated
 
-SCHEMA_VERSION: Final = 1
+__all__ = ["accounts", "facts", "metadata", "requests"]
 
-metadata = sa.MetaData()
+metadata = sa.MetaData(info=migrated("account", "lastunit.account.migrations"))
 
 accounts = sa.Table(
     "accounts",
@@ -24,7 +22,7 @@ accounts = sa.Table(
     sa.Column("state", sa.Integer, nullable=False),
     sa.Column("identifier_digest", sa.LargeBinary, nullable=False, unique=True),
     sa.Column("masked_identifier", sa.Text, nullable=False),
-    sa.Column("create_ms", sa.Integer, nullable=False),
+    sa.Column("create_ms", sa.BigInteger, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
     sqlite_with_rowid=False,
 )

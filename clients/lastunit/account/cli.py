@@ -7,9 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path  # noqa: TC003 - typer reads it when it runs
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from lastunit.service.database_cli import DATABASE_HELP, database_app, told
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import sqlalchemy as sa
+
+    from lastunit.service.database import Place
 
 __all__ = ["app"]
 
@@ -19,6 +28,16 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
+
+
+def _databases(url: str | None, data_directory: Path | None) -> Sequence[tuple[Place, sa.MetaData]]:
+    from lastunit.account import _tables, process
+    from lastunit.service.database import place_of
+
+    return [(place_of(url, data_directory, process.DATABASE_FILE), _tables.metadata)]
+
+
+app.add_typer(database_app("account", _databases), name="database")
 
 
 @app.callback()
@@ -37,6 +56,10 @@ def serve(
             file_okay=False,
         ),
     ],
+    database: Annotated[
+        str | None,
+        typer.Option("--database", help=DATABASE_HELP, envvar="LASTUNIT_ACCOUNT_DATABASE"),
+    ] = None,
     listen: Annotated[
         str,
         typer.Option(
@@ -64,7 +87,6 @@ def serve(
     from lastunit.account import process
     from lastunit.account.core import KeyMismatchError
     from lastunit.account.keys import KeyFileError
-    from lastunit.service.database import SchemaVersionError
     from lastunit.service.log import configure_logging
 
     try:
@@ -75,11 +97,16 @@ def serve(
             param_hint="--log-level",
         ) from None
     try:
-        asyncio.run(
-            process.serve(
-                listen=listen, data_directory=data_directory, key_file=key_file, is_json=is_json
+        with told("account"):
+            asyncio.run(
+                process.serve(
+                    listen=listen,
+                    data_directory=data_directory,
+                    database_url=database,
+                    key_file=key_file,
+                    is_json=is_json,
+                )
             )
-        )
-    except (KeyFileError, KeyMismatchError, SchemaVersionError, OSError) as error:
+    except (KeyFileError, KeyMismatchError, OSError) as error:
         typer.echo(f"account: {error}", err=True)
         raise typer.Exit(code=2) from error

@@ -15,17 +15,18 @@ from lastunit.account.keys import load_or_create_key
 from lastunit.account.servicer import SERVICE_NAME, AccountServicer
 from lastunit.account.v1 import account_service_pb2_grpc
 from lastunit.service.clock import SystemClock
-from lastunit.service.database import Database
+from lastunit.service.database import Database, place_of
 from lastunit.service.server import ServiceServer, run_service
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lastunit.service.clock import Clock
+    from lastunit.service.database import Place
 
-__all__ = ["add_account_service", "open_core", "open_database", "serve"]
+__all__ = ["DATABASE_FILE", "add_account_service", "open_core", "open_database", "serve"]
 
-_DATABASE: Final = "account.db"
+DATABASE_FILE: Final = "account.db"
 _KEY: Final = "account.key"
 
 
@@ -40,19 +41,15 @@ def open_core(database: Database, *, key: bytes, clock: Clock | None = None) -> 
     return AccountCore(database, index=BlindIndex(key), clock=clock or SystemClock())
 
 
-def open_database(path: Path | None, *, is_threaded: bool = True) -> Database:
+def open_database(place: Place, *, is_threaded: bool = True) -> Database:
     """Opens the accounts' database.
 
     Args:
-        path: The file; None keeps it in memory, for a simulation that is not threaded.
+        place: The file, or a PostgreSQL database; None keeps it in memory, for a simulation that
+            is not threaded.
         is_threaded: False runs each write at once in the caller's thread.
     """
-    return Database(
-        path,
-        _tables.metadata,
-        schema_version=_tables.SCHEMA_VERSION,
-        is_threaded=is_threaded,
-    )
+    return Database(place, _tables.metadata, is_threaded=is_threaded)
 
 
 def add_account_service(server: ServiceServer, core: AccountCore) -> None:
@@ -62,17 +59,25 @@ def add_account_service(server: ServiceServer, core: AccountCore) -> None:
     )
 
 
-async def serve(*, listen: str, data_directory: Path, key_file: Path | None, is_json: bool) -> None:
+async def serve(
+    *,
+    listen: str,
+    data_directory: Path,
+    database_url: str | None,
+    key_file: Path | None,
+    is_json: bool,
+) -> None:
     """Serves until SIGTERM or SIGINT.
 
     Args:
         listen: `host:port`; port 0 takes a free one.
         data_directory: Made if missing, readable by its owner only.
+        database_url: Of a PostgreSQL database; None keeps the tables in the data directory.
         key_file: Of the blind index; None: in the data directory.
         is_json: False prints the ready line as a sentence.
     """
     key = load_or_create_key(key_file or data_directory / _KEY)
-    with open_database(data_directory / _DATABASE) as database:
+    with open_database(place_of(database_url, data_directory, DATABASE_FILE)) as database:
         server = ServiceServer("account", service_names=[SERVICE_NAME], listen=listen)
         server.metrics.watch("account", database)
         add_account_service(server, open_core(database, key=key))

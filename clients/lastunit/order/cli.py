@@ -7,13 +7,33 @@ Next: `lastunit.order.serve`.
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from lastunit.service.database_cli import DATABASE_HELP, database_app, told
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import sqlalchemy as sa
+
+    from lastunit.service.database import Place
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Places orders, starts payments and shows orders.", no_args_is_help=True)
+
+
+def _databases(url: str | None, data_directory: Path | None) -> Sequence[tuple[Place, sa.MetaData]]:
+    from lastunit.order.schema import ORDER_METADATA
+    from lastunit.order.serve import DATABASE_FILE
+    from lastunit.service.database import place_of
+
+    return [(place_of(url, data_directory, DATABASE_FILE), ORDER_METADATA)]
+
+
+app.add_typer(database_app("order", _databases), name="database")
 
 
 @app.callback()
@@ -24,10 +44,6 @@ def _group() -> None:
 @app.command()
 def serve(
     *,
-    data_directory: Annotated[
-        Path,
-        typer.Option(help="Directory of order.sqlite.", envvar="LASTUNIT_ORDER_DATA_DIRECTORY"),
-    ],
     ledger_address: Annotated[
         str,
         typer.Option(help="The ledger's data listener.", envvar="LASTUNIT_LEDGER_ADDRESS"),
@@ -44,6 +60,13 @@ def serve(
     payment_address: Annotated[
         str, typer.Option(help="The payment service.", envvar="LASTUNIT_PAYMENT_ADDRESS")
     ],
+    data_directory: Annotated[
+        Path | None,
+        typer.Option(help="Directory of order.sqlite.", envvar="LASTUNIT_ORDER_DATA_DIRECTORY"),
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option(help=DATABASE_HELP, envvar="LASTUNIT_ORDER_DATABASE")
+    ] = None,
     address: Annotated[
         str,
         typer.Option(
@@ -102,10 +125,11 @@ def serve(
     # Here, so that --help is quick.
     import asyncio
 
-    from lastunit.order.serve import OrderProcess, serve_orders
+    from lastunit.order.serve import DATABASE_FILE, OrderProcess, serve_orders
     from lastunit.order.settings import OrderSettings
     from lastunit.prices import catalogue
     from lastunit.prices.quote import Prices
+    from lastunit.service.database import place_of
     from lastunit.service.log import configure_logging
 
     configure_logging("order", level=log_level)
@@ -124,9 +148,11 @@ def serve(
         settings = OrderSettings(provider=provider, place_calls_max=place_calls_max)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    with told("order"):
+        place = place_of(database, data_directory, DATABASE_FILE)
     process = OrderProcess(
         listen=address,
-        data_directory=data_directory,
+        database=place,
         ledger_address=ledger_address,
         settlement_address=settlement_address,
         account_address=account_address,
@@ -135,7 +161,8 @@ def serve(
         transactions_per_second=database_rate,
         is_gated=is_gated,
     )
-    asyncio.run(serve_orders(process, prices=Prices(rules), settings=settings))
+    with told("order"):
+        asyncio.run(serve_orders(process, prices=Prices(rules), settings=settings))
 
 
 def _price(text: str) -> tuple[str, int]:

@@ -14,6 +14,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from lastunit.service.migrations import migrated
+
 __all__ = [
     "ORDER_METADATA",
     "PROJECTIONS",
@@ -29,7 +31,7 @@ __all__ = [
     "orders",
 ]
 
-ORDER_METADATA: Final = sa.MetaData()
+ORDER_METADATA: Final = sa.MetaData(info=migrated("order", "lastunit.order.migrations"))
 
 # Source: written once, when the units are held, and never changed.
 orders: Final = sa.Table(

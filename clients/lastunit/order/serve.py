@@ -31,14 +31,16 @@ from lastunit.service.steps import Background, repeat, take_in_batches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from lastunit.order.follower import OrderFollower
     from lastunit.order.settings import OrderSettings
     from lastunit.prices.quote import Prices
+    from lastunit.service.database import Place
     from lastunit.stock.v1 import event_pb2
 
-__all__ = ["OrderProcess", "serve_orders"]
+__all__ = ["DATABASE_FILE", "OrderProcess", "serve_orders"]
+
+DATABASE_FILE: Final = "order.sqlite"
 
 _EVENTS_MAX: Final = 1_024
 
@@ -66,7 +68,7 @@ class OrderProcess:
 
     Attributes:
         listen: `host:port`; port 0 takes a free one.
-        data_directory: Holds `order.sqlite`.
+        database: Holds the tables.
         ledger_address: The ledger's data listener.
         settlement_address: The ledger's settlement listener.
         account_address: The account service.
@@ -77,7 +79,7 @@ class OrderProcess:
     """
 
     listen: str
-    data_directory: Path
+    database: Place
     ledger_address: str
     settlement_address: str
     account_address: str
@@ -102,7 +104,7 @@ async def _events(ledger: StockClient, follower: OrderFollower) -> AsyncIterator
 def _open_database(process: OrderProcess) -> Database:
     rate = process.transactions_per_second
     return Database(
-        process.data_directory / "order.sqlite",
+        process.database,
         ORDER_METADATA,
         pace=None if rate is None else steady_pace(rate),
     )

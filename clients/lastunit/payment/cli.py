@@ -9,11 +9,19 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from lastunit.payment import desk_cli
+from lastunit.service.database_cli import DATABASE_HELP, database_app, told
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import sqlalchemy as sa
+
+    from lastunit.service.database import Place
 
 __all__ = ["app"]
 
@@ -32,13 +40,34 @@ KEYS_VARIABLE: Final = "LASTUNIT_WEBHOOK_KEYS"
 _Address = Annotated[str, typer.Option(help="host:port to listen on; port 0 takes a free one.")]
 _Level = Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")]
 _DataDirectory = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         help="Directory of payment.sqlite and inbox.sqlite; the same for service and webhook.",
         envvar="LASTUNIT_PAYMENT_DATA_DIRECTORY",
     ),
 ]
+_Database = Annotated[
+    str | None,
+    typer.Option(
+        help=DATABASE_HELP + " The same for service and webhook.",
+        envvar="LASTUNIT_PAYMENT_DATABASE",
+    ),
+]
 _Provider = Annotated[str, typer.Option(help="Name of the provider.")]
+
+
+def _databases(url: str | None, data_directory: Path | None) -> Sequence[tuple[Place, sa.MetaData]]:
+    from lastunit.payment.schema import INBOX_METADATA, PAYMENT_METADATA
+    from lastunit.payment.serve import DATABASE_FILE, INBOX_FILE
+    from lastunit.service.database import place_of
+
+    return [
+        (place_of(url, data_directory, DATABASE_FILE), PAYMENT_METADATA),
+        (place_of(url, data_directory, INBOX_FILE), INBOX_METADATA),
+    ]
+
+
+app.add_typer(database_app("payment", _databases), name="database")
 
 
 @app.callback()
@@ -49,7 +78,6 @@ def _group() -> None:
 @app.command()
 def serve(
     *,
-    data_directory: _DataDirectory,
     ledger_address: Annotated[
         str, typer.Option(help="The ledger's data listener.", envvar="LASTUNIT_LEDGER_ADDRESS")
     ],
@@ -63,6 +91,8 @@ def serve(
         str,
         typer.Option(help="The provider, http://host:port.", envvar="LASTUNIT_PROVIDER_URL"),
     ],
+    data_directory: _DataDirectory = None,
+    database: _Database = None,
     address: _Address = "127.0.0.1:0",
     provider: _Provider = "sandbox",
     fallback: Annotated[
@@ -122,22 +152,27 @@ def serve(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    with told("payment"):
+        (place, _), (inbox, _) = _databases(database, data_directory)
     process = PaymentProcess(
         listen=address,
-        data_directory=data_directory,
+        database=place,
+        inbox=inbox,
         ledger_address=ledger_address,
         settlement_address=settlement_address,
         providers=providers,
         deadline_seconds=deadline_seconds,
         seed=seed,
     )
-    asyncio.run(serve_payments(process, settings))
+    with told("payment"):
+        asyncio.run(serve_payments(process, settings))
 
 
 @app.command()
 def webhook(
     *,
-    data_directory: _DataDirectory,
+    data_directory: _DataDirectory = None,
+    database: _Database = None,
     address: _Address = "127.0.0.1:0",
     provider: Annotated[
         list[str] | None, typer.Option(help="Name of a provider; may be repeated. [sandbox]")
@@ -161,7 +196,9 @@ def webhook(
     # One provider's secret must not sign for another.
     keys = {name: _keys(name if len(names) > 1 else "") for name in names}
     try:
-        asyncio.run(serve_webhook(listen=address, data_directory=data_directory, keys=keys))
+        with told("webhook"):
+            _, (inbox, _) = _databases(database, data_directory)
+            asyncio.run(serve_webhook(listen=address, inbox_place=inbox, keys=keys))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 

@@ -11,6 +11,9 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from lastunit.service.migrations import migrated
+from lastunit.service.sql import ROW_ID
+
 __all__ = [
     "INBOX_METADATA",
     "PAYMENT_METADATA",
@@ -25,8 +28,8 @@ __all__ = [
     "transitions",
 ]
 
-PAYMENT_METADATA: Final = sa.MetaData()
-INBOX_METADATA: Final = sa.MetaData()
+PAYMENT_METADATA: Final = sa.MetaData(info=migrated("payment", "lastunit.payment.migrations"))
+INBOX_METADATA: Final = sa.MetaData(info=migrated("inbox", "lastunit.payment.inbox_migrations"))
 
 attempts: Final = sa.Table(
     "attempts",
@@ -69,7 +72,7 @@ attempts: Final = sa.Table(
 transitions: Final = sa.Table(
     "transitions",
     PAYMENT_METADATA,
-    sa.Column("transition_id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("transition_id", ROW_ID, primary_key=True, autoincrement=True),
     # attempt, refund or breaker.
     sa.Column("entity", sa.Text, nullable=False),
     # Of an attempt, of a refund, or the name of a provider.
@@ -94,7 +97,7 @@ transitions: Final = sa.Table(
 settlements: Final = sa.Table(
     "settlements",
     PAYMENT_METADATA,
-    sa.Column("settlement_id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("settlement_id", ROW_ID, primary_key=True, autoincrement=True),
     sa.Column("request_id", sa.Text, nullable=False, unique=True),
     sa.Column("attempt_id", sa.Text, nullable=False, index=True),
     sa.Column("reservation_id", sa.Text, nullable=False),
@@ -200,7 +203,7 @@ bill_imports: Final = sa.Table(
 orphans: Final = sa.Table(
     "orphans",
     PAYMENT_METADATA,
-    sa.Column("orphan_id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("orphan_id", ROW_ID, primary_key=True, autoincrement=True),
     sa.Column("provider", sa.Text, nullable=False),
     sa.Column("event_id", sa.Text, nullable=False),
     sa.Column("attempt_id", sa.Text, nullable=False, index=True),
@@ -222,7 +225,7 @@ inbox: Final = sa.Table(
     "inbox",
     INBOX_METADATA,
     # Never reused and given out inside the write lock, so it is the order of arrival.
-    sa.Column("inbox_id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("inbox_id", ROW_ID, primary_key=True, autoincrement=True),
     sa.Column("provider", sa.Text, nullable=False),
     sa.Column("event_id", sa.Text, nullable=False),
     sa.Column("raw_body", sa.LargeBinary, nullable=False),

@@ -31,13 +31,22 @@ from lastunit.service.steps import Background, repeat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from lastunit.payment.sandbox.knobs import SandboxKnobs
     from lastunit.payment.settings import PaymentSettings
+    from lastunit.service.database import Place
 
-__all__ = ["PaymentProcess", "SandboxProcess", "serve_payments", "serve_sandbox", "serve_webhook"]
+__all__ = [
+    "DATABASE_FILE",
+    "INBOX_FILE",
+    "PaymentProcess",
+    "SandboxProcess",
+    "serve_payments",
+    "serve_sandbox",
+    "serve_webhook",
+]
 
+DATABASE_FILE: Final = "payment.sqlite"
 INBOX_FILE: Final = "inbox.sqlite"
 
 _SEND_PAUSE_SECONDS: Final = 0.01
@@ -50,7 +59,8 @@ class PaymentProcess:
 
     Attributes:
         listen: `host:port`; port 0 takes a free one.
-        data_directory: Holds `payment.sqlite`, and `inbox.sqlite` that the webhook writes.
+        database: Holds the tables.
+        inbox: Holds what the webhook writes.
         ledger_address: The ledger's data listener.
         settlement_address: The ledger's settlement listener.
         providers: Base URL of each provider by its name, the preferred one first; 1 to 8.
@@ -59,7 +69,8 @@ class PaymentProcess:
     """
 
     listen: str
-    data_directory: Path
+    database: Place
+    inbox: Place
     ledger_address: str
     settlement_address: str
     providers: Mapping[str, str]
@@ -86,8 +97,8 @@ class SandboxProcess:
 
 async def serve_payments(process: PaymentProcess, settings: PaymentSettings) -> None:
     """Serves PaymentService until SIGTERM, then drains and closes everything."""
-    database = Database(process.data_directory / "payment.sqlite", PAYMENT_METADATA)
-    inbox = Database(process.data_directory / INBOX_FILE, INBOX_METADATA)
+    database = Database(process.database, PAYMENT_METADATA)
+    inbox = Database(process.inbox, INBOX_METADATA)
     security = ClientSecurity.from_environment()
     ledger = StockClient(
         process.ledger_address,
@@ -135,16 +146,16 @@ async def serve_payments(process: PaymentProcess, settings: PaymentSettings) -> 
 
 
 async def serve_webhook(
-    *, listen: str, data_directory: Path, keys: Mapping[str, Sequence[bytes]]
+    *, listen: str, inbox_place: Place, keys: Mapping[str, Sequence[bytes]]
 ) -> None:
     """Serves the webhook until SIGTERM, then drains.
 
     Args:
         listen: `host:port`; port 0 takes a free one.
-        data_directory: Holds `inbox.sqlite`.
+        inbox_place: Holds what is stored.
         keys: Secrets of each provider.
     """
-    inbox = Database(data_directory / INBOX_FILE, INBOX_METADATA)
+    inbox = Database(inbox_place, INBOX_METADATA)
     webhook = Webhook(inbox, keys, SystemClock())
 
     async def close() -> None:

@@ -7,7 +7,10 @@ While one transaction commits, what arrives waits and becomes the next one, so t
 with the load by itself. A unit runs inside a savepoint: if it fails, it alone is undone.
 
 The thread takes the lock of the database and waits for the disk. What the units do in between
-runs on the event loop they came from, see `Writer._run_all`.
+runs on the event loop they came from, see `Writer._run_all`, unless the database is a server.
+
+A server may go away. Then the group is run again on a new connection, for a while; if it went away
+during the commit, it is asked first what became of it.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import inspect
-import sqlite3
+import logging
 import threading
 import time
 from bisect import bisect_left
@@ -26,11 +29,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from lastunit.errors import BusyError, ClosedError
+from lastunit.service._ways import Way, unavailable, way_of
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
 ResultT = TypeVar("ResultT")
+
+_log: Final = logging.getLogger(__name__)
 
 Pace = Callable[[], Awaitable[None] | None]
 """Called once before each unit of work, in the writer's thread; it returns when work may go on.
@@ -47,6 +53,12 @@ UNITS_PER_TRANSACTION_MAX: Final = 512
 
 # Upper bounds in seconds of how long transactions take; the last span is open.
 COMMIT_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+# How long a group waits for a server that went away, counted from when that was noticed: shorter
+# than a caller's deadline of 5 s, longer than a server's restart. Then its callers are told.
+OUTAGE_SECONDS_MAX: Final = 4.0
+_RECONNECT_PAUSE_SECONDS: Final = 0.05
+_RECONNECT_PAUSE_SECONDS_MAX: Final = 0.5
 
 # How long a loop's thread runs units before it serves its other callers.
 _LOOP_SLICE_SECONDS: Final = 0.01
@@ -147,6 +159,7 @@ class Writer:
         if units_queued_max < 1 or units_per_transaction_max < 1:
             raise ValueError("units_queued_max and units_per_transaction_max must be 1 or more")
         self._engine = engine
+        self._way: Way = way_of(engine)
         self._pace = pace
         self._units_queued_max = units_queued_max
         self._group_max = 1 if pace is not None else units_per_transaction_max
@@ -161,6 +174,9 @@ class Writer:
         self.commit_seconds = 0.0
         self.busy_seconds = 0.0
         self._connection: sa.Connection | None = None
+        self._driver: Any = None
+        # When the server was first found gone, on the monotonic clock; None while it answers.
+        self._lost_at: float | None = None
         self._thread: threading.Thread | None = None
         if is_threaded:
             self._thread = threading.Thread(target=self._serve, name="writer", daemon=True)
@@ -188,7 +204,8 @@ class Writer:
         Args:
             work: Called with a connection inside a transaction, in the writer's thread or in
                 this loop's. It must not commit, roll back or wait for anything. If it raises,
-                its changes alone are undone.
+                its changes alone are undone. It is called again, in another transaction, if the
+                server went away before the first one was committed.
             lane: SETTLEMENT units start before RESERVATION ones.
 
         Returns:
@@ -197,6 +214,8 @@ class Writer:
         Raises:
             BusyError: The queue is full; nothing was started.
             ClosedError: The writer is closed.
+            UnavailableError: The server does not answer. With reason DATABASE_OUTCOME_UNKNOWN the
+                unit may be durable all the same: whoever repeats it must do so under the same id.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[ResultT] = loop.create_future()
@@ -276,18 +295,90 @@ class Writer:
             return
         begun = time.monotonic()
         try:
-            connection = self._connection or self._engine.connect()
-            self._connection = connection
-            transaction = connection.begin()
-            self._run_all(units, connection)
-            transaction.commit()
+            self._commit_patiently(units)
         except Exception as error:  # noqa: BLE001 - whatever it is, its callers must be told
-            # Nothing of the group is durable, and the connection's state is not worth knowing.
-            self._abandon_connection()
+            told = self._way.translate(error)
             for unit in units:
-                unit.error = unit.error or error
+                unit.error = unit.error or told
             self.failure_count += 1
         self._count(len(units), time.monotonic() - begun)
+
+    def _commit_patiently(self, units: list[_Unit]) -> None:
+        """Commits the group once, however often the server goes away meanwhile."""
+        commit = _Commit()
+        pause = _RECONNECT_PAUSE_SECONDS
+        while True:
+            try:
+                self._connect()
+                if not self._is_committed(commit):
+                    self._commit_once(units, commit)
+            except _UndecidedError as error:
+                self._bear_outage(units, commit, error)
+            except Exception as error:
+                is_lost = self._way.is_lost(error, self._driver)
+                self._abandon_connection()
+                if not is_lost:
+                    raise
+                self._bear_outage(units, commit, error)
+            else:
+                self._end_outage()
+                return
+            time.sleep(pause)
+            pause = min(2 * pause, _RECONNECT_PAUSE_SECONDS_MAX)
+
+    def _connect(self) -> None:
+        if self._connection is None:
+            self._driver = None
+            self._connection = self._engine.connect()
+            self._driver = self._connection.connection.driver_connection
+
+    def _commit_once(self, units: list[_Unit], commit: _Commit) -> None:
+        connection = self._connection
+        assert connection is not None
+        for unit in units:
+            unit.value = unit.error = None
+        transaction = connection.begin()
+        token = self._way.begin(self._driver)
+        self._run_all(units, connection)
+        # From here on the server may have committed although nobody hears of it.
+        commit.token = token
+        transaction.commit()
+
+    def _is_committed(self, commit: _Commit) -> bool:
+        """Asks what became of a commit that got no answer."""
+        if not commit.token:
+            return False
+        try:
+            fate = self._way.fate(self._driver, commit.token)
+        except Exception as error:
+            if self._way.is_lost(error, self._driver):
+                raise
+            # A server that never heard of the transaction cannot tell: another one, most likely.
+            raise _UndecidedError from error
+        if fate is None:
+            raise _UndecidedError
+        if not fate:
+            commit.token = ""
+        return fate
+
+    def _bear_outage(self, units: list[_Unit], commit: _Commit, error: Exception) -> None:
+        """Lets the group wait a little longer for the server, or ends its patience."""
+        now = time.monotonic()
+        if self._lost_at is None:
+            self._lost_at = now
+            why = str(getattr(error, "orig", None) or error)
+            _log.warning("the database went away; what waits is written again", extra={"why": why})
+        if now - self._lost_at < OUTAGE_SECONDS_MAX:
+            return
+        told = unavailable(is_unknown=bool(commit.token))
+        for unit in units:
+            unit.error = told
+        raise told from error
+
+    def _end_outage(self) -> None:
+        if self._lost_at is not None:
+            self._lost_at = None
+            _log.info("the database is back")
 
     def _count(self, unit_count: int, seconds: float) -> None:
         self.unit_count += unit_count
@@ -301,11 +392,12 @@ class Writer:
         that takes a switch interval each time, so the loop's own thread does the work, which has
         the lock already; this thread keeps what waits for locks and disks.
         """
-        errand = _Errand(units, connection)
+        errand = _Errand(units, connection, self._driver, self._way)
         loops = {unit.loop for unit in units}
         loop = loops.pop() if len(loops) == 1 else None
-        # A paced unit commits alone: there a loop's delay would not be shared by a group.
-        is_alone = self._pace is not None or self._thread is None
+        # A paced unit commits alone: there a loop's delay would not be shared by a group. A unit on
+        # a server waits for the network with each statement, which a loop must never do.
+        is_alone = self._pace is not None or self._thread is None or not self._way.may_use_loops
         if loop is None or is_alone or loop.is_closed():
             errand.run_here()
         else:
@@ -314,13 +406,9 @@ class Writer:
             raise errand.error
 
     def _abandon_connection(self) -> None:
-        """Undoes what a failed commit may have left open, which SQLAlchemy takes for ended."""
         if self._connection is None:
             return
-        driver: Any = self._connection.connection.driver_connection
-        try:
-            driver.rollback()
-        except sqlite3.Error:
+        if not self._way.undo(self._driver):
             self._connection.invalidate()
         self._drop_connection()
 
@@ -342,13 +430,27 @@ class Writer:
                 loop.call_soon_threadsafe(_resolve_all, waiting)
 
 
+@dataclass(slots=True)
+class _Commit:
+    """What is known of a group's commit: the token of one that was sent and not answered."""
+
+    token: str = ""
+
+
+class _UndecidedError(Exception):
+    """The server has not yet decided on a commit: its own connection has not noticed the end."""
+
+
 class _Errand:
     """The units of one transaction, to be run by whoever comes first."""
 
-    def __init__(self, units: list[_Unit], connection: sa.Connection) -> None:
+    def __init__(
+        self, units: list[_Unit], connection: sa.Connection, driver: Any, way: Way
+    ) -> None:
         self._units = iter(units)
         self._connection = connection
-        self._driver: Any = connection.connection.driver_connection
+        self._driver = driver
+        self._way = way
         # Held by the thread that runs units, so that the other one cannot.
         self._turn = threading.Lock()
         self._done = threading.Event()
@@ -385,7 +487,7 @@ class _Errand:
             return
         try:
             for unit in self._units:
-                _run_in_savepoint(unit, self._connection, self._driver)
+                _run_in_savepoint(unit, self._connection, self._driver, self._way)
                 if time.monotonic() > until:
                     return
         except Exception as error:  # noqa: BLE001 - the group fails as one, in the writer's thread
@@ -397,16 +499,18 @@ async def _finish(waiting: Awaitable[None]) -> None:
     await waiting
 
 
-def _run_in_savepoint(unit: _Unit, connection: sa.Connection, driver: Any) -> None:
+def _run_in_savepoint(unit: _Unit, connection: sa.Connection, driver: Any, way: Way) -> None:
     """Runs one unit; if it fails, undoes it alone.
 
     The savepoint is set on the driver: through SQLAlchemy it costs more than a short unit.
     """
-    driver.execute("SAVEPOINT unit")
+    way.execute(driver, "SAVEPOINT unit")
     try:
         unit.value = unit.work(connection)
+        # Here, because PostgreSQL refuses it after a statement that failed and was not told of.
+        way.execute(driver, "RELEASE unit")
     except Exception as error:  # noqa: BLE001 - it is the unit's own error, told to its caller
         unit.error = error
-        # Fails if SQLite itself gave up the whole transaction; then the group fails as one.
-        driver.execute("ROLLBACK TO unit")
-    driver.execute("RELEASE unit")
+        # Fails if the database itself gave up the whole transaction; then the group fails as one.
+        way.execute(driver, "ROLLBACK TO unit")
+        way.execute(driver, "RELEASE unit")

@@ -1,125 +1,121 @@
-"""A service's SQLite database: one writer that shares commits, readers that never block it.
+"""A service's database: one writer that shares commits, readers that never block it.
 
-Owns the connection settings, the schema's creation and the doors to read and write. Must not
-know any table. Next: `lastunit.service._writer` for how units of work share a transaction.
+Owns the doors to read and write, and that the tables are there. Must not know any table.
+Next: `lastunit.service._writer` for how units of work share a transaction, `_engines` for how
+SQLite and PostgreSQL are set up, `migrations` for the tables.
 
-SQLite allows one writing transaction at a time, and a durable commit costs a flush of the disk.
-So all writes of a process go through one `Writer`, which commits many units of work at once.
+SQLite allows one writing transaction at a time, and so does this program on PostgreSQL; a durable
+commit costs a flush of the disk. So all writes of a process go through one `Writer`, which commits
+many units of work at once.
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+import logging
+import time
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy.pool import StaticPool
 
+from lastunit.errors import UnavailableError
+from lastunit.service import migrations
+from lastunit.service._engines import (
+    READING,
+    DatabaseUrlError,
+    Place,
+    named,
+    open_engine,
+    parse_url,
+    place_of,
+    postgres_engine,
+    postgres_reader,
+)
+from lastunit.service._ways import unavailable
 from lastunit.service._writer import Lane, Pace, TransactionRunner, Writer, steady_pace
+from lastunit.service.migrations import SchemaVersionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 __all__ = [
     "Database",
+    "DatabaseUrlError",
     "Lane",
     "Pace",
+    "Place",
     "SchemaVersionError",
     "TransactionRunner",
     "Writer",
     "open_engine",
+    "parse_url",
+    "place_of",
     "steady_pace",
 ]
 
 ResultT = TypeVar("ResultT")
 
-# How long one process waits for another that writes into the same file. Long enough for a full
-# group of units, short enough that a caller's deadline of 5 s is not spent on it alone.
-BUSY_TIMEOUT_MS: Final = 4_000
+# How long a start waits for a server that is starting too.
+START_SECONDS_MAX: Final = 15.0
+_START_PAUSE_SECONDS: Final = 0.25
 
-_READING: Final = "lastunit_is_reading"
+# Of a PostgreSQL database whose tables have no revisions: tests of the writer have such ones.
+_SCHEMA_DEFAULT: Final = "public"
 
-
-class SchemaVersionError(Exception):
-    """A database file was written by another version of the schema."""
-
-
-def open_engine(path: Path | None, *, is_flushed: bool = True) -> sa.Engine:
-    """Opens SQLite: write-ahead log, foreign keys, transactions that begin by taking the lock.
-
-    Args:
-        path: The database file; None keeps everything in the memory of one connection, which
-            only a simulation with an unthreaded `Writer` may use.
-        is_flushed: True flushes the disk at each commit. False survives the death of the
-            process but not of the machine.
-
-    Returns:
-        An engine whose transactions are `BEGIN IMMEDIATE`, or `BEGIN` on a reading connection.
-    """
-    if path is None:
-        engine = sa.create_engine(
-            "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
-        )
-    else:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        engine = sa.create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
-
-    @event.listens_for(engine, "connect")
-    def _configure(driver: Any, _record: object) -> None:
-        # The driver must not open transactions by itself: the hook below does.
-        driver.isolation_level = None
-        for pragma in (
-            "journal_mode=WAL",
-            f"synchronous={'FULL' if is_flushed else 'NORMAL'}",
-            "foreign_keys=ON",
-            f"busy_timeout={BUSY_TIMEOUT_MS}",
-        ):
-            driver.execute(f"PRAGMA {pragma}").close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
-        # A write that starts as a read can fail half-way for the lock; IMMEDIATE takes it first.
-        is_reading = connection.get_execution_options().get(_READING, False)
-        connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")
-
-    return engine
+_log: Final = logging.getLogger(__name__)
 
 
 class Database:
-    """Joins an engine, its schema and the one writer of this process.
+    """Joins a database, its tables and the one writer of this process.
 
     Args:
-        path: The database file; None keeps it in memory for a simulation (see `open_engine`).
-        metadata: The tables; those that are missing are created.
-        schema_version: 1 or more; a file with another version is refused.
+        place: A file of SQLite, or a PostgreSQL database as `parse_url` gives it; None keeps it in
+            memory for a simulation (see `open_engine`).
+        metadata: The tables. Revisions bring them up to date if `migrations.migrated` is their
+            `info`; others, and those in memory, are created if they are missing.
         is_flushed: False trades a machine's crash for speed; only for simulations and tests.
         is_threaded: False runs each write at once in the caller's thread, for simulations.
         pace: Called before each unit of work; a live incident run slows the database with it.
 
     Raises:
-        SchemaVersionError: The file was written by another version of the schema.
+        SchemaVersionError: The database was written by another version of the program.
+        UnavailableError: The server does not answer.
+
+    Attributes:
+        engine: The engine that writes.
+        writer: Runs units of work.
+        name: The place without its password, for logs.
     """
 
     def __init__(
         self,
-        path: Path | None,
+        place: Place,
         metadata: sa.MetaData,
         *,
-        schema_version: int = 1,
         is_flushed: bool = True,
         is_threaded: bool = True,
         pace: Pace | None = None,
     ) -> None:
-        if path is None and is_threaded:
+        if place is None and is_threaded:
             raise ValueError("a database in memory has one connection: pass is_threaded=False")
-        self.engine = open_engine(path, is_flushed=is_flushed)
+        self.name = named(place)
+        owner = migrations.migrations_of(metadata)
+        if isinstance(place, sa.URL):
+            schema = owner.schema if owner else _SCHEMA_DEFAULT
+            self.engine = postgres_engine(place, schema, is_flushed=is_flushed)
+            self._reader = postgres_reader(place, schema)
+        else:
+            self.engine = self._reader = open_engine(place, is_flushed=is_flushed)
         try:
-            self._create_schema(metadata, schema_version)
+            if isinstance(place, sa.URL):
+                _wait_for(self.engine, self.name)
+            if owner is None or place is None:
+                metadata.create_all(self.engine)
+            else:
+                migrations.upgrade(self.engine, owner)
             self.writer = Writer(self.engine, pace=pace, is_threaded=is_threaded)
         except BaseException:
-            self.engine.dispose()
+            self._dispose()
             raise
 
     def __enter__(self) -> Self:
@@ -128,24 +124,21 @@ class Database:
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
-    def _create_schema(self, metadata: sa.MetaData, version: int) -> None:
-        if version < 1:
-            raise ValueError(f"schema_version is {version}; it must be 1 or more")
-        with self.engine.begin() as connection:
-            found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-            if found not in (0, version):
-                raise SchemaVersionError(
-                    f"{self.engine.url.database} has schema version {found}, this program "
-                    f"has {version}; use the program that wrote it or another directory"
-                )
-            metadata.create_all(connection)
-            connection.exec_driver_sql(f"PRAGMA user_version = {version}")
-
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """Lends a connection that shows one committed state and never waits for the writer."""
-        with self.engine.connect().execution_options(**{_READING: True}) as connection:
-            yield connection
+        """Lends a connection that shows one committed state and never waits for the writer.
+
+        Raises:
+            UnavailableError: The server does not answer.
+        """
+        try:
+            with self._reader.connect().execution_options(**{READING: True}) as connection:
+                yield connection
+        except sa.exc.OperationalError as error:
+            # Without a statement it was the connection itself that could not be had.
+            if self._is_file or not (error.connection_invalidated or error.statement is None):
+                raise
+            raise unavailable(is_unknown=False) from error
 
     async def run(
         self, work: Callable[[sa.Connection], ResultT], *, lane: Lane = Lane.RESERVATION
@@ -156,4 +149,33 @@ class Database:
     def close(self) -> None:
         """Commits what is queued and closes every connection; a second call does nothing."""
         self.writer.close()
+        self._dispose()
+
+    @property
+    def _is_file(self) -> bool:
+        return self._reader is self.engine
+
+    def _dispose(self) -> None:
+        self._reader.dispose()
         self.engine.dispose()
+
+
+def _wait_for(engine: sa.Engine, name: str) -> None:
+    """Waits until a server takes connections, which one that was just started does not yet."""
+    end = time.monotonic() + START_SECONDS_MAX
+    is_told = False
+    while True:
+        try:
+            engine.connect().close()
+        except sa.exc.OperationalError as error:
+            why = str(error.orig).strip()
+            if time.monotonic() > end:
+                raise UnavailableError(
+                    f"{name} cannot be opened: {why}", reason="DATABASE_UNAVAILABLE"
+                ) from None
+            if not is_told:
+                _log.warning("waiting for the database", extra={"database": name, "why": why})
+                is_told = True
+        else:
+            return
+        time.sleep(_START_PAUSE_SECONDS)

@@ -43,9 +43,11 @@ def insert_new(connection: sa.Connection, table: sa.Table, values: Mapping[str, 
     Returns:
         True if the row was inserted.
     """
-    # Inline: nobody asks for the number that a counting key got.
+    # Inline: nobody asks for the number that a counting key got. Without the option SQLAlchemy
+    # forgets PostgreSQL's count of an INSERT.
     statement = insert(connection, table).on_conflict_do_nothing().inline()
-    return connection.execute(statement, values).rowcount > 0
+    counted = statement.execution_options(preserve_rowcount=True)
+    return connection.execute(counted, values).rowcount > 0
 
 
 def greatest(first: sa.ColumnElement[int], second: sa.ColumnElement[int]) -> sa.Case[int]:

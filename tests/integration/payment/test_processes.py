@@ -230,7 +230,7 @@ async def _wait_until_paid(stub: Any, order_id: str) -> pb.GetOrderResponse:
             ("sandbox", "--callback-url", "http://x", "--knobs", '{"colour": 1}'),
             "colour",
         ),
-        ("lastunit.order.cli", ("serve", "--price", "phone"), "data-directory"),
+        ("lastunit.order.cli", ("serve", "--price", "phone"), "ledger-address"),
     ],
 )
 def test_a_wrong_flag_is_named(

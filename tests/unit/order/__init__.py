@@ -1,1 +1,1 @@
-"""Tests of the order service without wires: a small ledger in memory, real SQLite."""
+"""Tests of the order service without wires: a small ledger in memory, real databases."""

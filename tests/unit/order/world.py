@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
+from tests.storage import open_database
+
 from lastunit.client.outcomes import (
     AttemptState,
     Disposition,
@@ -23,7 +25,7 @@ from lastunit.payment.v1 import payment_service_pb2
 from lastunit.prices.catalogue import plain
 from lastunit.prices.quote import Prices
 from lastunit.service.clock import SimulatedClock
-from lastunit.service.database import Database, Lane
+from lastunit.service.database import Lane
 from lastunit.stock.v1 import (
     reservation_pb2,
 )
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from lastunit.errors import LastunitError
     from lastunit.order.doorman import Doorman
+    from lastunit.service.database import Database
 
 
 class PaymentDouble:
@@ -168,7 +171,7 @@ class World:
         self.ledger = LedgerDouble(units)
         self.payments = PaymentDouble(self.ledger)
         self.accounts = AccountDouble()
-        self.database = Database(None, ORDER_METADATA, is_threaded=False)
+        self.database = open_database(ORDER_METADATA)
         self.runner = CountingRunner(self.database)
         self.settings = settings or OrderSettings()
         self.prices = Prices(plain(default_minor=84_000))

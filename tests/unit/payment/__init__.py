@@ -1,1 +1,1 @@
-"""Tests of the payment service without wires: fakes for ledger and time, real SQLite."""
+"""Tests of the payment service without wires: fakes for ledger and time, real databases."""

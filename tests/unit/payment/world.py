@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import sqlalchemy as sa
+from tests.storage import open_database
 
 from lastunit.client.aio import EventPage
 from lastunit.client.outcomes import AttemptState, Outcome, PaymentResult, Reply
@@ -27,7 +28,6 @@ from lastunit.payment.signature import sign
 from lastunit.payment.v1 import payment_service_pb2 as pb
 from lastunit.payment.webhook import Answer, Webhook
 from lastunit.service.clock import SimulatedClock
-from lastunit.service.database import Database
 from lastunit.stock.v1 import event_pb2, outcome_pb2, place_pb2, stock_service_pb2
 
 if TYPE_CHECKING:
@@ -142,8 +142,8 @@ class World:
     ) -> None:
         self.clock = SimulatedClock(START_MS)
         self.ledger = ScriptedLedger()
-        self.database = Database(None, PAYMENT_METADATA, is_threaded=False)
-        self.inbox = Database(None, INBOX_METADATA, is_threaded=False)
+        self.database = open_database(PAYMENT_METADATA)
+        self.inbox = open_database(INBOX_METADATA)
         self.sandbox = SandboxCore(self.clock, key=KEY, seed=seed, knobs=knobs)
         self.settings = settings or PaymentSettings()
         # Further providers, in their order.

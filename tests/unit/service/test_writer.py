@@ -14,7 +14,6 @@ from lastunit import errors
 from lastunit.service.database import (
     Database,
     Lane,
-    SchemaVersionError,
     Writer,
     open_engine,
     steady_pace,
@@ -340,17 +339,6 @@ def test_a_database_in_memory_cannot_be_threaded() -> None:
     """Its one connection cannot read and write at the same time."""
     with pytest.raises(ValueError, match="is_threaded"):
         Database(None, metadata)
-
-
-def test_another_schema_version_is_refused(tmp_path: Path) -> None:
-    """The error names the file and both versions."""
-    path = tmp_path / "notes.db"
-    Database(path, metadata, schema_version=1).close()
-
-    with pytest.raises(SchemaVersionError, match=r"notes\.db has schema version 1.*has 2"):
-        Database(path, metadata, schema_version=2)
-    with pytest.raises(ValueError, match="schema_version"):
-        Database(tmp_path / "other.db", metadata, schema_version=0)
 
 
 def test_the_engine_flushes_and_keeps_references(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The revisions of the order database; docs/operating/database.md says how one is added."""
