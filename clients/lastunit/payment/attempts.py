@@ -223,6 +223,8 @@ def record(
         values |= _told(row, fact) | {"next_ask_ms": None}
     if news in (News.PAID, News.PAID_DIFFERENTLY) and decision.effect is not Effect.IGNORE:
         values |= {"paid_amount_minor": fact.amount_minor, "paid_currency": fact.currency}
+        # A bill is compared by it, so there has to be one.
+        values["occurred_ms"] = fact.occurred_ms or now_ms
     if decision.effect is Effect.SETTLE_FAILED:
         values["failure_step"] = fact.source.partition(" ")[0]
     _update(connection, attempt_id, values)

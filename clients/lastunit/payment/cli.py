@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from lastunit.payment import desk_cli
+from lastunit.payment import bill_cli, desk_cli
 from lastunit.service.database_cli import DATABASE_HELP, database_app, told
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ app = typer.Typer(
 app.command()(desk_cli.incidents)
 app.command()(desk_cli.resolve)
 app.command()(desk_cli.refund)
+app.command()(bill_cli.import_bill)
 
 # Secrets come by the environment: flags can be read by everybody on the machine.
 KEYS_VARIABLE: Final = "LASTUNIT_WEBHOOK_KEYS"

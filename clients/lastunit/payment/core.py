@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lastunit.payment import attempts, desk, outbox, refunds, transitions, views
 from lastunit.payment.attempts import Fact, NewAttempt, StartResult, fact_from_provider
+from lastunit.payment.bill_import import BillImporter
 from lastunit.payment.follower import PaymentFollower
 from lastunit.payment.inbox import InboxReader, InboxWorker
 from lastunit.payment.incidents import Resolution, Resolving
@@ -102,6 +103,13 @@ class PaymentCore:
             settings=settings,
         )
         self._refunder = Refunder(
+            database=database,
+            runner=self._runner,
+            providers=self.providers.by_name,
+            clock=clock,
+            schedule=self._schedule,
+        )
+        self._bills = BillImporter(
             database=database,
             runner=self._runner,
             providers=self.providers.by_name,
@@ -310,6 +318,12 @@ class PaymentCore:
             conflict_field=result.conflict_field,
             replayed=result.is_replayed,
         )
+
+    async def import_bill(
+        self, request: pb.ImportBillRequest, *, caller: str = CALLER_UNNAMED
+    ) -> pb.ImportBillResponse:
+        """Compares a page of a bill with the books."""
+        return await self._bills.take_page(request, request.actor or caller)
 
     async def list_providers(self, _request: pb.ListProvidersRequest) -> pb.ListProvidersResponse:
         """Shows the providers and their breakers, the preferred one first."""

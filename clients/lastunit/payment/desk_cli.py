@@ -36,6 +36,7 @@ __all__ = [
     "ask",
     "fail",
     "incidents",
+    "plain",
     "refund",
     "request_or_new",
     "resolve",
@@ -118,7 +119,7 @@ def incidents(
     count = 0
     for each in _incident_pages(address, request):
         count += 1
-        typer.echo(json.dumps(_plain(each)) if as_json else _line(each))
+        typer.echo(json.dumps(plain(each)) if as_json else _line(each))
     if not count and not as_json:
         typer.echo("nothing is open" if not is_all else "there never was one")
 
@@ -148,7 +149,7 @@ def resolve(
         allowed = ", ".join(map(_resolution_word, answer.incident.allowed))
         may = f"; it may be: {allowed}" if answer.refusal == pb.REFUSAL_NOT_ALLOWED else ""
         fail(f"{request.request_id} is refused: {_refusal(answer.refusal)}{may}")
-    typer.echo(json.dumps(_plain(answer.incident)) if as_json else _line(answer.incident))
+    typer.echo(json.dumps(plain(answer.incident)) if as_json else _line(answer.incident))
 
 
 def refund(
@@ -175,7 +176,7 @@ def refund(
     shown = answer.refund
     state = pb.RefundState.Name(shown.state).removeprefix("REFUND_STATE_")
     text = f"{shown.refund_id}  {shown.amount_minor} {shown.currency}  {state}"
-    typer.echo(json.dumps(_plain(shown)) if as_json else f"{text}  ({request.request_id})")
+    typer.echo(json.dumps(plain(shown)) if as_json else f"{text}  ({request.request_id})")
 
 
 async def _call(
@@ -215,9 +216,10 @@ def _choice(enum: Any, word: str) -> Any:
     return enum.Value(prefix + word.upper())
 
 
-def _plain(message: Message) -> dict[str, Any]:
-    plain: dict[str, Any] = MessageToDict(message, preserving_proto_field_name=True)
-    return plain
+def plain(message: Message) -> dict[str, Any]:
+    """Returns a message as JSON has it, with the contract's names."""
+    fields: dict[str, Any] = MessageToDict(message, preserving_proto_field_name=True)
+    return fields
 
 
 def _refusal(refusal: pb.Refusal.ValueType) -> str:

@@ -100,6 +100,12 @@ class PaymentServicer(payment_service_pb2_grpc.PaymentServiceServicer):
         """Carries out what a human decides."""
         return await self._core.resolve_incident(request)
 
+    async def ImportBill(  # noqa: N802 - gRPC's name
+        self, request: pb.ImportBillRequest, context: Any
+    ) -> pb.ImportBillResponse:
+        """Compares a page of a bill with the books."""
+        return await self._core.import_bill(request, caller=_caller(context))
+
     async def ListProviders(  # noqa: N802 - gRPC's name
         self, request: pb.ListProvidersRequest, _context: Any
     ) -> pb.ListProvidersResponse:

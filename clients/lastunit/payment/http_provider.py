@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, Final
+from urllib.parse import quote
 
 import httpx
 
 from lastunit.payment.provider import (
+    BillLine,
+    BillLineKind,
+    BillPage,
     CloseAnswer,
     CloseStatus,
     CreateOrder,
@@ -129,6 +133,17 @@ class HttpProvider:
         except (KeyError, TypeError, ValueError) as error:
             raise _unreadable(error) from error
 
+    async def bill(self, from_ms: int, to_ms: int, *, cursor: str, limit: int) -> BillPage:
+        """Returns a page of the bill; see `Provider.bill`."""
+        span = f"from_ms={from_ms}&to_ms={to_ms}&limit={limit}&cursor={quote(cursor, safe='')}"
+        status, answer = await self._call("GET", f"/v1/bill/lines?{span}", None)
+        body = _expect(status, answer)
+        try:
+            lines = tuple(map(_line, body["lines"]))
+            return BillPage(lines, str(body["next_cursor"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise _unreadable(error) from error
+
     async def _call(
         self, method: str, path: str, body: dict[str, object] | None
     ) -> tuple[int, dict[str, Any]]:
@@ -165,6 +180,18 @@ def _attempt(body: dict[str, Any]) -> ProviderAttempt:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(error) from error
+
+
+def _line(body: dict[str, Any]) -> BillLine:
+    return BillLine(
+        kind=BillLineKind(body["kind"]),
+        merchant_no=str(body["merchant_no"]),
+        provider_no=str(body["provider_no"]),
+        amount_minor=int(body["amount_minor"]),
+        currency=str(body["currency"]),
+        occurred_ms=int(body["occurred_ms"]),
+        refund_key=str(body["refund_key"]),
+    )
 
 
 def _unreadable(error: Exception) -> ProviderUnavailableError:

@@ -11,6 +11,9 @@ from enum import StrEnum
 from typing import Protocol
 
 __all__ = [
+    "BillLine",
+    "BillLineKind",
+    "BillPage",
     "CloseAnswer",
     "CloseStatus",
     "CreateOrder",
@@ -132,6 +135,49 @@ class RefundAnswer:
     occurred_ms: int = 0
 
 
+class BillLineKind(StrEnum):
+    """Whether money came or went."""
+
+    PAYMENT = "PAYMENT"
+    REFUND = "REFUND"
+
+
+@dataclass(frozen=True, slots=True)
+class BillLine:
+    """Is one line of a provider's bill.
+
+    Attributes:
+        kind: A payment or a refund.
+        merchant_no: Our number of the attempt.
+        provider_no: The provider's number of the payment, or of the refund.
+        amount_minor: Minor units, 1 or more.
+        currency: ISO 4217.
+        occurred_ms: When it happened, milliseconds since the epoch.
+        refund_key: The key that a refund was asked for with; empty if not told.
+    """
+
+    kind: BillLineKind
+    merchant_no: str
+    provider_no: str
+    amount_minor: int
+    currency: str
+    occurred_ms: int
+    refund_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BillPage:
+    """Is a page of a bill.
+
+    Attributes:
+        lines: In an order of the provider's own that does not change.
+        next_cursor: Where the next page begins; empty on the last one; up to 1,024 characters.
+    """
+
+    lines: tuple[BillLine, ...]
+    next_cursor: str
+
+
 class ProviderUnavailableError(Exception):
     """The provider gave no answer; whether it acted is unknown."""
 
@@ -190,5 +236,19 @@ class Provider(Protocol):
 
         Raises:
             ProviderUnavailableError: No answer; it may be done.
+        """
+        ...
+
+    async def bill(self, from_ms: int, to_ms: int, *, cursor: str, limit: int) -> BillPage:
+        """Returns a page of what came and went in a span.
+
+        Args:
+            from_ms: The span's first millisecond since the epoch.
+            to_ms: The first one after it.
+            cursor: As the page before gave it; empty for the first one.
+            limit: At most so many lines, 1 to 500.
+
+        Raises:
+            ProviderUnavailableError: No answer, or this provider has no bill to ask for.
         """
         ...

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lastunit.payment.provider import (
+        BillPage,
         CloseAnswer,
         CreateOrder,
         Provider,
@@ -66,6 +67,11 @@ class AbsentProvider:
         """Gives no answer."""
         del amount_minor, currency, refund_key
         raise self._unavailable(merchant_no)
+
+    async def bill(self, from_ms: int, to_ms: int, *, cursor: str, limit: int) -> BillPage:
+        """Gives no answer."""
+        del from_ms, to_ms, cursor, limit
+        raise self._unavailable("a bill")
 
     def _unavailable(self, merchant_no: str) -> ProviderUnavailableError:
         return ProviderUnavailableError(

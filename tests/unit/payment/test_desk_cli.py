@@ -23,6 +23,7 @@ from .world import AMOUNT_MINOR, START_MS, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 class Desk:
@@ -157,3 +158,37 @@ def test_metrics_say_what_is_open_and_what_waits(desk: Desk) -> None:
     assert "lastunit_payment_inbox_lag_seconds 10.0" in told
     assert 'lastunit_payment_provider_state{provider="sandbox",state="CLOSED"} 1.0' in told
     assert all(f"# TYPE {family.name} {family.kind}" in told for family in METRICS)
+
+
+def test_a_bill_of_the_provider_is_compared_and_reported(desk: Desk) -> None:
+    """The quarantined attempt was paid in full: one difference, exit status 3, and JSON for it."""
+    words = ("import-bill", "--provider", "sandbox", "--day", "2023-11-14")
+    text = desk.command(*words, status=3)
+    report = json.loads(desk.command(*words, "--json", status=3))
+
+    assert "bill of sandbox, 2023-11-14: 1 lines" in text
+    assert "bill 1 for 84,000, books 1 for 83,999, difference 1" in text
+    assert [each["kind"] for each in report["differences"]] == ["INCIDENT_KIND_PAID_DIFFERS"]
+    assert report["sums"][0]["billed_payment_minor"] == str(AMOUNT_MINOR)
+
+
+def test_a_bill_as_a_file_agrees_or_is_refused_whole(desk: Desk, tmp_path: Path) -> None:
+    """A file that says what the books say agrees; a broken one names its line, status 2."""
+    head = "kind,merchant_no,provider_no,refund_key,amount_minor,currency,occurred_time"
+    line = "payment,order-1:1,sandbox-1,,83999,CNY,2023-11-14T22:13:20Z"
+    words = ("--provider", "sandbox", "--day", "2023-11-14T00:00:00+00:00")
+    file = tmp_path / "bill.csv"
+    file.write_text(f"{head}\n{line}\n")
+
+    assert "agree to the unit of money" in desk.command("import-bill", str(file), *words)
+
+    file.write_text(f"{head}\n{line}\n{line.replace('83999', 'many')}\n")
+    told = desk.command("import-bill", str(file), *words, status=2)
+
+    assert "line 3: amount_minor is 'many'" in told
+
+
+@pytest.mark.parametrize("day", ["yesterday", "2026-13-01", "2026-11-22T00:00:00", "1960-01-01"])
+def test_a_day_is_a_date_or_an_instant_with_its_offset(desk: Desk, day: str) -> None:
+    """Anything else is refused before anything is sent."""
+    desk.command("import-bill", "--provider", "sandbox", "--day", day, status=2)

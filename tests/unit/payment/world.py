@@ -181,7 +181,10 @@ class World:
         )
         request.settle_by_time.FromMilliseconds(SETTLE_BY_MS)
         for name, value in changes.items():
-            setattr(request, name, value)
+            if name == "settle_by_time":
+                request.settle_by_time.CopyFrom(value)
+            else:
+                setattr(request, name, value)
         return await self.core.start_attempt(request)
 
     async def deliver(self) -> list[Answer]:

@@ -23,7 +23,7 @@ from lastunit.payment.provider import (
 from lastunit.payment.webhook_app import read_body
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from starlette.requests import Request
 
@@ -35,6 +35,8 @@ __all__ = ["sandbox_app"]
 
 BODY_BYTES_MAX: Final = 64 * 1024
 AMOUNT_MINOR_MAX: Final = 1_000_000_000_000_000
+BILL_LINES_MAX: Final = 500
+DIGITS_MAX: Final = 15
 TIME_MS_MAX: Final = 253_402_300_799_000
 
 _ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
@@ -62,6 +64,7 @@ def sandbox_app(core: SandboxCore) -> Starlette:
         ("/v1/pay/{number:str}", desk.pay, "POST"),
         ("/v1/fail/{number:str}", desk.fail, "POST"),
         ("/v1/bill", desk.bill, "GET"),
+        ("/v1/bill/lines", merchant.bill, "GET"),
         ("/v1/totals", desk.totals, "GET"),
         ("/v1/knobs", desk.show_knobs, "GET"),
         ("/v1/knobs", desk.turn_knobs, "PUT"),
@@ -106,6 +109,17 @@ class _MerchantRoutes:
             refund_key=_text(body, "refund_key", _REFUND_KEY_PATTERN),
         )
         return _ok(dataclasses.asdict(answer))
+
+    async def bill(self, request: Request) -> Response:
+        words = request.query_params
+        numbers = {name: _digits(words, name) for name in ("from_ms", "to_ms", "limit")}
+        page = self._core.bill_page(
+            _number(numbers, "from_ms", 0, TIME_MS_MAX),
+            _number(numbers, "to_ms", 0, TIME_MS_MAX),
+            cursor=words.get("cursor", ""),
+            limit=_number(numbers, "limit", 1, BILL_LINES_MAX),
+        )
+        return _ok(dataclasses.asdict(page))
 
 
 class _DeskRoutes:
@@ -168,6 +182,11 @@ async def _json(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise _BadRequestError("the body is not a JSON object")
     return body
+
+
+def _digits(words: Mapping[str, str], name: str) -> int | None:
+    value = words.get(name, "")
+    return int(value) if value.isascii() and value.isdigit() and len(value) <= DIGITS_MAX else None
 
 
 def _path_id(request: Request) -> str:

@@ -13,6 +13,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from lastunit.payment.provider import (
+    BillLine,
+    BillLineKind,
+    BillPage,
     CloseAnswer,
     CloseStatus,
     CreateOrder,
@@ -107,10 +110,43 @@ class _Account:
         gone = self._sum(now_ms, RefundStatus.DONE) + self._sum(now_ms, RefundStatus.PENDING)
         return self.order.amount_minor - gone
 
+    def bill_lines(self, now_ms: int) -> list[BillLine]:
+        """Returns the payment, if there was one, and the refunds that are done."""
+        if not self.paid_ms:
+            return []
+        number, currency = self.order.merchant_no, self.order.currency
+        paid = BillLine(
+            BillLineKind.PAYMENT,
+            number,
+            self.provider_no,
+            self.order.amount_minor,
+            currency,
+            self.paid_ms,
+        )
+        back = [
+            BillLine(
+                BillLineKind.REFUND,
+                number,
+                f"r-{key}",
+                refund.amount_minor,
+                currency,
+                refund.over_ms,
+                refund_key=key,
+            )
+            for key, refund in self.refunds.items()
+            if refund.status(now_ms) is RefundStatus.DONE
+        ]
+        return [paid, *back]
+
     def _sum(self, now_ms: int, status: RefundStatus) -> int:
         return sum(
             each.amount_minor for each in self.refunds.values() if each.status(now_ms) is status
         )
+
+
+def _place(line: BillLine) -> str:
+    """Returns where a line stands in the bill; it never changes."""
+    return f"{line.occurred_ms:015d} {line.kind} {line.merchant_no} {line.refund_key}"
 
 
 class SandboxCore:
@@ -251,6 +287,29 @@ class SandboxCore:
             for merchant_no, account in sorted(self._by_merchant_no.items())
             if account.paid_ms
         ]
+
+    def bill_page(self, from_ms: int, to_ms: int, *, cursor: str, limit: int) -> BillPage:
+        """Returns a page of what came and went in a span, oldest first.
+
+        Args:
+            from_ms: First millisecond of the span.
+            to_ms: First one after it.
+            cursor: As the page before gave it; empty for the first one.
+            limit: At most so many lines, 1 or more.
+
+        Raises:
+            ProviderUnavailableError: Down.
+        """
+        self._check_up(Operation.BILL)
+        lines = [
+            line
+            for account in self._by_merchant_no.values()
+            for line in account.bill_lines(self._clock.now_ms())
+            if from_ms <= line.occurred_ms < to_ms and _place(line) > cursor
+        ]
+        lines.sort(key=_place)
+        page = tuple(lines[:limit])
+        return BillPage(page, _place(page[-1]) if len(lines) > len(page) else "")
 
     # --- what a buyer does -----------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lastunit.payment.provider import (
+        BillPage,
         CloseAnswer,
         CreateOrder,
         ProviderAttempt,
@@ -55,3 +56,7 @@ class InProcessProvider:
         return self._core.refund(
             merchant_no, amount_minor=amount_minor, currency=currency, refund_key=refund_key
         )
+
+    async def bill(self, from_ms: int, to_ms: int, *, cursor: str, limit: int) -> BillPage:
+        """Returns a page of the bill; see `Provider.bill`."""
+        return self._core.bill_page(from_ms, to_ms, cursor=cursor, limit=limit)

@@ -25,6 +25,7 @@ class Operation(StrEnum):
     QUERY = "query"
     CLOSE = "close"
     REFUND = "refund"
+    BILL = "bill"
     CALLBACK = "callback"
 
 

@@ -158,6 +158,10 @@ class _RefusalEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refusal.Value
     """The incident was resolved by another request."""
     REFUSAL_NOT_ALLOWED: _Refusal.ValueType  # 12
     """This cannot be decided of an incident of this kind; its `allowed` says what can."""
+    REFUSAL_UNKNOWN_PROVIDER: _Refusal.ValueType  # 13
+    """There is no such provider, or it has no bill."""
+    REFUSAL_WRONG_PAGE: _Refusal.ValueType  # 14
+    """The page is neither the next one nor the last one; `next_page_number` says which is next."""
 
 class Refusal(_Refusal, metaclass=_RefusalEnumTypeWrapper):
     """Says why the payment service said no."""
@@ -188,7 +192,59 @@ REFUSAL_ALREADY_RESOLVED: Refusal.ValueType  # 11
 """The incident was resolved by another request."""
 REFUSAL_NOT_ALLOWED: Refusal.ValueType  # 12
 """This cannot be decided of an incident of this kind; its `allowed` says what can."""
+REFUSAL_UNKNOWN_PROVIDER: Refusal.ValueType  # 13
+"""There is no such provider, or it has no bill."""
+REFUSAL_WRONG_PAGE: Refusal.ValueType  # 14
+"""The page is neither the next one nor the last one; `next_page_number` says which is next."""
 Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
+
+class _BillLineKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BillLineKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BillLineKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BILL_LINE_KIND_UNSPECIFIED: _BillLineKind.ValueType  # 0
+    """Not told."""
+    BILL_LINE_KIND_PAYMENT: _BillLineKind.ValueType  # 1
+    """Money that a buyer paid."""
+    BILL_LINE_KIND_REFUND: _BillLineKind.ValueType  # 2
+    """Money that went back."""
+
+class BillLineKind(_BillLineKind, metaclass=_BillLineKindEnumTypeWrapper):
+    """Says what a line of a bill is."""
+
+BILL_LINE_KIND_UNSPECIFIED: BillLineKind.ValueType  # 0
+"""Not told."""
+BILL_LINE_KIND_PAYMENT: BillLineKind.ValueType  # 1
+"""Money that a buyer paid."""
+BILL_LINE_KIND_REFUND: BillLineKind.ValueType  # 2
+"""Money that went back."""
+Global___BillLineKind: _TypeAlias = BillLineKind  # noqa: Y015
+
+class _BillSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BillSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BillSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BILL_SOURCE_UNSPECIFIED: _BillSource.ValueType  # 0
+    """Not told."""
+    BILL_SOURCE_PROVIDER: _BillSource.ValueType  # 1
+    """The service asks the provider."""
+    BILL_SOURCE_LINES: _BillSource.ValueType  # 2
+    """The caller gives them."""
+
+class BillSource(_BillSource, metaclass=_BillSourceEnumTypeWrapper):
+    """Says where the lines of a bill come from."""
+
+BILL_SOURCE_UNSPECIFIED: BillSource.ValueType  # 0
+"""Not told."""
+BILL_SOURCE_PROVIDER: BillSource.ValueType  # 1
+"""The service asks the provider."""
+BILL_SOURCE_LINES: BillSource.ValueType  # 2
+"""The caller gives them."""
+Global___BillSource: _TypeAlias = BillSource  # noqa: Y015
 
 class _IncidentKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -1438,6 +1494,228 @@ class ResolveIncidentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResolveIncidentResponse: _TypeAlias = ResolveIncidentResponse  # noqa: Y015
+
+@_typing.final
+class BillLine(_message.Message):
+    """Is one line of a bill."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    MERCHANT_NO_FIELD_NUMBER: _builtins.int
+    PROVIDER_NO_FIELD_NUMBER: _builtins.int
+    REFUND_KEY_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    OCCURRED_TIME_FIELD_NUMBER: _builtins.int
+    kind: Global___BillLineKind.ValueType
+    """States whether money came or went."""
+    merchant_no: _builtins.str
+    """Names the attempt; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    provider_no: _builtins.str
+    """Names the line at the provider: the payment or the refund; up to 128 bytes."""
+    refund_key: _builtins.str
+    """Names the key that a refund was asked for with; up to 64 bytes of [A-Za-z0-9._:-], empty if it
+    is a payment or the bill does not tell.
+    """
+    amount_minor: _builtins.int
+    """States the amount in the currency's smallest unit; 1 to 1e15."""
+    currency: _builtins.str
+    """Names the currency, three letters of ISO 4217."""
+    @_builtins.property
+    def occurred_time(self) -> _timestamp_pb2.Timestamp:
+        """Says when it happened; required, from 1970 to 9999."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___BillLineKind.ValueType = ...,
+        merchant_no: _builtins.str = ...,
+        provider_no: _builtins.str = ...,
+        refund_key: _builtins.str = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        occurred_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_time", b"occurred_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "kind", b"kind", "merchant_no", b"merchant_no", "occurred_time", b"occurred_time", "provider_no", b"provider_no", "refund_key", b"refund_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BillLine: _TypeAlias = BillLine  # noqa: Y015
+
+@_typing.final
+class ImportBillRequest(_message.Message):
+    """Asks to compare one page of a bill."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    DAY_TIME_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    PAGE_NUMBER_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    IS_LAST_FIELD_NUMBER: _builtins.int
+    IS_COMPARE_ONLY_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Names the import; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared: `provider`, `day_time`,
+    `source`, `is_compare_only`.
+    """
+    provider: _builtins.str
+    """Names the provider; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    source: Global___BillSource.ValueType
+    """States where the lines come from."""
+    page_number: _builtins.int
+    """Counts pages from 0; the one after the last that was answered, or that one again; 0 to 1e6."""
+    is_last: _builtins.bool
+    """Is true with the last lines, from LINES only; pages after it have no lines."""
+    is_compare_only: _builtins.bool
+    """Is true to note differences and settle nothing from the bill."""
+    actor: _builtins.str
+    """Says who imports it; up to 64 bytes of [A-Za-z0-9._:-]; empty: the calling service."""
+    @_builtins.property
+    def day_time(self) -> _timestamp_pb2.Timestamp:
+        """Says when the bill's day begins; it is 24 hours long. Required, from 1970 to 9999."""
+
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___BillLine]:
+        """Lists the lines of this page, from LINES only; up to 500."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        day_time: _timestamp_pb2.Timestamp | None = ...,
+        source: Global___BillSource.ValueType = ...,
+        page_number: _builtins.int = ...,
+        lines: _abc.Iterable[Global___BillLine] | None = ...,
+        is_last: _builtins.bool = ...,
+        is_compare_only: _builtins.bool = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["day_time", b"day_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "day_time", b"day_time", "is_compare_only", b"is_compare_only", "is_last", b"is_last", "lines", b"lines", "page_number", b"page_number", "provider", b"provider", "request_id", b"request_id", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportBillRequest: _TypeAlias = ImportBillRequest  # noqa: Y015
+
+@_typing.final
+class ImportBillResponse(_message.Message):
+    """Answers ImportBill."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    IS_DONE_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_NUMBER_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    SUMS_FIELD_NUMBER: _builtins.int
+    LINE_COUNT_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_COUNT_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when the page was taken."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    replayed: _builtins.bool
+    """Is true when the page was taken before and the first answer is given again."""
+    is_done: _builtins.bool
+    """Is true when the whole bill was compared, and the books with it."""
+    next_page_number: _builtins.int
+    """Counts the page to ask for next."""
+    line_count: _builtins.int
+    """Counts lines so far; 0 or more."""
+    difference_count: _builtins.int
+    """Counts differences so far; 0 or more."""
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Incident]:
+        """Lists the differences that this page showed, as the incidents that they are."""
+
+    @_builtins.property
+    def sums(self) -> _containers.RepeatedCompositeFieldContainer[Global___BillSum]:
+        """Sums up so far, one for each currency."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        conflict_field: _builtins.str = ...,
+        replayed: _builtins.bool = ...,
+        is_done: _builtins.bool = ...,
+        next_page_number: _builtins.int = ...,
+        differences: _abc.Iterable[Global___Incident] | None = ...,
+        sums: _abc.Iterable[Global___BillSum] | None = ...,
+        line_count: _builtins.int = ...,
+        difference_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflict_field", b"conflict_field", "difference_count", b"difference_count", "differences", b"differences", "is_done", b"is_done", "line_count", b"line_count", "next_page_number", b"next_page_number", "refusal", b"refusal", "replayed", b"replayed", "sums", b"sums"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportBillResponse: _TypeAlias = ImportBillResponse  # noqa: Y015
+
+@_typing.final
+class BillSum(_message.Message):
+    """Sums up bill and books of one currency; everything is 0 or more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    BILLED_PAYMENT_COUNT_FIELD_NUMBER: _builtins.int
+    BILLED_PAYMENT_MINOR_FIELD_NUMBER: _builtins.int
+    BILLED_REFUND_COUNT_FIELD_NUMBER: _builtins.int
+    BILLED_REFUND_MINOR_FIELD_NUMBER: _builtins.int
+    BOOKED_PAYMENT_COUNT_FIELD_NUMBER: _builtins.int
+    BOOKED_PAYMENT_MINOR_FIELD_NUMBER: _builtins.int
+    BOOKED_REFUND_COUNT_FIELD_NUMBER: _builtins.int
+    BOOKED_REFUND_MINOR_FIELD_NUMBER: _builtins.int
+    currency: _builtins.str
+    """Names the currency, ISO 4217."""
+    billed_payment_count: _builtins.int
+    """Counts payments on the bill."""
+    billed_payment_minor: _builtins.int
+    """States what they come to, in the currency's smallest unit."""
+    billed_refund_count: _builtins.int
+    """Counts refunds on the bill."""
+    billed_refund_minor: _builtins.int
+    """States what they come to."""
+    booked_payment_count: _builtins.int
+    """Counts payments in the books: those on the bill, and those that it misses."""
+    booked_payment_minor: _builtins.int
+    """States what they come to."""
+    booked_refund_count: _builtins.int
+    """Counts refunds in the books: those on the bill, and those that it misses."""
+    booked_refund_minor: _builtins.int
+    """States what they come to."""
+    def __init__(
+        self,
+        *,
+        currency: _builtins.str = ...,
+        billed_payment_count: _builtins.int = ...,
+        billed_payment_minor: _builtins.int = ...,
+        billed_refund_count: _builtins.int = ...,
+        billed_refund_minor: _builtins.int = ...,
+        booked_payment_count: _builtins.int = ...,
+        booked_payment_minor: _builtins.int = ...,
+        booked_refund_count: _builtins.int = ...,
+        booked_refund_minor: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billed_payment_count", b"billed_payment_count", "billed_payment_minor", b"billed_payment_minor", "billed_refund_count", b"billed_refund_count", "billed_refund_minor", b"billed_refund_minor", "booked_payment_count", b"booked_payment_count", "booked_payment_minor", b"booked_payment_minor", "booked_refund_count", b"booked_refund_count", "booked_refund_minor", b"booked_refund_minor", "currency", b"currency"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BillSum: _TypeAlias = BillSum  # noqa: Y015
 
 @_typing.final
 class GetTotalsRequest(_message.Message):

@@ -93,6 +93,11 @@ class PaymentServiceStub:
                 request_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ResolveIncidentRequest.SerializeToString,
                 response_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ResolveIncidentResponse.FromString,
                 _registered_method=True)
+        self.ImportBill = channel.unary_unary(
+                '/lastunit.payment.v1.PaymentService/ImportBill',
+                request_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ImportBillRequest.SerializeToString,
+                response_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ImportBillResponse.FromString,
+                _registered_method=True)
         self.ListProviders = channel.unary_unary(
                 '/lastunit.payment.v1.PaymentService/ListProviders',
                 request_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ListProvidersRequest.SerializeToString,
@@ -201,6 +206,18 @@ class PaymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ImportBill(self, request, context):
+        """Compares a provider's bill of a day with the books to the unit of money, page by page: a call
+        takes one page, from the provider or given by the caller, and is repeated with the next page
+        number until `is_done`. Each difference is an incident, the same one however often a bill is
+        imported. A payment or refund that only the bill has is settled from it. Idempotent by
+        `request_id` and `page_number`, with other content refused as CONFLICT. Refused as
+        UNKNOWN_PROVIDER, PROVIDER_DOWN or WRONG_PAGE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListProviders(self, request, context):
         """Lists the providers and whether new attempts go to them, the preferred one first. Changes
         nothing.
@@ -273,6 +290,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.ResolveIncident,
                     request_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ResolveIncidentRequest.FromString,
                     response_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ResolveIncidentResponse.SerializeToString,
+            ),
+            'ImportBill': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportBill,
+                    request_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ImportBillRequest.FromString,
+                    response_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ImportBillResponse.SerializeToString,
             ),
             'ListProviders': grpc.unary_unary_rpc_method_handler(
                     servicer.ListProviders,
@@ -586,6 +608,33 @@ class PaymentService:
             '/lastunit.payment.v1.PaymentService/ResolveIncident',
             lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ResolveIncidentRequest.SerializeToString,
             lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ResolveIncidentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportBill(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.payment.v1.PaymentService/ImportBill',
+            lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ImportBillRequest.SerializeToString,
+            lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ImportBillResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -77,6 +77,14 @@ class PaymentServiceStub:
     `request_id`, with other content refused as CONFLICT. Refused as UNKNOWN_INCIDENT,
     ALREADY_RESOLVED, NOT_ALLOWED, NOT_PAID or OVER_PAID.
     """
+    ImportBill: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ImportBillRequest, _payment_service_pb2.ImportBillResponse]
+    """Compares a provider's bill of a day with the books to the unit of money, page by page: a call
+    takes one page, from the provider or given by the caller, and is repeated with the next page
+    number until `is_done`. Each difference is an incident, the same one however often a bill is
+    imported. A payment or refund that only the bill has is settled from it. Idempotent by
+    `request_id` and `page_number`, with other content refused as CONFLICT. Refused as
+    UNKNOWN_PROVIDER, PROVIDER_DOWN or WRONG_PAGE.
+    """
     ListProviders: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListProvidersRequest, _payment_service_pb2.ListProvidersResponse]
     """Lists the providers and whether new attempts go to them, the preferred one first. Changes
     nothing.
@@ -132,6 +140,14 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     """Carries out what a human decides about an incident: OPEN to RESOLVED. Idempotent by
     `request_id`, with other content refused as CONFLICT. Refused as UNKNOWN_INCIDENT,
     ALREADY_RESOLVED, NOT_ALLOWED, NOT_PAID or OVER_PAID.
+    """
+    ImportBill: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ImportBillRequest, _payment_service_pb2.ImportBillResponse]  # type: ignore[assignment]
+    """Compares a provider's bill of a day with the books to the unit of money, page by page: a call
+    takes one page, from the provider or given by the caller, and is repeated with the next page
+    number until `is_done`. Each difference is an incident, the same one however often a bill is
+    imported. A payment or refund that only the bill has is settled from it. Idempotent by
+    `request_id` and `page_number`, with other content refused as CONFLICT. Refused as
+    UNKNOWN_PROVIDER, PROVIDER_DOWN or WRONG_PAGE.
     """
     ListProviders: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListProvidersRequest, _payment_service_pb2.ListProvidersResponse]  # type: ignore[assignment]
     """Lists the providers and whether new attempts go to them, the preferred one first. Changes
@@ -251,6 +267,20 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Carries out what a human decides about an incident: OPEN to RESOLVED. Idempotent by
         `request_id`, with other content refused as CONFLICT. Refused as UNKNOWN_INCIDENT,
         ALREADY_RESOLVED, NOT_ALLOWED, NOT_PAID or OVER_PAID.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportBill(
+        self,
+        request: _payment_service_pb2.ImportBillRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ImportBillResponse, _abc.Awaitable[_payment_service_pb2.ImportBillResponse]]:
+        """Compares a provider's bill of a day with the books to the unit of money, page by page: a call
+        takes one page, from the provider or given by the caller, and is repeated with the next page
+        number until `is_done`. Each difference is an incident, the same one however often a bill is
+        imported. A payment or refund that only the bill has is settled from it. Idempotent by
+        `request_id` and `page_number`, with other content refused as CONFLICT. Refused as
+        UNKNOWN_PROVIDER, PROVIDER_DOWN or WRONG_PAGE.
         """
 
     @_abc_1.abstractmethod
