@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lastunit.order import states as order
+from lastunit.payment import breaker, refund_states
+from lastunit.payment import states as attempt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -100,7 +102,61 @@ A pair that is not here is refused as WRONG_STATE with the state the goods are i
     ),
 )
 
-PAGES = (ORDER_PAGE,)
+PAYMENT_PAGE = Page(
+    name="payment-states.md",
+    title="States of attempts, refunds and providers",
+    about="""\
+The payment service enforces these tables and no other rule moves an attempt, a refund or a breaker.
+Every move is kept with entity, from, to, event, cause (call, callback, ledger sequence, timer or
+bill), actor and time; so is news that changes nothing. `ListTransitions` shows those of an order.
+""",
+    machines=(
+        Machine(
+            title="Attempt",
+            about="""\
+An attempt moves by what its provider says: in a callback, when it is asked, or on its bill.
+Rank of truth: SUCCEEDED over CANCELLED and FAILED over OPEN and UNKNOWN over INIT.
+A pair that is not here is written down, counted and changes nothing. No clock ends an attempt.""",
+            states=attempt.AttemptState,
+            events=attempt.News,
+            transitions={
+                (state, news): decision.state
+                for state, row in attempt.TABLE.items()
+                for news, decision in row.items()
+                if decision.effect is not attempt.Effect.IGNORE
+            },
+            start=attempt.AttemptState.INIT,
+        ),
+        Machine(
+            title="Refund",
+            about="""\
+A refund moves by what its provider says; silence neither ends it nor gives money back.
+All refunds of an attempt together are never more than what was paid, refused ones included.
+A pair that is not here is written down and changes nothing.""",
+            states=refund_states.RefundState,
+            events=refund_states.RefundEvent,
+            transitions={
+                (state, event): decision.state
+                for state, row in refund_states.TABLE.items()
+                for event, decision in row.items()
+                if decision.effect is not refund_states.RefundEffect.IGNORE
+            },
+            start=refund_states.RefundState.INIT,
+        ),
+        Machine(
+            title="Breaker of a provider",
+            about="""\
+It decides who gets new attempts; those that a provider has stay with it.
+A pair that is not here changes nothing.""",
+            states=breaker.BreakerState,
+            events=breaker.BreakerEvent,
+            transitions=breaker.TRANSITIONS,
+            start=breaker.BreakerState.CLOSED,
+        ),
+    ),
+)
+
+PAGES = (ORDER_PAGE, PAYMENT_PAGE)
 
 
 def text(page: Page) -> str:

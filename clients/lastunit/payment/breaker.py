@@ -36,9 +36,11 @@ class BreakerEvent(StrEnum):
     CHECKS_LOST = "CHECKS_LOST"
     """Several health checks in a row had no answer."""
     REST_OVER = "REST_OVER"
+    """It was left alone long enough."""
     PROBES_WELL = "PROBES_WELL"
     """All attempts that tried it were answered."""
     PROBE_FAILED = "PROBE_FAILED"
+    """One of the attempts that tried it was not."""
 
 
 _S = BreakerState

@@ -154,8 +154,20 @@ class PaymentCore:
         return await self.follower.follow_once(limit)
 
     async def check_once(self) -> int:
-        """Asks each provider for a sign of life; returns how many gave none."""
-        return await self.providers.check_once()
+        """Asks each provider for a sign of life; returns how many gave none.
+
+        Writes down how the breakers have moved meanwhile, here or by calls.
+        """
+        silent_count = await self.providers.check_once()
+        moves = self.providers.take_moves()
+
+        def work(connection: sa.Connection) -> None:
+            for move, cause, time_ms in moves:
+                transitions.write(connection, move, Cause(cause), now_ms=time_ms)
+
+        if moves:
+            await self._runner.run(work)
+        return silent_count
 
     def next_due_ms(self) -> int | None:
         """Returns when the next ask, settlement or refund is due, or None."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from lastunit.payment.breaker import Breaker, BreakerLimits, BreakerState
+from lastunit.payment.breaker import Breaker, BreakerEvent, BreakerLimits, BreakerState
 from lastunit.payment.provider import ProviderUnavailableError
+from lastunit.payment.transitions import Entity, Move
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +35,17 @@ PROVIDERS_MAX: Final = 8
 
 # No attempt has this number: an order's has a colon in it. Any answer is a sign of life.
 CHECK_NO: Final = "health-check"
+
+# Moves that wait to be written down; a breaker moves a few times a minute at most.
+_MOVES_MAX: Final = 1_000
+
+_CAUSES: Final[Mapping[BreakerEvent, str]] = {
+    BreakerEvent.MANY_ERRORS: "call create",
+    BreakerEvent.CHECKS_LOST: "timer health check",
+    BreakerEvent.REST_OVER: "timer rest",
+    BreakerEvent.PROBES_WELL: "call create",
+    BreakerEvent.PROBE_FAILED: "call create",
+}
 
 _log: Final = logging.getLogger(__name__)
 
@@ -115,6 +128,7 @@ class Providers:
         limits = BreakerLimits(rest_ms=round(settings.rest_seconds * settings.time_scale * 1_000))
         now_ms = clock.now_ms()
         self.breakers = {name: Breaker(limits, now_ms=now_ms) for name in self.by_name}
+        self._moves: deque[tuple[Move, str, int]] = deque(maxlen=_MOVES_MAX)
 
     @property
     def first(self) -> str:
@@ -138,6 +152,12 @@ class Providers:
             if is_taken:
                 return name
         return None
+
+    def take_moves(self) -> list[tuple[Move, str, int]]:
+        """Takes the moves of breakers since the last call: each with its cause and its time."""
+        moves = list(self._moves)
+        self._moves.clear()
+        return moves
 
     def note_call(self, name: str, *, is_well: bool) -> None:
         """Counts what came of a new attempt at a provider; nothing of one that is absent."""
@@ -170,6 +190,10 @@ class Providers:
         breaker = self.breakers[name]
         if breaker.state is before:
             return
+        event = breaker.cause
+        if event is not None:
+            move = Move(Entity.BREAKER, name, event.value, before.value, breaker.state.value)
+            self._moves.append((move, _CAUSES[event], breaker.since_ms))
         level = logging.INFO if breaker.state is BreakerState.CLOSED else logging.WARNING
         facts = {"provider": name, "state_from": before.value, "state_to": breaker.state.value}
         cause = breaker.cause.value if breaker.cause else ""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 
+from lastunit.payment import schema
 from lastunit.payment.provider import ProviderUnavailableError
 from lastunit.payment.providers import Providers
 from lastunit.payment.sandbox.core import SandboxCore
@@ -131,6 +133,33 @@ async def test_a_provider_that_is_well_again_is_tried_and_trusted(world: World) 
     assert beside.attempt.provider == "second"
     assert tries == ["sandbox"] * 5
     assert await states(world) == {"sandbox": "CLOSED", "second": "CLOSED"}
+
+
+@pytest.mark.parametrize(
+    "world", [down(Operation.CREATE, Operation.QUERY, until_ms=MINUTE_MS)], indirect=True
+)
+async def test_each_move_of_a_breaker_is_written_down_with_its_cause(world: World) -> None:
+    """Left for lost checks, tried after its rest, trusted again: three rows, each with its time."""
+    for _ in range(3):
+        await world.core.check_once()
+    world.clock.advance_to(START_MS + MINUTE_MS)
+    for order in range(3):
+        await start(world, order)
+    await world.core.check_once()
+    with world.database.read() as connection:
+        table = schema.transitions
+        query = sa.select(table).where(table.c.entity == "breaker").order_by(table.c.transition_id)
+        rows = connection.execute(query).all()
+
+    assert [
+        (row.entity_id, row.state_from, row.state_to, row.event, row.cause, row.actor)
+        for row in rows
+    ] == [
+        ("sandbox", "CLOSED", "OPEN", "CHECKS_LOST", "timer health check", "payment-service"),
+        ("sandbox", "OPEN", "HALF_OPEN", "REST_OVER", "timer rest", "payment-service"),
+        ("sandbox", "HALF_OPEN", "CLOSED", "PROBES_WELL", "call create", "payment-service"),
+    ]
+    assert [row.time_ms for row in rows] == [START_MS, *[START_MS + MINUTE_MS] * 2]
 
 
 async def test_all_down_is_told_and_nothing_is_written() -> None:
