@@ -16,6 +16,8 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+import sqlalchemy as sa
+
 from lastunit.admission.v1 import admission_service_pb2
 from lastunit.client.outcomes import PaymentResult
 from lastunit.errors import LastunitError
@@ -24,6 +26,7 @@ from lastunit.service.database import Lane
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lastunit.order.shared_pressure import SharedPressure
     from lastunit.service.database import Writer
     from lastunit.stock.v1 import event_pb2
 
@@ -159,6 +162,7 @@ class PressureReporter:
         persisted_count: Tells how many grants were dealt with since the start.
         pays: How long payments take.
         interval_seconds: Between two reports.
+        shared: Adds up what several processes measure; None: there is this one only.
     """
 
     def __init__(
@@ -170,6 +174,7 @@ class PressureReporter:
         persisted_count: Callable[[], int],
         pays: PayTimes,
         interval_seconds: float = 0.1,
+        shared: SharedPressure | None = None,
     ) -> None:
         self._ledger = ledger
         self._writer = writer
@@ -178,6 +183,7 @@ class PressureReporter:
         self._pays = pays
         self._pace = WorkPace(writer)
         self._interval_seconds = interval_seconds
+        self._shared = shared
         self._is_failing = False
         self._is_stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pressure", daemon=True)
@@ -190,6 +196,8 @@ class PressureReporter:
         """Ends with the report under way."""
         self._is_stopping.set()
         self._thread.join()
+        if self._shared is not None:
+            self._shared.close()
 
     def _run(self) -> None:
         while True:
@@ -201,21 +209,25 @@ class PressureReporter:
                 return
 
     def report_once(self) -> bool:
-        """Reports how far the service is; returns whether that was taken.
+        """Reports how far the service is; returns whether that was taken, or another's to say.
 
         A ledger that is down is told of once and not with each try: the follower of its events
         says so too, and it takes the next report when it is back.
         """
         self._pace.look()
         try:
-            self._ledger.report_pressure(self.report())
-        except LastunitError as error:
+            report = self.report()
+            merged = report if self._shared is None else self._shared.merge(report)
+            if merged is None:
+                return True
+            self._ledger.report_pressure(merged)
+        except (LastunitError, sa.exc.DBAPIError) as error:
             if not self._is_failing:
                 self._is_failing = True
                 _log.warning(
                     "the ledger takes no report of pressure; with a credit window it grants no "
                     "more than its floor rate until it does",
-                    extra={"why": str(error), "reason": error.reason},
+                    extra={"why": str(error), "reason": getattr(error, "reason", "")},
                 )
             return False
         if self._is_failing:

@@ -29,6 +29,7 @@ __all__ = [
     "order_states",
     "order_transitions",
     "orders",
+    "pressures",
 ]
 
 ORDER_METADATA: Final = sa.MetaData(info=migrated("order", "lastunit.order.migrations"))
@@ -218,6 +219,19 @@ cursors: Final = sa.Table(
     ORDER_METADATA,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("position", sa.BigInteger, nullable=False),
+)
+
+# What each process measures, for the one that reports to the ledger; used on PostgreSQL only.
+pressures: Final = sa.Table(
+    "pressures",
+    ORDER_METADATA,
+    sa.Column("process_id", sa.Text, primary_key=True),
+    sa.Column("persisted_count", sa.BigInteger, nullable=False),
+    sa.Column("queue_count", sa.BigInteger, nullable=False),
+    sa.Column("work_per_second_milli", sa.BigInteger, nullable=False),
+    sa.Column("work_per_order_milli", sa.BigInteger, nullable=False),
+    sa.Column("oldest_wait_ms", sa.BigInteger, nullable=False),
+    sa.Column("update_ms", sa.BigInteger, nullable=False),
 )
 
 PROJECTIONS: Final = (order_states, attempt_states, order_transitions, early_events)

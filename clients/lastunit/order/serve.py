@@ -11,6 +11,8 @@ import gc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import sqlalchemy as sa
+
 from lastunit.client.admission import GateWatch, PressureLine
 from lastunit.client.aio import ClientSecurity, StockClient
 from lastunit.client.peer import PeerClient
@@ -23,9 +25,11 @@ from lastunit.order.peers import GrpcAccounts, GrpcPayments
 from lastunit.order.persons import PersonDirectory
 from lastunit.order.pressure import PressureReporter
 from lastunit.order.schema import ORDER_METADATA
+from lastunit.order.shared_pressure import SharedPressure
 from lastunit.order.v1 import order_service_pb2_grpc
 from lastunit.service.clock import SystemClock
 from lastunit.service.database import Database, steady_pace
+from lastunit.service.leadership import Leadership
 from lastunit.service.server import ServiceServer, run_service
 from lastunit.service.steps import Background, repeat, take_in_batches
 
@@ -110,8 +114,14 @@ def _open_database(process: OrderProcess) -> Database:
     )
 
 
-def _start_loops(background: Background, core: OrderCore, ledger: StockClient) -> None:
-    """Starts what goes on beside the calls."""
+def _start_loops(
+    background: Background, core: OrderCore, ledger: StockClient, leadership: Leadership
+) -> None:
+    """Starts what goes on beside the calls.
+
+    Every process follows the ledger, so that its watchers hear of moves: what another one has
+    written already is skipped in the transaction. One at a time delivers.
+    """
     background.start(
         take_in_batches(
             lambda: _events(ledger, core.follower),
@@ -122,7 +132,7 @@ def _start_loops(background: Background, core: OrderCore, ledger: StockClient) -
     )
     background.start(
         repeat(
-            core.deliver_once,
+            leadership.led(core.deliver_once),
             name="deliver",
             pause_seconds=_DELIVER_SECONDS,
             full_count=_DELIVERIES_MAX,
@@ -175,6 +185,8 @@ async def serve_orders(process: OrderProcess, *, prices: Prices, settings: Order
     )
     background = Background()
     line = PressureLine(process.settlement_address, caller=_CALLER, security=security)
+    leadership = Leadership(database, "deliver")
+    is_shared = isinstance(process.database, sa.URL)
     reporter = PressureReporter(
         line,
         writer=database.writer,
@@ -182,11 +194,13 @@ async def serve_orders(process: OrderProcess, *, prices: Prices, settings: Order
         persisted_count=lambda: core.grants.persisted_count,
         pays=core.follower.pays,
         interval_seconds=settings.report_seconds,
+        shared=SharedPressure(database, leadership) if is_shared else None,
     )
 
     async def close() -> None:
         await background.stop()
         await asyncio.to_thread(reporter.stop)
+        await asyncio.to_thread(leadership.stop)
         line.close()
         if doorman is not None:
             await doorman.close()
@@ -199,6 +213,7 @@ async def serve_orders(process: OrderProcess, *, prices: Prices, settings: Order
     server = ServiceServer("order", service_names=(SERVICE_NAME,), listen=process.listen)
     server.metrics.watch("order", database)
     order_service_pb2_grpc.add_OrderServiceServicer_to_server(OrderServicer(core), server.grpc)
-    _start_loops(background, core, ledger)
+    leadership.start()
+    _start_loops(background, core, ledger, leadership)
     reporter.start()
     await run_service(server, on_stopping=core.watch.close, on_drained=close)

@@ -112,8 +112,11 @@ class PaymentFollower:
         now_ms = self._clock.now_ms()
 
         def work(connection: sa.Connection) -> None:
+            # Another process may have been here; what it did must not be done again.
+            seen = positions.load(connection, _POSITION)
             for event in events:
-                self._act(connection, event, now_ms)
+                if event.sequence > seen:
+                    self._act(connection, event, now_ms)
             positions.save(connection, _POSITION, last)
 
         await self._runner.run(work, lane=Lane.SETTLEMENT)

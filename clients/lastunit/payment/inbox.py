@@ -119,16 +119,18 @@ class InboxWorker:
         if not rows:
             return 0
 
-        def work(connection: sa.Connection) -> None:
+        def work(connection: sa.Connection) -> int:
             # Another run may have been here since; what it did must not be done again.
             done = positions.load(connection, _POSITION)
             for row in rows:
                 if row.inbox_id > done:
                     self._act(connection, row)
-            positions.save(connection, _POSITION, max(done, rows[-1].inbox_id))
+            furthest = max(done, int(rows[-1].inbox_id))
+            positions.save(connection, _POSITION, furthest)
+            return furthest
 
-        await self._runner.run(work, lane=Lane.SETTLEMENT)
-        self._position = max(self._position, rows[-1].inbox_id)
+        # Who takes over from another process goes on where that one was.
+        self._position = await self._runner.run(work, lane=Lane.SETTLEMENT)
         return len(rows)
 
     def _act(self, connection: sa.Connection, row: sa.Row[Any]) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lastunit.payment.core import PaymentCore
     from lastunit.payment.settings import PaymentSettings
     from lastunit.service.clock import Clock
+    from lastunit.service.leadership import Leadership
     from lastunit.stock.v1 import event_pb2
 
 __all__ = ["start_loops"]
@@ -37,11 +38,16 @@ _EVENTS_MAX: Final = 1_024
 def start_loops(
     background: Background,
     core: PaymentCore,
+    *,
     ledger: StockClient,
     clock: Clock,
     settings: PaymentSettings,
+    leadership: Leadership,
 ) -> None:
     """Starts every loop of the service.
+
+    Of several processes one at a time works off the inbox, tells, refunds and asks; all follow the
+    ledger, and each looks after its own breakers.
 
     Args:
         background: Keeps them.
@@ -49,6 +55,7 @@ def start_loops(
         ledger: Streams its events.
         clock: Says which asks are due.
         settings: `time_scale` shortens the pause of asking as well.
+        leadership: Says whether this process is the one.
     """
 
     def events() -> AsyncIterator[event_pb2.Event]:
@@ -59,7 +66,7 @@ def start_loops(
 
     background.start(
         repeat(
-            core.process_inbox_once,
+            leadership.led(core.process_inbox_once),
             name="inbox",
             pause_seconds=_INBOX_PAUSE_SECONDS,
             full_count=_STEP_MAX,
@@ -67,18 +74,23 @@ def start_loops(
     )
     background.start(
         repeat(
-            core.settle_once,
+            leadership.led(core.settle_once),
             name="settle",
             pause_seconds=_SETTLE_PAUSE_SECONDS,
             full_count=_STEP_MAX,
         )
     )
     background.start(
-        repeat(core.refund_once, name="refund", pause_seconds=_REFUND_PAUSE_SECONDS, full_count=64)
+        repeat(
+            leadership.led(core.refund_once),
+            name="refund",
+            pause_seconds=_REFUND_PAUSE_SECONDS,
+            full_count=64,
+        )
     )
     background.start(
         repeat(
-            reconcile,
+            leadership.led(reconcile),
             name="reconcile",
             pause_seconds=_ASK_PAUSE_SECONDS * min(1.0, settings.time_scale),
             full_count=_STEP_MAX,

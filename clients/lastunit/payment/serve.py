@@ -6,6 +6,7 @@ Next: `lastunit.payment.core`, `lastunit.payment.webhook`, `lastunit.payment.san
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -26,6 +27,7 @@ from lastunit.payment.webhook import Webhook
 from lastunit.payment.webhook_app import webhook_app
 from lastunit.service.clock import SystemClock
 from lastunit.service.database import Database
+from lastunit.service.leadership import Leadership
 from lastunit.service.server import ServiceServer, run_service
 from lastunit.service.steps import Background, repeat
 
@@ -121,9 +123,11 @@ async def serve_payments(process: PaymentProcess, settings: PaymentSettings) -> 
         random=random.Random(process.seed),  # noqa: S311 - spreads asks, keeps no secret
     )
     background = Background()
+    leadership = Leadership(database, "work")
 
     async def close() -> None:
         await background.stop()
+        await asyncio.to_thread(leadership.stop)
         await ledger.close()
         for provider in providers:
             await provider.aclose()
@@ -141,7 +145,10 @@ async def serve_payments(process: PaymentProcess, settings: PaymentSettings) -> 
     payment_service_pb2_grpc.add_PaymentServiceServicer_to_server(
         PaymentServicer(core), server.grpc
     )
-    start_loops(background, core, ledger, clock, settings)
+    leadership.start()
+    start_loops(
+        background, core, ledger=ledger, clock=clock, settings=settings, leadership=leadership
+    )
     await run_service(server, on_drained=close)
 
 
