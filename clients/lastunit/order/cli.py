@@ -6,7 +6,7 @@ Next: `lastunit.order.serve`.
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -125,11 +125,13 @@ def serve(
     # Here, so that --help is quick.
     import asyncio
 
+    from lastunit.order.rebuild import RebuildUnderWayError
     from lastunit.order.serve import DATABASE_FILE, OrderProcess, serve_orders
     from lastunit.order.settings import OrderSettings
     from lastunit.prices import catalogue
     from lastunit.prices.quote import Prices
     from lastunit.service.database import place_of
+    from lastunit.service.leadership import InUseError
     from lastunit.service.log import configure_logging
 
     configure_logging("order", level=log_level)
@@ -161,8 +163,107 @@ def serve(
         transactions_per_second=database_rate,
         is_gated=is_gated,
     )
+    try:
+        with told("order"):
+            asyncio.run(serve_orders(process, prices=Prices(rules), settings=settings))
+    except (InUseError, RebuildUnderWayError) as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@app.command()
+def rebuild(
+    *,
+    ledger_address: Annotated[
+        str,
+        typer.Option(help="The ledger's data listener.", envvar="LASTUNIT_LEDGER_ADDRESS"),
+    ],
+    data_directory: Annotated[
+        Path | None,
+        typer.Option(help="Directory of order.sqlite.", envvar="LASTUNIT_ORDER_DATA_DIRECTORY"),
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option(help=DATABASE_HELP, envvar="LASTUNIT_ORDER_DATABASE")
+    ] = None,
+    deadline_seconds: Annotated[
+        float,
+        typer.Option(min=0.1, max=600, help="For each call to the ledger, with retries."),
+    ] = 60.0,
+) -> None:
+    """Makes what the order database derives from the ledger anew; no order service may run.
+
+    Goes on where it stopped if it is run again. Exit status 1: some orders are not known any more.
+    """
+    import asyncio
+
+    from lastunit.errors import LastunitError
+    from lastunit.order.rebuilding import (
+        RebuildProcess,
+        progress_text,
+        rebuild_orders,
+        result_text,
+    )
+    from lastunit.order.serve import DATABASE_FILE
+    from lastunit.service.database import place_of
+    from lastunit.service.leadership import InUseError
+
     with told("order"):
-        asyncio.run(serve_orders(process, prices=Prices(rules), settings=settings))
+        place = place_of(database, data_directory, DATABASE_FILE)
+    if isinstance(place, Path) and not place.exists():
+        raise typer.BadParameter(f"there is no {place}")
+    process = RebuildProcess(
+        database=place, ledger_address=ledger_address, deadline_seconds=deadline_seconds
+    )
+    try:
+        with told("order"):
+            rebuilt = asyncio.run(
+                rebuild_orders(process, lambda progress: typer.echo(progress_text(progress)))
+            )
+    except InUseError as error:
+        raise typer.BadParameter(str(error)) from error
+    except LastunitError as error:
+        typer.echo(f"stopped: {error}; run it again, it goes on from there", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(result_text(rebuilt))
+    if rebuilt.unknown:
+        raise typer.Exit(1)
+
+
+@app.command()
+def explain(
+    order_id: Annotated[str, typer.Argument(help="The order.")],
+    *,
+    address: Annotated[
+        str, typer.Option(help="The order service.", envvar="LASTUNIT_ORDER_ADDRESS")
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the answer's message as JSON.")
+    ] = False,
+    deadline_seconds: Annotated[
+        float, typer.Option(min=0.1, max=600, help="For the call, with retries.")
+    ] = 20.0,
+) -> None:
+    """Tells what happened to an order: here, in the ledger and at the payment service, by time.
+
+    Exit status 1: there is no such order, or nobody answers.
+    """
+    import asyncio
+
+    from google.protobuf import json_format
+
+    from lastunit.errors import LastunitError
+    from lastunit.order.explain_text import explanation_text
+    from lastunit.order.peers import explain_order
+
+    try:
+        explained = asyncio.run(explain_order(address, order_id, deadline_seconds))
+    except LastunitError as error:
+        typer.echo(f"{address} did not explain {order_id}: {error}", err=True)
+        raise typer.Exit(1) from error
+    if explained.refusal:
+        typer.echo(f"there is no order {order_id} at {address}", err=True)
+        raise typer.Exit(1)
+    text = json_format.MessageToJson(explained) if as_json else explanation_text(explained)
+    typer.echo(text)
 
 
 def _price(text: str) -> tuple[str, int]:

@@ -28,7 +28,15 @@ if TYPE_CHECKING:
 
     from lastunit.order.moves import Fact
 
-__all__ = ["add", "apply_stored", "count", "differing_field", "find_call", "load_unapplied"]
+__all__ = [
+    "add",
+    "apply_stored",
+    "count",
+    "differing_field",
+    "find_call",
+    "load_unapplied",
+    "pass_over",
+]
 
 _FIND_CALL: Final = (
     sa.select(schema.order_facts)
@@ -86,6 +94,14 @@ def apply_stored(connection: sa.Connection, order_id: str, row: sa.Row[Any]) -> 
     if order is None:
         raise AssertionError(f"order {order_id} is gone")
     _move(connection, order, row._asdict())
+
+
+def pass_over(connection: sa.Connection, order_id: str, row: sa.Row[Any]) -> None:
+    """Counts a fact as shown that has no place in the order's state, for a rebuild."""
+    table = schema.order_states
+    connection.execute(
+        sa.update(table).where(table.c.order_id == order_id).values(fact_count=row.number)
+    )
 
 
 def load_unapplied(

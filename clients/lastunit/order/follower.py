@@ -12,7 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from lastunit.errors import RolledBackError
-from lastunit.order import store, translation
+from lastunit.order import early, store, translation
 from lastunit.order.pressure import PayTimes
 from lastunit.order.states import IllegalTransitionError, OrderState, is_reachable
 from lastunit.service.database import Lane
@@ -171,16 +171,19 @@ class OrderFollower:
         Returns:
             True if the order must be compared: something makes no sense or was forgotten.
         """
-        bodies, is_doubtful = store.take_early_events(connection, order_id, create_sequence)
+        bodies, is_doubtful = early.take(connection, order_id, create_sequence)
         for body in bodies:
             is_doubtful |= not self.apply(connection, event_pb2.Event.FromString(body))
         return is_doubtful
 
-    async def compare(self, order_id: str) -> None:
+    async def compare(self, order_id: str) -> bool:
         """Sets an order to what the ledger says of its reservation, as far as the table allows.
 
         Args:
             order_id: The order; its reservation has the same id.
+
+        Returns:
+            False if the ledger knows nothing of it.
         """
         reply = await self._ledger.get_reservation(order_id)
         if not reply.is_ok:
@@ -188,7 +191,7 @@ class OrderFollower:
                 "the ledger does not know an order's reservation",
                 extra={"order_id": order_id, "outcome": reply.outcome.name},
             )
-            return
+            return False
         reservation, sequence = reply.response.reservation, reply.as_of_sequence
 
         def work(connection: sa.Connection) -> None:
@@ -198,6 +201,7 @@ class OrderFollower:
 
         await self._runner.run(work, lane=Lane.SETTLEMENT)
         self._on_moved((order_id,))
+        return True
 
     async def _write(self, events: Sequence[event_pb2.Event], last: int) -> Sequence[str]:
         """Applies events and saves the position; returns whose events had no place."""
@@ -211,7 +215,7 @@ class OrderFollower:
                 if event.sequence > seen and not self.apply(connection, event)
             ]
             if last - self._saved >= _UNSAVED_EVENTS_MAX:
-                store.forget_early_events(connection, last - _EARLY_EVENTS_BEHIND_MAX)
+                early.forget(connection, last - _EARLY_EVENTS_BEHIND_MAX)
             store.save_position(connection, last)
             return illegal
 
@@ -258,7 +262,7 @@ class OrderFollower:
         """Applies one event to its order; returns False if it has no place there."""
         order = store.load_order(connection, event.reservation_id)
         if order is None:
-            store.keep_early_event(
+            early.keep(
                 connection,
                 order_id=event.reservation_id,
                 sequence=event.sequence,

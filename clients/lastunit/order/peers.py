@@ -1,4 +1,4 @@
-"""The account service and the payment service over gRPC.
+"""The account service and the payment service over gRPC, and this service for its command line.
 
 Owns the calls the order service makes. Must not decide or cache.
 Next: `lastunit.order.persons`, `lastunit.order.ports`.
@@ -9,16 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, cast
 
 from lastunit.account.v1 import account_service_pb2
+from lastunit.client.peer import PeerClient
+from lastunit.client.security import ClientSecurity
 from lastunit.order.persons import AccountState, ResolvedPerson
+from lastunit.order.v1 import order_service_pb2
 from lastunit.payment.v1 import payment_service_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lastunit.client.peer import PeerClient
+__all__ = ["GrpcAccounts", "GrpcPayments", "explain_order"]
 
-__all__ = ["GrpcAccounts", "GrpcPayments"]
-
+_EXPLAIN: Final = "/lastunit.order.v1.OrderService/Explain"
 _RESOLVE: Final = "/lastunit.account.v1.AccountService/ResolvePerson"
 _START: Final = "/lastunit.payment.v1.PaymentService/StartAttempt"
 _REFUND: Final = "/lastunit.payment.v1.PaymentService/RefundAttempt"
@@ -96,3 +98,32 @@ class GrpcPayments:
                 _TRANSITIONS, request, payment_service_pb2.ListTransitionsResponse
             ),
         )
+
+
+async def explain_order(
+    address: str, order_id: str, deadline_seconds: float
+) -> order_service_pb2.ExplainResponse:
+    """Asks an order service to explain an order.
+
+    Args:
+        address: `host:port` of the order service.
+        order_id: The order.
+        deadline_seconds: For the call with all its tries.
+
+    Raises:
+        LastunitError: It did not answer.
+    """
+    peer = PeerClient(
+        address, deadline_seconds=deadline_seconds, security=ClientSecurity.from_environment()
+    )
+    try:
+        return cast(
+            "order_service_pb2.ExplainResponse",
+            await peer.call(
+                _EXPLAIN,
+                order_service_pb2.ExplainRequest(order_id=order_id),
+                order_service_pb2.ExplainResponse,
+            ),
+        )
+    finally:
+        await peer.close()

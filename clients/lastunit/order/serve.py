@@ -24,12 +24,13 @@ from lastunit.order.grpc_service import SERVICE_NAME, OrderServicer
 from lastunit.order.peers import GrpcAccounts, GrpcPayments
 from lastunit.order.persons import PersonDirectory
 from lastunit.order.pressure import PressureReporter
+from lastunit.order.rebuild import check_not_under_way
 from lastunit.order.schema import ORDER_METADATA
 from lastunit.order.shared_pressure import SharedPressure
 from lastunit.order.v1 import order_service_pb2_grpc
 from lastunit.service.clock import SystemClock
 from lastunit.service.database import Database, steady_pace
-from lastunit.service.leadership import Leadership
+from lastunit.service.leadership import Leadership, attending
 from lastunit.service.server import ServiceServer, run_service
 from lastunit.service.steps import Background, repeat, take_in_batches
 
@@ -150,10 +151,21 @@ async def serve_orders(process: OrderProcess, *, prices: Prices, settings: Order
         process: Addresses and files.
         prices: What units cost.
         settings: Bounds of the core.
+
+    Raises:
+        InUseError: A rebuild works on the database.
+        RebuildUnderWayError: One was begun and not ended.
     """
     gc.freeze()
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
-    database = _open_database(process)
+    with _open_database(process) as database, attending(database):
+        check_not_under_way(database)
+        await _serve(process, database, prices=prices, settings=settings)
+
+
+async def _serve(
+    process: OrderProcess, database: Database, *, prices: Prices, settings: OrderSettings
+) -> None:
     security = ClientSecurity.from_environment()
     ledger = StockClient(
         process.ledger_address,
@@ -208,7 +220,6 @@ async def serve_orders(process: OrderProcess, *, prices: Prices, settings: Order
         await ledger.close()
         await accounts.close()
         await payments.close()
-        database.close()
 
     server = ServiceServer("order", service_names=(SERVICE_NAME,), listen=process.listen)
     server.metrics.watch("order", database)

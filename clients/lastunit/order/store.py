@@ -34,9 +34,7 @@ __all__ = [
     "Step",
     "allocate_attempt",
     "count_start",
-    "forget_early_events",
     "insert_order",
-    "keep_early_event",
     "load_attempts",
     "load_cursor",
     "load_order",
@@ -44,10 +42,10 @@ __all__ = [
     "load_transitions",
     "move_order",
     "overwrite_order",
+    "raise_cursor",
     "read_order",
     "save_position",
     "set_attempt_state",
-    "take_early_events",
     "write_step",
 ]
 
@@ -58,9 +56,6 @@ COMPARED: Final = "COMPARED"
 """The event of a transition that a comparison with the ledger made, in place of those it missed."""
 
 _STARTS: Final = "starts"
-
-# Up to which event early ones were forgotten.
-_EARLY_FLOOR: Final = "early_floor"
 
 _STANDING: Final = [column for column in schema.order_states.c if column.name != "order_id"]
 ORDERS: Final = sa.select(schema.orders, *_STANDING).join(
@@ -113,11 +108,6 @@ _LOAD_TRANSITIONS: Final = (
 )
 _LOAD_CURSOR: Final = sa.select(schema.cursors.c.position).where(
     schema.cursors.c.name == sa.bindparam("wanted")
-)
-_LOAD_EARLY: Final = (
-    sa.select(schema.early_events.c.body)
-    .where(schema.early_events.c.order_id == sa.bindparam("wanted"))
-    .order_by(schema.early_events.c.sequence)
 )
 
 
@@ -512,54 +502,6 @@ def set_attempt_state(
     )
 
 
-def keep_early_event(
-    connection: sa.Connection, *, order_id: str, sequence: int, body: bytes
-) -> None:
-    """Keeps an event that came before its order was written down; a repeat changes nothing.
-
-    Args:
-        connection: Inside the transaction that saves the position behind it.
-        order_id: The order that may yet be written.
-        sequence: The event's position.
-        body: The event as its message's bytes.
-    """
-    values = {"order_id": order_id, "sequence": sequence, "body": body}
-    sql.insert_new(connection, schema.early_events, values)
-
-
-def forget_early_events(connection: sa.Connection, up_to_sequence: int) -> None:
-    """Forgets events of reservations that nobody has written an order for since.
-
-    Args:
-        connection: Inside a transaction.
-        up_to_sequence: The last one to forget; orders from before it are compared instead.
-    """
-    table = schema.early_events
-    gone = connection.execute(sa.delete(table).where(table.c.sequence <= up_to_sequence))
-    if gone.rowcount:
-        _raise_cursor(connection, _EARLY_FLOOR, up_to_sequence)
-
-
-def take_early_events(
-    connection: sa.Connection, order_id: str, create_sequence: int
-) -> tuple[Sequence[bytes], bool]:
-    """Returns the events that came before an order's row, and forgets them.
-
-    Args:
-        connection: Inside the transaction that writes the row and applies them.
-        order_id: The order.
-        create_sequence: Position of its reservation in the ledger.
-
-    Returns:
-        The events in order, and whether some may have been forgotten before.
-    """
-    bodies = connection.execute(_LOAD_EARLY, {"wanted": order_id}).scalars().all()
-    if bodies:
-        table = schema.early_events
-        connection.execute(sa.delete(table).where(table.c.order_id == order_id))
-    return bodies, create_sequence <= load_cursor(connection, _EARLY_FLOOR)
-
-
 def load_position(connection: sa.Connection) -> int:
     """Returns how far the ledger's journal was followed, 0 at first."""
     return load_cursor(connection, JOURNAL)
@@ -573,10 +515,11 @@ def load_cursor(connection: sa.Connection, name: str) -> int:
 
 def save_position(connection: sa.Connection, position: int) -> None:
     """Saves how far the journal was followed, in the transaction of the effects."""
-    _raise_cursor(connection, JOURNAL, position)
+    raise_cursor(connection, JOURNAL, position)
 
 
-def _raise_cursor(connection: sa.Connection, name: str, position: int) -> None:
+def raise_cursor(connection: sa.Connection, name: str, position: int) -> None:
+    """Saves a position unless a later one is saved."""
     cursors = schema.cursors
     statement = sql.insert(connection, cursors).values(name=name, position=position)
     further = sql.greatest(cursors.c.position, statement.excluded.position)

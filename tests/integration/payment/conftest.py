@@ -27,7 +27,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedgerProcess]:
 async def system(
     ledger: LedgerProcess, tmp_path: Path
 ) -> AsyncIterator[Callable[..., Awaitable[System]]]:
-    """Makes services around a new sale; closes them and audits at the end."""
+    """Makes services around a new sale; at the end their orders are rebuilt and compared."""
     made: list[System] = []
 
     async def make(*, units: int = 1, knobs: SandboxKnobs | None = None) -> System:
@@ -38,4 +38,5 @@ async def system(
 
     yield make
     for each in made:
+        await each.check_rebuild()
         await each.close()

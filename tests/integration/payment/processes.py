@@ -5,6 +5,7 @@ Owns: starting, the ready line, and that nothing is left running.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -27,9 +28,11 @@ class Processes:
 
     Attributes:
         directory: For their databases and logs.
+        payment: Address of the payment service, once it runs.
     """
 
     directory: Path
+    payment: str = ""
     running: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
 
     def start(self, name: str, module: str, *words: str) -> dict[str, Any]:
@@ -50,6 +53,18 @@ class Processes:
         assert line, f"{name} did not start:\n{self.log(name)}"
         ready: dict[str, Any] = json.loads(line)
         return ready
+
+    async def run(self, *words: str, status: int = 0) -> str:
+        """Runs `lastunit order words…` to its end; returns what it said."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "lastunit.order.cli", *words),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"COLUMNS": "400"},
+        )
+        said, _ = await process.communicate()
+        assert status == process.returncode, said.decode()
+        return said.decode()
 
     def log(self, name: str) -> str:
         """Returns what a process has written to its log."""

@@ -13,6 +13,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tests.unit.order.rebuilt import check_rebuild
+
 from lastunit.client.aio import StockClient
 from lastunit.order import store
 from lastunit.order.core import OrderCore
@@ -233,6 +235,12 @@ class System:
             clock=self.clock,
             settings=OrderSettings(),
         )
+
+    async def check_rebuild(self) -> None:
+        """Deletes the projections of the order database and rebuilds every row of them."""
+        while await self.orders.follow_once():
+            pass
+        await check_rebuild(self.order_database, self.client, is_shared=True)
 
     async def close(self) -> None:
         """Closes databases and connections."""

@@ -11,8 +11,10 @@ import grpc
 import httpx
 import pytest
 import sqlalchemy as sa
+from tests.unit.order.rebuilt import delete_projections
 
 from lastunit.client.aio import StockClient
+from lastunit.order.schema import ORDER_METADATA
 from lastunit.order.v1 import order_pb2, order_service_pb2_grpc
 from lastunit.order.v1 import order_service_pb2 as pb
 from lastunit.payment import schema
@@ -164,6 +166,62 @@ async def test_a_ledger_that_is_killed_half_way_loses_no_payment(
     assert second.outcome == outcome_pb2.OUTCOME_OK
 
 
+async def test_an_operator_watches_refunds_explains_and_rebuilds(
+    processes: Processes, ledger_in_real_time: LedgerProcess, accounts: str
+) -> None:
+    """A page's stream ends without an error when the service stops; what is rebuilt is the same."""
+    order, sandbox = _start_all(processes, ledger_in_real_time, accounts)
+    rebuild = (
+        *("rebuild", "--data-directory", f"{processes.directory}/order"),
+        *("--ledger-address", ledger_in_real_time.address),
+    )
+    async with grpc.aio.insecure_channel(order) as channel:
+        stub = order_service_pb2_grpc.OrderServiceStub(channel)
+        placed, _ = await _buy(stub, sandbox)
+        order_id = placed.order_id
+        stream = stub.WatchOrder(pb.WatchOrderRequest(order_id=order_id))
+        seen = asyncio.create_task(_read_all(stream))
+        await _wait_until(stub, order_id, order_pb2.ORDER_STATE_PAID)
+        await stub.Refund(
+            pb.RefundRequest(request_id="r", order_id=order_id, reason="sorry", actor="desk-1")
+        )
+        await _wait_until(stub, order_id, order_pb2.ORDER_STATE_REFUNDED, is_given_back=True)
+        text = await processes.run("explain", order_id, "--address", order)
+        told = json.loads(await processes.run("explain", order_id, "--address", order, "--json"))
+        unknown = await processes.run("explain", "o-x", "--address", order, status=1)
+        beside = await processes.run(*rebuild, status=2)
+        before = (await stub.GetOrder(pb.GetOrderRequest(order_id=order_id))).order
+        status = await asyncio.to_thread(processes.stop, "order")
+        watched = await asyncio.wait_for(seen, PATIENCE_SECONDS)
+    with Database(processes.directory / "order" / "order.sqlite", ORDER_METADATA) as database:
+        delete_projections(database)
+    done = await processes.run(*rebuild)
+    again = await processes.run(*rebuild)
+    order = _start_order(processes, ledger_in_real_time, accounts, payment=processes.payment)
+    async with grpc.aio.insecure_channel(order) as channel:
+        stub = order_service_pb2_grpc.OrderServiceStub(channel)
+        after = (await stub.GetOrder(pb.GetOrderRequest(order_id=order_id))).order
+        rest = stub.WatchOrder(pb.WatchOrderRequest(order_id=order_id, after_sequence=watched[-1]))
+        first: Any = await rest.read()
+
+    assert status == 0
+    assert "REFUNDED" in text
+    assert "desk-1" in text
+    assert not told.get("missing")
+    assert "no order" in unknown
+    assert "a service runs on this database" in beside
+    assert "done: 1 orders" in done
+    assert done.splitlines()[-1] == again.splitlines()[-1]
+    assert before == after
+    assert list(range(1, len(watched) + 1)) == watched
+    assert list(first.transitions) == []
+
+
+async def _read_all(stream: Any) -> list[int]:
+    """Reads a watch to its end; returns the numbers of what came."""
+    return [step.sequence async for response in stream for step in response.transitions]
+
+
 def _start_all(
     processes: Processes, ledger: LedgerProcess, account_address: str
 ) -> tuple[str, str]:
@@ -181,14 +239,24 @@ def _start_all(
         *("serve", "--data-directory", f"{directory}/payment"),
         *("--provider-url", f"http://{sandbox}", "--time-scale", "0.1", *ledger_words),
     )
+    processes.payment = payment["address"]
+    return _start_order(processes, ledger, account_address, payment=processes.payment), sandbox
+
+
+def _start_order(
+    processes: Processes, ledger: LedgerProcess, account_address: str, *, payment: str
+) -> str:
+    """Starts the order service; returns its address."""
     order = processes.start(
         "order",
         "lastunit.order.cli",
-        *("serve", "--data-directory", f"{directory}/order", *ledger_words),
-        *("--account-address", account_address, "--payment-address", payment["address"]),
+        *("serve", "--data-directory", f"{processes.directory}/order"),
+        *("--ledger-address", ledger.address),
+        *("--settlement-address", ledger.settlement_address),
+        *("--account-address", account_address, "--payment-address", payment),
         *("--price", "phone=84000", "--database-rate", "200"),
     )
-    return str(order["address"]), sandbox
+    return str(order["address"])
 
 
 def _order(account_id: str) -> pb.PlaceOrderRequest:
@@ -212,11 +280,19 @@ async def _buy(stub: Any, sandbox: str) -> tuple[pb.PlaceOrderResponse, pb.PayRe
 
 
 async def _wait_until_paid(stub: Any, order_id: str) -> pb.GetOrderResponse:
-    """Looks until the order is paid; the end of patience fails the caller's assert."""
+    return await _wait_until(stub, order_id, order_pb2.ORDER_STATE_PAID)
+
+
+async def _wait_until(
+    stub: Any, order_id: str, state: int, *, is_given_back: bool = False
+) -> pb.GetOrderResponse:
+    """Looks until the order is there; the end of patience fails the caller's assert."""
     end = time.monotonic() + PATIENCE_SECONDS
     while True:
         shown: pb.GetOrderResponse = await stub.GetOrder(pb.GetOrderRequest(order_id=order_id))
-        if shown.order.state == order_pb2.ORDER_STATE_PAID or time.monotonic() > end:
+        refunds = {refund.state for refund in shown.order.refunds}
+        is_back = refunds == {order_pb2.ORDER_REFUND_STATE_DONE} or not is_given_back
+        if (shown.order.state == state and is_back) or time.monotonic() > end:
             return shown
         await asyncio.sleep(0.02)
 

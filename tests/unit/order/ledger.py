@@ -45,6 +45,7 @@ class LedgerDouble:
         begin_outcomes: The next payments are refused with these.
         errors: The next returns raise these and do nothing.
         returned: Units that came back, by SKU and disposition.
+        forgotten: Reservations that it knows nothing of any more.
         gone: SKUs that have no unit, whatever else there is.
         now_ms: Ledger time.
         events: The journal.
@@ -58,6 +59,7 @@ class LedgerDouble:
         self.errors: deque[LastunitError] = deque()
         self.returned: Counter[tuple[str, Disposition]] = Counter()
         self.gone: set[str] = set()
+        self.forgotten: set[str] = set()
         self.now_ms: Callable[[], int] = lambda: START_MS
         self.events: list[event_pb2.Event] = []
         self.not_after_ms: list[int | None] = []
@@ -243,6 +245,13 @@ class LedgerDouble:
     ) -> Reply[stock_service_pb2.GetReservationResponse]:
         """Shows a reservation."""
         self.calls["get_reservation"] += 1
+        if reservation_id in self.forgotten:
+            return Reply(
+                stock_service_pb2.GetReservationResponse(
+                    place=self._place(0),
+                    result=self._result(Outcome.UNKNOWN_RESERVATION, reservation_id),
+                )
+            )
         return Reply(
             stock_service_pb2.GetReservationResponse(
                 place=self._place(0),
