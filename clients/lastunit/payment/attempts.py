@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from lastunit.payment import incidents, outbox, schema, transitions
 from lastunit.payment.incidents import IncidentKind, Sighting
+from lastunit.payment.provider import CreateOrder, Known
 from lastunit.payment.states import OPEN_STATES, AttemptState, Decision, Effect, News, decide
 from lastunit.payment.transitions import Cause, Entity, Move
 
@@ -28,8 +29,10 @@ __all__ = [
     "StartResult",
     "ask_soon",
     "fact_from_provider",
+    "known",
     "load",
     "open_provider",
+    "order_of",
     "owe",
     "record",
     "start",
@@ -141,6 +144,22 @@ def fact_from_provider(
         state_version=attempt.state_version,
         failure_code=attempt.failure_code,
     )
+
+
+def order_of(row: AttemptRow) -> CreateOrder:
+    """Returns what the provider is asked for; the same at every repeat."""
+    return CreateOrder(
+        merchant_no=row.attempt_id,
+        method=row.method,
+        amount_minor=row.amount_minor,
+        currency=row.currency,
+        expire_ms=row.settle_by_ms,
+    )
+
+
+def known(row: AttemptRow, *, refund_no: str = "") -> Known:
+    """Returns what is known of an attempt, for a provider that cannot find it by our number."""
+    return Known(row.provider_no, order_of(row) if row.amount_minor else None, refund_no)
 
 
 def load(connection: sa.Connection, attempt_id: str) -> AttemptRow | None:

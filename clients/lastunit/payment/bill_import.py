@@ -20,6 +20,7 @@ from lastunit.payment.provider import (
     BillLine,
     BillLineKind,
     BillPage,
+    ProviderRefusedError,
     ProviderUnavailableError,
 )
 from lastunit.payment.v1 import payment_service_pb2 as pb
@@ -114,7 +115,7 @@ class BillImporter:
         if progress.step is _Step.LINES:
             try:
                 page = await self._page(request, progress)
-            except ProviderUnavailableError:
+            except (ProviderUnavailableError, ProviderRefusedError):
                 return pb.ImportBillResponse(
                     refusal=pb.REFUSAL_PROVIDER_DOWN, next_page_number=progress.page_number
                 )

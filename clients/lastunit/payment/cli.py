@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
+    from lastunit.payment.adapters import ProviderSpec
     from lastunit.service.database import Place
 
 __all__ = ["app"]
@@ -90,7 +91,11 @@ def serve(
     ],
     provider_url: Annotated[
         str,
-        typer.Option(help="The provider, http://host:port.", envvar="LASTUNIT_PROVIDER_URL"),
+        typer.Option(
+            help="The provider: http://host:port, or KIND+https://host such as"
+            " stripe+https://api.stripe.com.",
+            envvar="LASTUNIT_PROVIDER_URL",
+        ),
     ],
     data_directory: _DataDirectory = None,
     database: _Database = None,
@@ -123,28 +128,20 @@ def serve(
 ) -> None:
     """Serves PaymentService until SIGTERM.
 
+    A provider's key comes from LASTUNIT_PROVIDER_KEY_ and its name in capitals, or from the file
+    that LASTUNIT_PROVIDER_KEY_FILE_ and its name points to.
     Prints {"event": "ready", "service": "payment", "address": …} once it can be called.
     """
     # Here, so that --help is quick.
     import asyncio
 
-    from lastunit.payment.providers import PROVIDERS_MAX
     from lastunit.payment.serve import PaymentProcess, serve_payments
     from lastunit.payment.settings import PaymentSettings
     from lastunit.service.log import configure_logging
 
     configure_logging("payment", level=log_level)
-    providers = {provider: provider_url}
-    for text in fallback or []:
-        name, _, url = text.partition("=")
-        if not name or name in providers or not url.startswith(("http://", "https://")):
-            raise typer.BadParameter(
-                f"--fallback {text!r} is not NAME=URL with a new name, such as other=https://host"
-            )
-        providers[name] = url
-    if len(providers) > PROVIDERS_MAX:
-        raise typer.BadParameter(f"there are {len(providers)} providers; {PROVIDERS_MAX} at most")
     try:
+        providers = _specs(provider, provider_url, fallback or [])
         settings = PaymentSettings(
             ask_offsets_seconds=tuple(float(each) for each in ask_offsets.split(",") if each),
             ask_again_seconds=ask_again_seconds,
@@ -176,7 +173,10 @@ def webhook(
     database: _Database = None,
     address: _Address = "127.0.0.1:0",
     provider: Annotated[
-        list[str] | None, typer.Option(help="Name of a provider; may be repeated. [sandbox]")
+        list[str] | None,
+        typer.Option(
+            help="NAME of a provider, or NAME=KIND such as other=stripe; may be repeated. [sandbox]"
+        ),
     ] = None,
     log_level: _Level = "INFO",
 ) -> None:
@@ -193,13 +193,16 @@ def webhook(
     from lastunit.service.log import configure_logging
 
     configure_logging("webhook", level=log_level)
-    names = provider or ["sandbox"]
+    kinds = {
+        name: kind or "http"
+        for name, _, kind in (text.partition("=") for text in provider or ["sandbox"])
+    }
     # One provider's secret must not sign for another.
-    keys = {name: _keys(name if len(names) > 1 else "") for name in names}
+    keys = {name: _keys(name if len(kinds) > 1 else "") for name in kinds}
     try:
         with told("webhook"):
             _, (inbox, _) = _databases(database, data_directory)
-            asyncio.run(serve_webhook(listen=address, inbox_place=inbox, keys=keys))
+            asyncio.run(serve_webhook(listen=address, inbox_place=inbox, keys=keys, kinds=kinds))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 
@@ -227,6 +230,7 @@ def sandbox(
     """Serves a provider with pretended money and chosen faults until SIGTERM.
 
     Signs with the first key of LASTUNIT_WEBHOOK_KEYS. What it knows is gone when it stops.
+    With LASTUNIT_SANDBOX_API_KEY merchants have to show that key.
     """
     # Here, so that --help is quick.
     import asyncio
@@ -240,11 +244,33 @@ def sandbox(
     try:
         chosen = SandboxKnobs().changed(json.loads(knobs))
         process = SandboxProcess(
-            listen=address, callback_url=callback_url, key=_keys()[0], seed=seed
+            listen=address,
+            callback_url=callback_url,
+            key=_keys()[0],
+            seed=seed,
+            api_key=os.environ.get("LASTUNIT_SANDBOX_API_KEY", ""),
         )
         asyncio.run(serve_sandbox(process, chosen))
     except (AttributeError, TypeError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _specs(name: str, url: str, fallback: Sequence[str]) -> dict[str, ProviderSpec]:
+    """Returns the providers by name, the preferred one first."""
+    from lastunit.payment.adapters import parse_spec
+    from lastunit.payment.providers import PROVIDERS_MAX
+
+    providers = {name: parse_spec(url)}
+    for text in fallback:
+        other, _, other_url = text.partition("=")
+        if not other or other in providers:
+            raise ValueError(
+                f"--fallback {text!r} is not NAME=URL with a new name, such as other=https://host"
+            )
+        providers[other] = parse_spec(other_url)
+    if len(providers) > PROVIDERS_MAX:
+        raise ValueError(f"there are {len(providers)} providers; {PROVIDERS_MAX} at most")
+    return providers
 
 
 def _keys(provider: str = "") -> list[bytes]:

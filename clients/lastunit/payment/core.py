@@ -16,11 +16,7 @@ from lastunit.payment.bill_import import BillImporter
 from lastunit.payment.follower import PaymentFollower
 from lastunit.payment.inbox import InboxReader, InboxWorker
 from lastunit.payment.incidents import Resolution, Resolving
-from lastunit.payment.provider import (
-    CreateOrder,
-    ProviderRefusedError,
-    ProviderUnavailableError,
-)
+from lastunit.payment.provider import ProviderRefusedError, ProviderUnavailableError
 from lastunit.payment.providers import Providers
 from lastunit.payment.reconciler import Reconciler
 from lastunit.payment.refunder import Refunder
@@ -34,11 +30,12 @@ from lastunit.service.database import Lane
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import sqlalchemy as sa
 
     from lastunit.payment.desk import ResolveResult
+    from lastunit.payment.dialect import Dialect
     from lastunit.payment.ports import LedgerPort
     from lastunit.payment.provider import Provider
     from lastunit.payment.settings import PaymentSettings
@@ -64,6 +61,7 @@ class PaymentCore:
         clock: Tells the time.
         settings: Spans and bounds.
         random: Spreads asks; seeded in a simulation.
+        dialects: How providers word their callbacks, by name; ours for those that are not there.
         runner: Writes the database; None: the database's own writer.
     """
 
@@ -78,6 +76,7 @@ class PaymentCore:
         settings: PaymentSettings,
         random: random.Random,
         runner: TransactionRunner | None = None,
+        dialects: Mapping[str, Dialect] | None = None,
     ) -> None:
         self._database = database
         self._runner: TransactionRunner = runner or database
@@ -122,6 +121,7 @@ class PaymentCore:
             reader=InboxReader(inbox),
             clock=clock,
             schedule=self._schedule,
+            dialects=dialects or {},
         )
         self.follower = PaymentFollower(
             database=database,
@@ -386,13 +386,7 @@ class PaymentCore:
 
     async def _create(self, row: sa.Row[Any]) -> sa.Row[Any]:
         """Calls the provider and writes its answer down; returns the attempt as it then is."""
-        order = CreateOrder(
-            merchant_no=row.attempt_id,
-            method=row.method,
-            amount_minor=row.amount_minor,
-            currency=row.currency,
-            expire_ms=row.settle_by_ms,
-        )
+        order = attempts.order_of(row)
         try:
             async with self._creates:
                 created = await self.providers.by_name[row.provider].create(order)

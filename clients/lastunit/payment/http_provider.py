@@ -19,6 +19,7 @@ from lastunit.payment.provider import (
     CloseAnswer,
     CloseStatus,
     CreateOrder,
+    Known,
     ProviderAttempt,
     ProviderRefusedError,
     ProviderStatus,
@@ -49,6 +50,7 @@ class HttpProvider:
         base_url: Such as `http://127.0.0.1:7500`.
         name: Name of the provider in attempts and callbacks.
         timeout_seconds: For each call, more than 0.
+        api_key: Goes with each call as a bearer token; empty for none.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class HttpProvider:
         *,
         name: str = "sandbox",
         timeout_seconds: float = TIMEOUT_SECONDS,
+        api_key: str = "",
     ) -> None:
         self._name = name
         limits = httpx.Limits(
@@ -65,6 +68,7 @@ class HttpProvider:
         # Proxies of the environment are for the world outside, not for a provider next door.
         self._client = httpx.AsyncClient(
             base_url=base_url,
+            headers={"authorization": f"Bearer {api_key}"} if api_key else None,
             # Waiting for a free connection is our own queue and says nothing of the provider.
             timeout=httpx.Timeout(timeout_seconds, pool=POOL_SECONDS),
             limits=limits,
@@ -96,15 +100,19 @@ class HttpProvider:
             raise ProviderRefusedError(str(answer.get("message", code)), code=code)
         return _attempt(_expect(status, answer))
 
-    async def query(self, merchant_no: str) -> ProviderAttempt | None:
+    async def query(
+        self, merchant_no: str, *, known: Known | None = None
+    ) -> ProviderAttempt | None:
         """Returns the attempt as it stands; see `Provider.query`."""
+        del known
         status, answer = await self._call("GET", f"/v1/attempts/{merchant_no}", None)
         if status == _NOT_FOUND:
             return None
         return _attempt(_expect(status, answer))
 
-    async def close(self, merchant_no: str) -> CloseAnswer:
+    async def close(self, merchant_no: str, *, known: Known | None = None) -> CloseAnswer:
         """Asks to shut the attempt; see `Provider.close`."""
+        del known
         status, answer = await self._call("POST", f"/v1/attempts/{merchant_no}/close", {})
         body = _expect(status, answer)
         try:
@@ -117,9 +125,16 @@ class HttpProvider:
             raise _unreadable(error) from error
 
     async def refund(
-        self, merchant_no: str, *, amount_minor: int, currency: str, refund_key: str
+        self,
+        merchant_no: str,
+        *,
+        amount_minor: int,
+        currency: str,
+        refund_key: str,
+        known: Known | None = None,
     ) -> RefundAnswer:
         """Gives money back; see `Provider.refund`."""
+        del known
         wanted = {"amount_minor": amount_minor, "currency": currency, "refund_key": refund_key}
         status, answer = await self._call("POST", f"/v1/attempts/{merchant_no}/refunds", wanted)
         body = _expect(status, answer)

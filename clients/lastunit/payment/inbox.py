@@ -17,8 +17,8 @@ from lastunit.payment.callback import (
     Callback,
     CallbackKind,
     MalformedCallbackError,
-    parse_callback,
 )
+from lastunit.payment.dialect import OWN_DIALECT
 from lastunit.payment.incidents import IncidentKind, Sighting
 from lastunit.payment.refund_states import RefundEvent
 from lastunit.payment.refunds import RefundNews
@@ -29,6 +29,7 @@ from lastunit.service.database import Lane
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lastunit.payment.dialect import Dialect
     from lastunit.payment.schedule import Schedule
     from lastunit.service.clock import Clock
     from lastunit.service.database import Database, TransactionRunner
@@ -89,6 +90,7 @@ class InboxWorker:
         reader: The inbox.
         clock: Tells the time.
         schedule: Says when to ask next where a callback leaves an attempt open.
+        dialects: How providers word their callbacks, by name; ours for those that are not there.
     """
 
     def __init__(
@@ -99,7 +101,9 @@ class InboxWorker:
         reader: InboxReader,
         clock: Clock,
         schedule: Schedule,
+        dialects: Mapping[str, Dialect],
     ) -> None:
+        self._dialects = dialects
         self._runner = runner
         self._reader = reader
         self._clock = clock
@@ -135,11 +139,14 @@ class InboxWorker:
 
     def _act(self, connection: sa.Connection, row: sa.Row[Any]) -> None:
         try:
-            callback = parse_callback(row.raw_body)
+            callback = self._dialects.get(row.provider, OWN_DIALECT).read(row.raw_body).callback
         except MalformedCallbackError as error:
             # The door lets none in; if one got there all the same it must be seen, not block.
             _log.exception("unreadable callback", extra={"event_id": row.event_id, "why": error})
             self._keep(connection, row, IncidentKind.UNREADABLE_CALLBACK)
+            return
+        if callback is None:
+            # A provider tells more than we asked for; it is kept and nothing follows from it.
             return
         attempt = attempts.load(connection, callback.merchant_no)
         if attempt is None or attempt.provider != row.provider:

@@ -1,7 +1,7 @@
 """The port to a payment provider: what we ask of one, and how it can answer.
 
 Owns the words between the payment service and an adapter. Must not know HTTP or any provider.
-Next: `lastunit.payment.http_provider` (over HTTP), `lastunit.payment.sandbox.in_process`.
+Next: `lastunit.payment.adapters` (which there are), `http_provider`, `stripe_provider`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ __all__ = [
     "CloseAnswer",
     "CloseStatus",
     "CreateOrder",
+    "Known",
     "Provider",
     "ProviderAttempt",
     "ProviderRefusedError",
@@ -74,6 +75,21 @@ class CreateOrder:
     amount_minor: int
     currency: str
     expire_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Is what we know of an attempt, for providers that cannot find it by our number alone.
+
+    Attributes:
+        provider_no: The provider's number; empty if it has not told.
+        order: What was asked for; None if nobody here has asked.
+        refund_no: The provider's number of the refund that is asked about; empty if not told.
+    """
+
+    provider_no: str = ""
+    order: CreateOrder | None = None
+    refund_no: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +227,9 @@ class Provider(Protocol):
         """
         ...
 
-    async def query(self, merchant_no: str) -> ProviderAttempt | None:
+    async def query(
+        self, merchant_no: str, *, known: Known | None = None
+    ) -> ProviderAttempt | None:
         """Returns the attempt as it stands; None if the provider does not know the number.
 
         Raises:
@@ -219,7 +237,7 @@ class Provider(Protocol):
         """
         ...
 
-    async def close(self, merchant_no: str) -> CloseAnswer:
+    async def close(self, merchant_no: str, *, known: Known | None = None) -> CloseAnswer:
         """Asks that an attempt can never be paid; an unknown number is barred as well.
 
         Raises:
@@ -228,7 +246,13 @@ class Provider(Protocol):
         ...
 
     async def refund(
-        self, merchant_no: str, *, amount_minor: int, currency: str, refund_key: str
+        self,
+        merchant_no: str,
+        *,
+        amount_minor: int,
+        currency: str,
+        refund_key: str,
+        known: Known | None = None,
     ) -> RefundAnswer:
         """Gives money back, all or a part; a repeat with the same key is one refund.
 
@@ -242,6 +266,8 @@ class Provider(Protocol):
     async def bill(self, from_ms: int, to_ms: int, *, cursor: str, limit: int) -> BillPage:
         """Returns a page of what came and went in a span.
 
+        A page may be empty and not the last one.
+
         Args:
             from_ms: The span's first millisecond since the epoch.
             to_ms: The first one after it.
@@ -250,5 +276,6 @@ class Provider(Protocol):
 
         Raises:
             ProviderUnavailableError: No answer, or this provider has no bill to ask for.
+            ProviderRefusedError: It refuses to show one.
         """
         ...

@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from lastunit.payment.breaker import Breaker, BreakerEvent, BreakerLimits, BreakerState
-from lastunit.payment.provider import ProviderUnavailableError
+from lastunit.payment.provider import ProviderRefusedError, ProviderUnavailableError
 from lastunit.payment.transitions import Entity, Move
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         BillPage,
         CloseAnswer,
         CreateOrder,
+        Known,
         Provider,
         ProviderAttempt,
         RefundAnswer,
@@ -66,19 +67,29 @@ class AbsentProvider:
         """Gives no answer."""
         raise self._unavailable(order.merchant_no)
 
-    async def query(self, merchant_no: str) -> ProviderAttempt | None:
+    async def query(
+        self, merchant_no: str, *, known: Known | None = None
+    ) -> ProviderAttempt | None:
         """Gives no answer."""
+        del known
         raise self._unavailable(merchant_no)
 
-    async def close(self, merchant_no: str) -> CloseAnswer:
+    async def close(self, merchant_no: str, *, known: Known | None = None) -> CloseAnswer:
         """Gives no answer."""
+        del known
         raise self._unavailable(merchant_no)
 
     async def refund(
-        self, merchant_no: str, *, amount_minor: int, currency: str, refund_key: str
+        self,
+        merchant_no: str,
+        *,
+        amount_minor: int,
+        currency: str,
+        refund_key: str,
+        known: Known | None = None,
     ) -> RefundAnswer:
         """Gives no answer."""
-        del amount_minor, currency, refund_key
+        del amount_minor, currency, refund_key, known
         raise self._unavailable(merchant_no)
 
     async def bill(self, from_ms: int, to_ms: int, *, cursor: str, limit: int) -> BillPage:
@@ -184,6 +195,9 @@ class Providers:
                 await provider.query(CHECK_NO)
         except (ProviderUnavailableError, TimeoutError):
             return False
+        except ProviderRefusedError:
+            # It is there, and says no to a number that nobody has.
+            return True
         return True
 
     def _tell(self, name: str, before: BreakerState) -> None:

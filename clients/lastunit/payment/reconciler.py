@@ -17,6 +17,7 @@ from lastunit.payment import attempts, schema
 from lastunit.payment.attempts import Fact, fact_from_provider
 from lastunit.payment.provider import (
     CloseStatus,
+    ProviderRefusedError,
     ProviderStatus,
     ProviderUnavailableError,
 )
@@ -170,13 +171,14 @@ class Reconciler:
         async with self._calls_at_once:
             if is_closing:
                 try:
-                    return await _close(provider, row.attempt_id, why or "timer close")
-                except ProviderUnavailableError:
+                    return await _close(provider, row, why or "timer close")
+                except (ProviderUnavailableError, ProviderRefusedError):
                     # The close may be down alone; if it is paid, asking still tells.
                     _log.info("close not answered", extra={"attempt_id": row.attempt_id})
             try:
-                return await _query(provider, row.attempt_id, why or "timer ask")
-            except ProviderUnavailableError:
+                return await _query(provider, row, why or "timer ask")
+            except (ProviderUnavailableError, ProviderRefusedError):
+                # A refused question is no answer to it.
                 return None
 
     def _write(
@@ -202,14 +204,14 @@ class Reconciler:
             )
 
 
-async def _query(provider: Provider, attempt_id: str, cause: str) -> Fact:
-    answer = await provider.query(attempt_id)
+async def _query(provider: Provider, row: sa.Row[Any], cause: str) -> Fact:
+    answer = await provider.query(row.attempt_id, known=attempts.known(row))
     if answer is None:
         return Fact(news=News.NOT_FOUND, source="query", cause=cause)
     return fact_from_provider(_NEWS_OF_STATUS[answer.status], "query", answer, cause=cause)
 
 
-async def _close(provider: Provider, attempt_id: str, cause: str) -> Fact:
-    answer = await provider.close(attempt_id)
+async def _close(provider: Provider, row: sa.Row[Any], cause: str) -> Fact:
+    answer = await provider.close(row.attempt_id, known=attempts.known(row))
     news = _NEWS_OF_CLOSE[answer.status]
     return fact_from_provider(news, "close", answer.attempt, cause=cause)

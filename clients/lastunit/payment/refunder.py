@@ -10,8 +10,13 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from lastunit.payment import refunds
-from lastunit.payment.provider import ProviderUnavailableError, RefundStatus
+from lastunit.payment import attempts, refunds
+from lastunit.payment.provider import (
+    Known,
+    ProviderRefusedError,
+    ProviderUnavailableError,
+    RefundStatus,
+)
 from lastunit.payment.refund_states import RefundEvent
 from lastunit.payment.refunds import RefundNews
 from lastunit.payment.transitions import Cause
@@ -79,9 +84,10 @@ class Refunder:
         """
         with self._database.read() as connection:
             rows = refunds.due(connection, self._clock.now_ms(), limit)
+            known = [_known(connection, row) for row in rows]
         if not rows:
             return 0
-        answers = await asyncio.gather(*(self._call(row) for row in rows))
+        answers = await asyncio.gather(*map(self._call, rows, known))
         now_ms = self._clock.now_ms()
 
         def work(connection: sa.Connection) -> None:
@@ -91,7 +97,7 @@ class Refunder:
         await self._runner.run(work, lane=Lane.SETTLEMENT)
         return len(rows)
 
-    async def _call(self, row: sa.Row[Any]) -> RefundAnswer | None:
+    async def _call(self, row: sa.Row[Any], known: Known) -> RefundAnswer | None:
         """Returns what the provider says, or None if it says nothing."""
         async with self._calls_at_once:
             try:
@@ -100,8 +106,9 @@ class Refunder:
                     amount_minor=row.amount_minor,
                     currency=row.currency,
                     refund_key=refunds.key(row),
+                    known=known,
                 )
-            except ProviderUnavailableError as error:
+            except (ProviderUnavailableError, ProviderRefusedError) as error:
                 extra = {"refund_id": row.refund_id, "why": str(error)}
                 _log.info("refund not answered", extra=extra)
                 return None
@@ -127,3 +134,11 @@ class Refunder:
         if news.event is RefundEvent.REFUSED:
             extra = {"refund_id": row.refund_id, "why": news.failure_code}
             _log.error("refund refused", extra=extra)
+
+
+def _known(connection: sa.Connection, row: sa.Row[Any]) -> Known:
+    attempt = attempts.load(connection, row.attempt_id)
+    if attempt is None or attempt.provider != row.provider:
+        # A stranger's: nobody here has asked for that money.
+        return Known(refund_no=row.refund_no)
+    return attempts.known(attempt, refund_no=row.refund_no)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from lastunit.client.aio import ClientSecurity, StockClient
+from lastunit.payment.adapters import open_dialect, open_provider
 from lastunit.payment.core import PaymentCore
 from lastunit.payment.grpc_service import SERVICE_NAME, PaymentServicer
-from lastunit.payment.http_provider import HttpProvider
 from lastunit.payment.http_server import HttpServer, run_http
 from lastunit.payment.loops import start_loops
 from lastunit.payment.metrics import PaymentMetrics
@@ -34,6 +34,7 @@ from lastunit.service.steps import Background, repeat
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lastunit.payment.adapters import ProviderSpec
     from lastunit.payment.sandbox.knobs import SandboxKnobs
     from lastunit.payment.settings import PaymentSettings
     from lastunit.service.database import Place
@@ -65,7 +66,7 @@ class PaymentProcess:
         inbox: Holds what the webhook writes.
         ledger_address: The ledger's data listener.
         settlement_address: The ledger's settlement listener.
-        providers: Base URL of each provider by its name, the preferred one first; 1 to 8.
+        providers: Kind and address of each provider by its name, the preferred one first; 1 to 8.
         deadline_seconds: For calls to the ledger, with all retries.
         seed: Of the jitter of asks; None: unpredictable.
     """
@@ -75,7 +76,7 @@ class PaymentProcess:
     inbox: Place
     ledger_address: str
     settlement_address: str
-    providers: Mapping[str, str]
+    providers: Mapping[str, ProviderSpec]
     deadline_seconds: float
     seed: int | None
 
@@ -89,16 +90,23 @@ class SandboxProcess:
         callback_url: Where callbacks are posted.
         key: Signs them.
         seed: Of every fault.
+        api_key: What merchants have to show; empty for nothing.
     """
 
     listen: str
     callback_url: str
     key: bytes
     seed: int
+    api_key: str = ""
 
 
 async def serve_payments(process: PaymentProcess, settings: PaymentSettings) -> None:
-    """Serves PaymentService until SIGTERM, then drains and closes everything."""
+    """Serves PaymentService until SIGTERM, then drains and closes everything.
+
+    Raises:
+        ValueError: A provider lacks its key or an address; says which variable to set.
+    """
+    providers = [open_provider(name, spec) for name, spec in process.providers.items()]
     database = Database(process.database, PAYMENT_METADATA)
     inbox = Database(process.inbox, INBOX_METADATA)
     security = ClientSecurity.from_environment()
@@ -111,7 +119,6 @@ async def serve_payments(process: PaymentProcess, settings: PaymentSettings) -> 
         deadline_seconds=process.deadline_seconds,
         security=security,
     )
-    providers = [HttpProvider(url, name=name) for name, url in process.providers.items()]
     clock = SystemClock()
     core = PaymentCore(
         database=database,
@@ -121,6 +128,7 @@ async def serve_payments(process: PaymentProcess, settings: PaymentSettings) -> 
         clock=clock,
         settings=settings,
         random=random.Random(process.seed),  # noqa: S311 - spreads asks, keeps no secret
+        dialects={name: open_dialect(spec.kind) for name, spec in process.providers.items()},
     )
     background = Background()
     leadership = Leadership(database, "work")
@@ -153,7 +161,11 @@ async def serve_payments(process: PaymentProcess, settings: PaymentSettings) -> 
 
 
 async def serve_webhook(
-    *, listen: str, inbox_place: Place, keys: Mapping[str, Sequence[bytes]]
+    *,
+    listen: str,
+    inbox_place: Place,
+    keys: Mapping[str, Sequence[bytes]],
+    kinds: Mapping[str, str] | None = None,
 ) -> None:
     """Serves the webhook until SIGTERM, then drains.
 
@@ -161,9 +173,11 @@ async def serve_webhook(
         listen: `host:port`; port 0 takes a free one.
         inbox_place: Holds what is stored.
         keys: Secrets of each provider.
+        kinds: Of each provider, by name; `http` for those that are not there.
     """
+    dialects = {name: open_dialect(kind) for name, kind in (kinds or {}).items()}
     inbox = Database(inbox_place, INBOX_METADATA)
-    webhook = Webhook(inbox, keys, SystemClock())
+    webhook = Webhook(inbox, keys, SystemClock(), dialects)
 
     async def close() -> None:
         inbox.close()
@@ -176,7 +190,7 @@ async def serve_sandbox(process: SandboxProcess, knobs: SandboxKnobs) -> None:
     """Serves the sandbox provider and posts its callbacks until SIGTERM."""
     clock = SystemClock()
     core = SandboxCore(clock, key=process.key, seed=process.seed, knobs=knobs)
-    server = HttpServer(sandbox_app(core), listen=process.listen)
+    server = HttpServer(sandbox_app(core, api_key=process.api_key), listen=process.listen)
     core.pay_url_prefix = f"http://{server.address}"
     sender = CallbackSender(core, url=process.callback_url, clock=clock)
     background = Background()

@@ -16,14 +16,9 @@ import sqlalchemy as sa
 
 from lastunit.errors import LastunitError
 from lastunit.payment import schema
-from lastunit.payment.callback import Callback, MalformedCallbackError, parse_callback
-from lastunit.payment.signature import (
-    EVENT_ID_HEADER,
-    KEY_BYTES_MIN,
-    SIGNATURE_HEADER,
-    TIMESTAMP_HEADER,
-    is_signed,
-)
+from lastunit.payment.callback import MalformedCallbackError
+from lastunit.payment.dialect import OWN_DIALECT, Dialect, Envelope
+from lastunit.payment.signature import KEY_BYTES_MIN
 from lastunit.service import sql
 from lastunit.service.database import Lane
 
@@ -71,13 +66,18 @@ class Webhook:
         runner: Writes the inbox.
         keys: For each provider the secrets that are valid now, 1 to 8, 16 bytes or more each.
         clock: Tells the time for the window.
+        dialects: How providers word their callbacks, by name; ours for those that are not there.
 
     Attributes:
         counts: How many callbacks got which reason.
     """
 
     def __init__(
-        self, runner: TransactionRunner, keys: Mapping[str, Sequence[bytes]], clock: Clock
+        self,
+        runner: TransactionRunner,
+        keys: Mapping[str, Sequence[bytes]],
+        clock: Clock,
+        dialects: Mapping[str, Dialect] | None = None,
     ) -> None:
         for provider, secrets in keys.items():
             if not 1 <= len(secrets) <= KEYS_MAX or min(map(len, secrets)) < KEY_BYTES_MIN:
@@ -88,6 +88,7 @@ class Webhook:
         self._runner = runner
         self._keys = {provider: tuple(secrets) for provider, secrets in keys.items()}
         self._clock = clock
+        self._dialects = dialects or {}
         self.counts: dict[str, int] = {}
 
     async def receive(self, provider: str, headers: Mapping[str, str], raw_body: bytes) -> Answer:
@@ -102,32 +103,30 @@ class Webhook:
             200 only once the callback is on disk, now or before.
         """
         answer = self._check(provider, headers, raw_body)
-        if isinstance(answer, Callback):
+        if isinstance(answer, Envelope):
             answer = await self._store(provider, answer, raw_body)
         self.counts[answer.reason] = self.counts.get(answer.reason, 0) + 1
         return answer
 
     def _check(
         self, provider: str, headers: Mapping[str, str], raw_body: bytes
-    ) -> Callback | Answer:
+    ) -> Envelope | Answer:
         if len(raw_body) > BODY_BYTES_MAX:
             return Answer(413, "too_large")
-        timestamp = headers.get(TIMESTAMP_HEADER, "")
-        if not self._is_in_window(timestamp):
+        dialect = self._dialects.get(provider, OWN_DIALECT)
+        if not self._is_in_window(dialect.timestamp(headers)):
             return Answer(401, "time")
         # A provider that is not known has no key, so nobody can have signed for it.
-        keys = self._keys.get(provider, ())
-        signature = headers.get(SIGNATURE_HEADER, "")
-        if not is_signed(keys, timestamp=timestamp, raw_body=raw_body, signature=signature):
+        if not dialect.is_signed(self._keys.get(provider, ()), headers, raw_body):
             return Answer(401, "signature")
         try:
-            callback = parse_callback(raw_body)
+            envelope = dialect.read(raw_body)
         except MalformedCallbackError as error:
             _log.warning("malformed callback", extra={"provider": provider, "why": str(error)})
             return Answer(400, "malformed")
-        if headers.get(EVENT_ID_HEADER, callback.event_id) != callback.event_id:
+        if (dialect.named(headers) or envelope.event_id) != envelope.event_id:
             return Answer(400, "event_id_differs")
-        return callback
+        return envelope
 
     def _is_in_window(self, timestamp: str) -> bool:
         if not timestamp.isascii() or not timestamp.isdigit():
@@ -136,10 +135,10 @@ class Webhook:
             return False
         return abs(self._clock.now_ms() / 1000 - int(timestamp)) <= TIME_WINDOW_SECONDS
 
-    async def _store(self, provider: str, callback: Callback, raw_body: bytes) -> Answer:
+    async def _store(self, provider: str, envelope: Envelope, raw_body: bytes) -> Answer:
         row = {
             "provider": provider,
-            "event_id": callback.event_id,
+            "event_id": envelope.event_id,
             "raw_body": raw_body,
             "arrive_ms": self._clock.now_ms(),
         }

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
+import stripe
 
 from lastunit.payment import schema
 from lastunit.payment.signature import is_signed, sign
+from lastunit.payment.stripe_dialect import StripeDialect
 from lastunit.payment.webhook import BODY_BYTES_MAX, TIME_WINDOW_SECONDS, Answer, Webhook
 from lastunit.payment.webhook_app import webhook_app
 from lastunit.service.database import Database
@@ -237,6 +239,41 @@ def test_keys_have_bounds(world: World, keys: list[bytes]) -> None:
     """No key, a short key and nine keys are refused when the door is made."""
     with pytest.raises(ValueError, match="keys"):
         Webhook(world.inbox, {"sandbox": keys}, world.clock)
+
+
+async def test_a_providers_own_wording_passes_door_and_inbox(world: World) -> None:
+    """An event of Stripe is verified by its library, stored as it came and settled; others rest."""
+    dialect = StripeDialect()
+    world.dialects["sandbox"] = dialect
+    world.core = world.new_core()
+    world.webhook = Webhook(world.inbox, {"sandbox": [NEW_KEY, KEY]}, world.clock, world.dialects)
+    await world.start()
+
+    async def tell(number: int, kind: str) -> Answer:
+        session = {
+            "id": "cs_1",
+            "client_reference_id": "order-1:1",
+            "payment_status": "paid",
+            "amount_total": 84_000,
+            "currency": "cny",
+        }
+        event = {"id": f"evt_{number}", "type": kind, "created": NOW_SECONDS}
+        text = json.dumps(event | {"data": {"object": session}})
+        header = stripe.WebhookSignature.generate_signature_header(text, KEY.decode(), NOW_SECONDS)
+        headers = {"stripe-signature": header}
+        return await world.webhook.receive("sandbox", headers, text.encode())
+
+    answers = [
+        await tell(1, "product.created"),
+        await tell(2, "checkout.session.completed"),
+        await tell(2, "checkout.session.completed"),
+    ]
+    unsigned = await world.webhook.receive("sandbox", signed(raw()), raw())
+    await world.work()
+
+    assert [Answer(200), Answer(200), Answer(200, is_duplicate=True)] == answers
+    assert (unsigned.status, world.state()) == (401, "SUCCEEDED")
+    assert (await world.totals())["orphan_count"] == 0
 
 
 def test_the_signature_covers_timestamp_and_body() -> None:

@@ -33,6 +33,7 @@ from lastunit.stock.v1 import event_pb2, outcome_pb2, place_pb2, stock_service_p
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from lastunit.payment.dialect import Dialect
     from lastunit.payment.provider import Provider
     from lastunit.payment.sandbox.callbacks import Delivery
     from lastunit.payment.sandbox.knobs import SandboxKnobs
@@ -148,6 +149,8 @@ class World:
         self.settings = settings or PaymentSettings()
         # Further providers, in their order.
         self.others: list[Provider] = []
+        # How providers word their callbacks; ours if left out.
+        self.dialects: dict[str, Dialect] = {}
         self.webhook = Webhook(self.inbox, {"sandbox": [KEY]}, self.clock)
         self.core = self.new_core()
 
@@ -161,6 +164,7 @@ class World:
             clock=self.clock,
             settings=self.settings,
             random=random.Random(7),
+            dialects=self.dialects,
         )
 
     def close(self) -> None:

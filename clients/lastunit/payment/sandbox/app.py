@@ -7,6 +7,7 @@ Next: `lastunit.payment.sandbox.sender` posts the callbacks.
 from __future__ import annotations
 
 import dataclasses
+import hmac
 import json
 import re
 from typing import TYPE_CHECKING, Any, Final
@@ -48,29 +49,36 @@ class _BadRequestError(ValueError):
     """A field of a request is missing or out of range."""
 
 
-def sandbox_app(core: SandboxCore) -> Starlette:
+def sandbox_app(core: SandboxCore, *, api_key: str = "") -> Starlette:
     """Returns the app of one sandbox.
 
     Args:
         core: The provider behind it.
+        api_key: What merchants have to show as a bearer token; empty for nothing.
     """
     merchant, desk = _MerchantRoutes(core), _DeskRoutes(core)
-    routes = [
+    merchant_routes = [
         ("/v1/attempts", merchant.create, "POST"),
         ("/v1/attempts/{number:str}", merchant.query, "GET"),
         ("/v1/attempts/{number:str}/close", merchant.close, "POST"),
         ("/v1/attempts/{number:str}/refunds", merchant.refund, "POST"),
+        ("/v1/bill/lines", merchant.bill, "GET"),
+    ]
+    desk_routes = [
         ("/v1/attempts/{number:str}/pay", desk.pay, "POST"),
         ("/v1/pay/{number:str}", desk.pay, "POST"),
         ("/v1/fail/{number:str}", desk.fail, "POST"),
         ("/v1/bill", desk.bill, "GET"),
-        ("/v1/bill/lines", merchant.bill, "GET"),
         ("/v1/totals", desk.totals, "GET"),
         ("/v1/knobs", desk.show_knobs, "GET"),
         ("/v1/knobs", desk.turn_knobs, "PUT"),
     ]
     return Starlette(
-        routes=[Route(path, _guard(handler), methods=[verb]) for path, handler, verb in routes]
+        routes=[
+            Route(path, _guard(handler, key), methods=[verb])
+            for key, routes in ((api_key, merchant_routes), ("", desk_routes))
+            for path, handler, verb in routes
+        ]
     )
 
 
@@ -151,10 +159,14 @@ class _DeskRoutes:
         return _ok(dataclasses.asdict(self._core.knobs))
 
 
-def _guard(handler: Handler) -> Handler:
-    """Turns what a handler raises into a status."""
+def _guard(handler: Handler, api_key: str) -> Handler:
+    """Asks for the key, and turns what a handler raises into a status."""
+    expected = f"Bearer {api_key}".encode()
 
     async def guarded(request: Request) -> Response:
+        shown = request.headers.get("authorization", "").encode()
+        if api_key and not hmac.compare_digest(shown, expected):
+            return JSONResponse({"code": "KEY", "message": "no such key"}, status_code=401)
         try:
             return await handler(request)
         except _BadRequestError as error:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         BillPage,
         CloseAnswer,
         CreateOrder,
+        Known,
         ProviderAttempt,
         RefundAnswer,
     )
@@ -41,18 +42,29 @@ class InProcessProvider:
         """Makes an attempt payable; see `Provider.create`."""
         return self._core.create(order)
 
-    async def query(self, merchant_no: str) -> ProviderAttempt | None:
+    async def query(
+        self, merchant_no: str, *, known: Known | None = None
+    ) -> ProviderAttempt | None:
         """Returns the attempt as it stands; see `Provider.query`."""
+        del known
         return self._core.query(merchant_no)
 
-    async def close(self, merchant_no: str) -> CloseAnswer:
+    async def close(self, merchant_no: str, *, known: Known | None = None) -> CloseAnswer:
         """Asks to shut the attempt; see `Provider.close`."""
+        del known
         return self._core.close(merchant_no)
 
     async def refund(
-        self, merchant_no: str, *, amount_minor: int, currency: str, refund_key: str
+        self,
+        merchant_no: str,
+        *,
+        amount_minor: int,
+        currency: str,
+        refund_key: str,
+        known: Known | None = None,
     ) -> RefundAnswer:
         """Gives money back; see `Provider.refund`."""
+        del known
         return self._core.refund(
             merchant_no, amount_minor=amount_minor, currency=currency, refund_key=refund_key
         )
