@@ -52,7 +52,7 @@ def test_a_forged_callback_that_is_believed_would_be_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The target fails when signatures are not checked: it can find what it is there for."""
-    monkeypatch.setattr("lastunit.payment.webhook.is_signed", lambda *_a, **_k: True)
+    monkeypatch.setattr("lastunit.payment.signature.is_signed", lambda *_a, **_k: True)
     signed = (drive.CORPUS / "callback" / "seed-signed.bin").read_bytes()
     # Flag 1 is what makes the target sign as the provider does.
     forged = bytes([signed[0] & ~1]) + signed[1:]
