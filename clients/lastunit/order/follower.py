@@ -272,6 +272,11 @@ class OrderFollower:
         if event.sequence <= order.ledger_sequence:
             return True
         translated = translation.translate(event, OrderState(order.state))
+        try:
+            store.move_order(connection, order, translated.move)
+        except IllegalTransitionError as error:
+            _log.warning("unexpected event", extra={"order_id": order.order_id, "why": str(error)})
+            return False
         if translated.attempt_id:
             store.set_attempt_state(
                 connection,
@@ -281,9 +286,4 @@ class OrderFollower:
                 sequence=event.sequence,
                 time_ms=translated.move.time_ms,
             )
-        try:
-            store.move_order(connection, order, translated.move)
-        except IllegalTransitionError as error:
-            _log.warning("unexpected event", extra={"order_id": order.order_id, "why": str(error)})
-            return False
         return True

@@ -164,3 +164,24 @@ async def test_one_call_explains_the_whole_life(system: Make) -> None:
     }
     assert all(move.actor for move in explained.transitions)
     assert all(move.cause for move in explained.transitions)
+
+
+async def test_money_that_comes_after_a_full_refund_goes_back_too(system: Make) -> None:
+    """A provider that breaks its word: the order stays REFUNDED, the unit stays for sale."""
+    shop = await system(knobs=SandboxKnobs(takes_money_after_close=True))
+    placed = await shop.place("ada")
+    card, wallet = [
+        (await shop.pay(placed.order_id, method)).provider_no for method in ("card", "wallet")
+    ]
+    shop.sandbox.pay(card)
+    await shop.run_for(60_000)
+    await shop.orders.refund(refund_of(placed.order_id))
+    await shop.run_for(60_000)
+    shop.sandbox.pay(wallet)
+    await shop.run_for(300_000)
+
+    assert await shop.state(placed.order_id) == "REFUNDED"
+    assert [row.refunded_minor for row in shop.sandbox.bill()] == [AMOUNT_MINOR] * 2
+    assert await shop.counters() == {"supplied": 1, "available": 1}
+    assert (await shop.place("bob")).outcome == outcome_pb2.OUTCOME_OK
+    await shop.audit()

@@ -278,6 +278,20 @@ class LedgerDouble:
         page = self.events[after_sequence : after_sequence + page_size]
         return EventPage(tuple(page), len(self.events), 1)
 
+    def taken(self, reservation_id: str) -> Counter[str]:
+        """Returns the units that a reservation took, by SKU."""
+        return self._pieces(reservation_id, "units")
+
+    def returned_of(self, reservation_id: str) -> Counter[str]:
+        """Returns the units of a reservation that came back, by SKU."""
+        return self._pieces(reservation_id, "returned_units")
+
+    def _pieces(self, reservation_id: str, field: str) -> Counter[str]:
+        counted: Counter[str] = Counter()
+        for piece in self._reservations[reservation_id].taken:
+            counted[piece.sku] += getattr(piece, field)
+        return counted
+
     # --- what a test lets happen ---
 
     def happen(self, reservation_id: str, state: State, **body: Any) -> None:
@@ -307,6 +321,9 @@ class LedgerDouble:
         **more: Any,
     ) -> None:
         """Lets the payment service's news arrive."""
+        for attempt in self._reservations[reservation_id].attempts:
+            if attempt.attempt_id == attempt_id:
+                attempt.state = reservation_pb2.AttemptState.ValueType(attempt_state.value)
         settled = {
             "attempt_id": attempt_id,
             "attempt_state": attempt_state.value,

@@ -254,8 +254,8 @@ async def test_refunds_of_an_order_have_a_bound(world: World) -> None:
 
 
 def shop() -> World:
-    """Phones with a case as a gift, a full reduction and a coupon."""
-    world = World()
+    """Phones and cases, with a sticker as a gift, a full reduction and a coupon."""
+    world = World(20)
     world.prices = Prices(
         Catalogue(
             version=1,
