@@ -267,7 +267,10 @@ def _specs(name: str, url: str, fallback: Sequence[str]) -> dict[str, ProviderSp
             raise ValueError(
                 f"--fallback {text!r} is not NAME=URL with a new name, such as other=https://host"
             )
-        providers[other] = parse_spec(other_url)
+        try:
+            providers[other] = parse_spec(other_url)
+        except ValueError as error:
+            raise ValueError(f"--fallback {text!r} is not NAME=URL: {error}") from error
     if len(providers) > PROVIDERS_MAX:
         raise ValueError(f"there are {len(providers)} providers; {PROVIDERS_MAX} at most")
     return providers
