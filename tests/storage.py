@@ -2,7 +2,7 @@
 
 Owns: the fixtures, and which tests run on both. A conftest that says
 `from tests.storage import pytest_generate_tests, storage` runs each test on both whose module has a
-`World` or that takes one.
+`World` or that takes one; not those marked `one_database`, to which storage does not matter.
 """
 
 from __future__ import annotations
@@ -75,5 +75,6 @@ def storage(request: pytest.FixtureRequest) -> Iterator[None]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs what lives in a world on both."""
     is_in_a_world = "world" in metafunc.fixturenames or hasattr(metafunc.module, "World")
-    if is_in_a_world:
+    is_one_enough = metafunc.definition.get_closest_marker("one_database") is not None
+    if is_in_a_world and not is_one_enough:
         metafunc.parametrize("storage", KINDS, indirect=True)

@@ -107,12 +107,7 @@ class Database:
         else:
             self.engine = self._reader = open_engine(place, is_flushed=is_flushed)
         try:
-            if isinstance(place, sa.URL):
-                _wait_for(self.engine, self.name)
-            if owner is None or place is None:
-                metadata.create_all(self.engine)
-            else:
-                migrations.upgrade(self.engine, owner)
+            self._make_tables(place, metadata, owner)
             self.writer = Writer(self.engine, pace=pace, is_threaded=is_threaded)
         except BaseException:
             self._dispose()
@@ -123,6 +118,35 @@ class Database:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+    def _make_tables(
+        self, place: Place, metadata: sa.MetaData, owner: migrations.Migrations | None
+    ) -> None:
+        """Brings the tables up to date once the server takes connections."""
+        end = time.monotonic() + START_SECONDS_MAX
+        is_told = False
+        while True:
+            try:
+                if owner is None or place is None:
+                    metadata.create_all(self.engine)
+                else:
+                    migrations.upgrade(self.engine, owner)
+            except sa.exc.OperationalError as error:
+                # With a statement it was not the connection that could not be had.
+                if self._is_file or error.statement is not None:
+                    raise
+                why = str(error.orig).strip()
+                if time.monotonic() > end:
+                    raise UnavailableError(
+                        f"{self.name} cannot be opened: {why}", reason="DATABASE_UNAVAILABLE"
+                    ) from None
+                if not is_told:
+                    extra = {"database": self.name, "why": why}
+                    _log.warning("waiting for the database", extra=extra)
+                    is_told = True
+            else:
+                return
+            time.sleep(_START_PAUSE_SECONDS)
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -158,24 +182,3 @@ class Database:
     def _dispose(self) -> None:
         self._reader.dispose()
         self.engine.dispose()
-
-
-def _wait_for(engine: sa.Engine, name: str) -> None:
-    """Waits until a server takes connections, which one that was just started does not yet."""
-    end = time.monotonic() + START_SECONDS_MAX
-    is_told = False
-    while True:
-        try:
-            engine.connect().close()
-        except sa.exc.OperationalError as error:
-            why = str(error.orig).strip()
-            if time.monotonic() > end:
-                raise UnavailableError(
-                    f"{name} cannot be opened: {why}", reason="DATABASE_UNAVAILABLE"
-                ) from None
-            if not is_told:
-                _log.warning("waiting for the database", extra={"database": name, "why": why})
-                is_told = True
-        else:
-            return
-        time.sleep(_START_PAUSE_SECONDS)

@@ -8,6 +8,7 @@ Next: `lastunit.service.database`; docs/operating/database.md for operators.
 from __future__ import annotations
 
 import contextlib
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -173,6 +174,8 @@ def _config(migrations: Migrations) -> Config:
     return config
 
 
+# A program's revisions do not change while it runs.
+@functools.cache
 def _scripts(migrations: Migrations) -> ScriptDirectory:
     from alembic.script import ScriptDirectory
 

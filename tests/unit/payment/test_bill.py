@@ -351,6 +351,7 @@ async def test_a_long_bill_comes_in_pages_and_none_is_left_out(
     assert (answer.line_count, answer.sums[0].billed_payment_count) == (7, 7)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("seed", range(5))
 async def test_random_faults_in_a_bill_are_found_exactly(world: World, seed: int) -> None:
     """Lines dropped, changed and doubled by chance: as many differences as faults, no more."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.one_database
+
 
 class Desk:
     """A payment service that is served from a thread, and the command line before it."""

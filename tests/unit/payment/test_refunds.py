@@ -281,6 +281,7 @@ async def test_what_happened_is_told_with_cause_and_actor() -> None:
     world.close()
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("seed", range(6))
 async def test_refunds_never_give_back_more_than_was_paid(seed: int) -> None:
     """Random parts, repeats and faults: books and bill agree, and neither exceeds what was paid."""
