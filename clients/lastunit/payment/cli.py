@@ -178,6 +178,13 @@ def webhook(
             help="NAME of a provider, or NAME=KIND such as other=stripe; may be repeated. [sandbox]"
         ),
     ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address of a proxy that tells by X-Forwarded-For whose request it passes on;"
+            " may be repeated."
+        ),
+    ] = None,
     log_level: _Level = "INFO",
 ) -> None:
     """Serves POST /v1/callbacks/{provider} until SIGTERM; stores before it answers.
@@ -185,6 +192,7 @@ def webhook(
     Its keys come from LASTUNIT_WEBHOOK_KEYS: 1 to 8 of 16 bytes or more, separated by commas; all
     are valid, so that a key can be replaced. Of several providers each has its own, from
     LASTUNIT_WEBHOOK_KEYS_ and its name in capitals, with _ for what is no letter or digit.
+    LASTUNIT_WEBHOOK_METRICS_ADDRESS serves metrics.
     """
     # Here, so that --help is quick.
     import asyncio
@@ -202,7 +210,15 @@ def webhook(
     try:
         with told("webhook"):
             _, (inbox, _) = _databases(database, data_directory)
-            asyncio.run(serve_webhook(listen=address, inbox_place=inbox, keys=keys, kinds=kinds))
+            serving = serve_webhook(
+                listen=address,
+                inbox_place=inbox,
+                keys=keys,
+                kinds=kinds,
+                proxies=frozenset(proxy or ()),
+                metrics_address=os.environ.get("LASTUNIT_WEBHOOK_METRICS_ADDRESS", ""),
+            )
+            asyncio.run(serving)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 

@@ -1,4 +1,4 @@
-"""What the payment service shows of money at `/metrics`, beside its calls and databases.
+"""What payment service and webhook show of money at `/metrics`, beside its calls and databases.
 
 Owns the table of these metrics and the looks at the books behind them, one each scrape, each by an
 index. Must not label anything with an attempt or an order. docs/reference/metrics.md is made from
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from lastunit.payment import incidents, positions, schema
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from lastunit.payment.breaker import Breaker
+    from lastunit.payment.webhook import Webhook
     from lastunit.service.clock import Clock
     from lastunit.service.database import Database
 
-__all__ = ["METRICS", "PaymentMetrics"]
+__all__ = ["METRICS", "WEBHOOK_METRICS", "PaymentMetrics", "WebhookMetrics"]
 
 METRICS: Final = (
     Family(
@@ -60,7 +61,20 @@ METRICS: Final = (
         ("provider", "state"),
     ),
 )
-_BY_NAME: Final = {family.name: family for family in METRICS}
+WEBHOOK_METRICS: Final = (
+    Family(
+        "lastunit_webhook_callbacks_total",
+        "counter",
+        "Callbacks by how they were answered: `ok`, or why not.",
+        ("reason",),
+    ),
+    Family(
+        "lastunit_webhook_slowed_total",
+        "counter",
+        "Callbacks that waited for a turn, for their address had sent too much that nobody signed.",
+    ),
+)
+_BY_NAME: Final = {family.name: family for family in (*METRICS, *WEBHOOK_METRICS)}
 
 
 class PaymentMetrics(Collector):
@@ -109,6 +123,29 @@ class PaymentMetrics(Collector):
             for state in BreakerState:
                 family.add_metric([provider, state.value], float(breaker.state is state))
         return family
+
+
+class WebhookMetrics(Collector):
+    """Shows what the webhook has counted.
+
+    Args:
+        webhook: Counts.
+    """
+
+    def __init__(self, webhook: Webhook) -> None:
+        self._webhook = webhook
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields the families."""
+        name = "lastunit_webhook_callbacks"
+        family = _BY_NAME[f"{name}_total"]
+        answered = CounterMetricFamily(name, family.help, labels=family.labels)
+        for reason, count in tuple(self._webhook.counts.items()):
+            answered.add_metric([reason], count)
+        yield answered
+        name = "lastunit_webhook_slowed"
+        slowed = self._webhook.flood.slowed_count
+        yield CounterMetricFamily(name, _BY_NAME[f"{name}_total"].help, value=slowed)
 
 
 def _open_refunds(connection: sa.Connection) -> int:

@@ -17,7 +17,7 @@ from lastunit.payment.core import PaymentCore
 from lastunit.payment.grpc_service import SERVICE_NAME, PaymentServicer
 from lastunit.payment.http_server import HttpServer, run_http
 from lastunit.payment.loops import start_loops
-from lastunit.payment.metrics import PaymentMetrics
+from lastunit.payment.metrics import PaymentMetrics, WebhookMetrics
 from lastunit.payment.sandbox.app import sandbox_app
 from lastunit.payment.sandbox.core import SandboxCore
 from lastunit.payment.sandbox.sender import CallbackSender
@@ -28,11 +28,13 @@ from lastunit.payment.webhook_app import webhook_app
 from lastunit.service.clock import SystemClock
 from lastunit.service.database import Database
 from lastunit.service.leadership import Leadership
+from lastunit.service.metrics import MetricsListener, ServiceMetrics
 from lastunit.service.server import ServiceServer, run_service
 from lastunit.service.steps import Background, repeat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from lastunit.payment.adapters import ProviderSpec
     from lastunit.payment.sandbox.knobs import SandboxKnobs
@@ -166,6 +168,8 @@ async def serve_webhook(
     inbox_place: Place,
     keys: Mapping[str, Sequence[bytes]],
     kinds: Mapping[str, str] | None = None,
+    proxies: AbstractSet[str] = frozenset(),
+    metrics_address: str = "",
 ) -> None:
     """Serves the webhook until SIGTERM, then drains.
 
@@ -174,16 +178,29 @@ async def serve_webhook(
         inbox_place: Holds what is stored.
         keys: Secrets of each provider.
         kinds: Of each provider, by name; `http` for those that are not there.
+        proxies: Addresses of proxies that are believed about whose request they pass on.
+        metrics_address: Where metrics are served, `host:port`; empty for nowhere.
     """
     dialects = {name: open_dialect(kind) for name, kind in (kinds or {}).items()}
     inbox = Database(inbox_place, INBOX_METADATA)
     webhook = Webhook(inbox, keys, SystemClock(), dialects)
 
+    listener = _listen(metrics_address, inbox, webhook) if metrics_address else None
+
     async def close() -> None:
+        if listener is not None:
+            await asyncio.to_thread(listener.close)
         inbox.close()
 
-    server = HttpServer(webhook_app(webhook), listen=listen)
+    server = HttpServer(webhook_app(webhook, proxies=proxies), listen=listen)
     await run_http(server, name="webhook", on_drained=close)
+
+
+def _listen(address: str, inbox: Database, webhook: Webhook) -> MetricsListener:
+    metrics = ServiceMetrics("webhook")
+    metrics.watch("inbox", inbox)
+    metrics.registry.register(WebhookMetrics(webhook))
+    return MetricsListener(address, metrics)
 
 
 async def serve_sandbox(process: SandboxProcess, knobs: SandboxKnobs) -> None:

@@ -18,6 +18,7 @@ from lastunit.errors import LastunitError
 from lastunit.payment import schema
 from lastunit.payment.callback import MalformedCallbackError
 from lastunit.payment.dialect import OWN_DIALECT, Dialect, Envelope
+from lastunit.payment.flood import Flood
 from lastunit.payment.signature import KEY_BYTES_MIN
 from lastunit.service import sql
 from lastunit.service.database import Lane
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
     from lastunit.service.clock import Clock
     from lastunit.service.database import TransactionRunner
 
-__all__ = ["BODY_BYTES_MAX", "Answer", "Webhook"]
+__all__ = ["BODY_BYTES_MAX", "UNVERIFIED_REASONS", "Answer", "Webhook"]
+
+UNVERIFIED_REASONS: Final = frozenset({"time", "signature", "too_large", "cut_off"})
+"""Reasons of a refusal that leave open who sent it."""
 
 BODY_BYTES_MAX: Final = 64 * 1024
 """The contract's bound on one callback's body."""
@@ -70,6 +74,7 @@ class Webhook:
 
     Attributes:
         counts: How many callbacks got which reason.
+        flood: Who sends too much that nobody signed.
     """
 
     def __init__(
@@ -90,6 +95,33 @@ class Webhook:
         self._clock = clock
         self._dialects = dialects or {}
         self.counts: dict[str, int] = {}
+        self.flood = Flood()
+
+    def refuse_early(self, provider: str, headers: Mapping[str, str]) -> Answer | None:
+        """Refuses by the headers alone what no body could make good, before it is read.
+
+        Args:
+            provider: Name of the provider, from the URL.
+            headers: The request's headers with lower-case names.
+        """
+        length = headers.get("content-length", "")
+        if length.isascii() and length.isdigit() and int(length[:20]) > BODY_BYTES_MAX:
+            return self.count(Answer(413, "too_large"))
+        dialect = self._dialects.get(provider, OWN_DIALECT)
+        if not self._is_in_window(dialect.timestamp(headers)):
+            return self.count(Answer(401, "time"))
+        if provider not in self._keys:
+            return self.count(Answer(401, "signature"))
+        return None
+
+    def note_sender(self, address: str, *, is_verified: bool) -> None:
+        """Counts for an address whether what it sent was signed."""
+        self.flood.note(address, is_verified=is_verified, now_ms=self._clock.now_ms())
+
+    def count(self, answer: Answer) -> Answer:
+        """Counts an answer by its reason, and returns it."""
+        self.counts[answer.reason] = self.counts.get(answer.reason, 0) + 1
+        return answer
 
     async def receive(self, provider: str, headers: Mapping[str, str], raw_body: bytes) -> Answer:
         """Checks a callback, stores it durably and says how to answer.
@@ -105,8 +137,7 @@ class Webhook:
         answer = self._check(provider, headers, raw_body)
         if isinstance(answer, Envelope):
             answer = await self._store(provider, answer, raw_body)
-        self.counts[answer.reason] = self.counts.get(answer.reason, 0) + 1
-        return answer
+        return self.count(answer)
 
     def _check(
         self, provider: str, headers: Mapping[str, str], raw_body: bytes

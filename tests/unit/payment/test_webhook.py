@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 import stripe
+from prometheus_client import CollectorRegistry, generate_latest
 
 from lastunit.payment import schema
+from lastunit.payment.flood import Flood
+from lastunit.payment.metrics import WebhookMetrics
 from lastunit.payment.signature import is_signed, sign
 from lastunit.payment.stripe_dialect import StripeDialect
 from lastunit.payment.webhook import BODY_BYTES_MAX, TIME_WINDOW_SECONDS, Answer, Webhook
@@ -313,3 +316,83 @@ async def test_the_inbox_keeps_the_order_of_arrival(tmp_path: Path) -> None:
 
             assert list(connection.execute(query).scalars()) == ["e-b", "e-a"]
     world.close()
+
+
+async def test_headers_alone_refuse_what_no_body_could_make_good(world: World) -> None:
+    """A body that is announced too large, a stale time and an unknown provider cost no reading."""
+    good = signed(raw())
+
+    assert world.webhook.refuse_early("sandbox", good) is None
+    for provider, headers, wanted in (
+        ("sandbox", good | {"content-length": str(BODY_BYTES_MAX + 1)}, (413, "too_large")),
+        ("sandbox", good | {"content-length": "9" * 400}, (413, "too_large")),
+        ("sandbox", good | {"x-timestamp": "1"}, (401, "time")),
+        ("sandbox", {}, (401, "time")),
+        ("nobody", good, (401, "signature")),
+    ):
+        answer = world.webhook.refuse_early(provider, headers)
+        assert answer is not None
+        assert (answer.status, answer.reason) == wanted
+
+
+async def test_a_flood_of_unsigned_requests_is_slowed_and_signed_ones_are_served(
+    world: World,
+) -> None:
+    """Past its bucket an address loses its connections; a signed callback of it gets its 200."""
+    forged = signed(raw()) | {"x-signature": "v1=" + "0" * 64}
+    async with over_http(webhook_app(world.webhook)) as client:
+
+        async def send(headers: dict[str, str]) -> tuple[int, str]:
+            answer = await client.post("/v1/callbacks/sandbox", content=raw(), headers=headers)
+            return answer.status_code, answer.headers.get("connection", "")
+
+        answers = [await send(forged) for _ in range(30)]
+        is_flooding = world.webhook.flood.is_flooding("127.0.0.1")
+        good = await send(signed(raw()))
+        after = world.webhook.flood.is_flooding("127.0.0.1")
+
+    assert {status for status, _ in answers} == {401}
+    assert [connection for _, connection in answers] == [""] * 10 + ["close"] * 20
+    assert (is_flooding, good, after) == (True, (200, ""), False)
+    assert world.webhook.flood.slowed_count == 20
+
+
+async def test_only_our_proxy_is_believed_about_who_sends(world: World) -> None:
+    """X-Forwarded-For counts from a proxy of ours, its last entry; from others it is a text."""
+    forged = signed(raw()) | {"x-signature": "v1=00", "x-forwarded-for": "9.9.9.9, 7.7.7.7"}
+    for proxies, flooding in ((frozenset({"127.0.0.1"}), "7.7.7.7"), (frozenset(), "127.0.0.1")):
+        webhook = Webhook(world.inbox, {"sandbox": [KEY]}, world.clock)
+        async with over_http(webhook_app(webhook, proxies=proxies)) as client:
+            for _ in range(12):
+                await client.post("/v1/callbacks/sandbox", content=raw(), headers=forged)
+        shown = [
+            each for each in ("9.9.9.9", "7.7.7.7", "127.0.0.1") if webhook.flood.is_flooding(each)
+        ]
+
+        assert shown == [flooding]
+
+
+def test_addresses_that_are_remembered_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the bound all are known; one more forgets the one that was quiet longest."""
+    monkeypatch.setattr("lastunit.payment.flood.ADDRESSES_MAX", 2)
+    flood = Flood()
+    for address in ("a", "b", "a", "c"):
+        for _ in range(12):
+            flood.note(address, is_verified=False, now_ms=START_MS)
+
+    assert [flood.is_flooding(each) for each in ("a", "b", "c")] == [True, False, True]
+    flood.note("a", is_verified=False, now_ms=START_MS + 2_000)
+    assert not flood.is_flooding("a")
+
+
+async def test_the_webhook_counts_what_it_answers(world: World) -> None:
+    """By reason, in Prometheus' words."""
+    await post(world, raw())
+    await post(world, raw(), key=NEW_KEY)
+    registry = CollectorRegistry()
+    registry.register(WebhookMetrics(world.webhook))
+    told = generate_latest(registry).decode()
+
+    assert 'lastunit_webhook_callbacks_total{reason="ok"} 1.0' in told
+    assert 'lastunit_webhook_callbacks_total{reason="signature"} 1.0' in told
+    assert "lastunit_webhook_slowed_total 0.0" in told
