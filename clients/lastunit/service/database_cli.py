@@ -21,7 +21,7 @@ from lastunit.service._engines import (
     open_engine,
     postgres_engine,
 )
-from lastunit.service.migrations import SchemaVersionError
+from lastunit.service.migrations import SchemaAccessError, SchemaVersionError
 
 __all__ = ["DATABASE_HELP", "Databases", "database_app", "told"]
 
@@ -42,8 +42,13 @@ def told(service: str) -> Iterator[None]:
         yield
     except DatabaseUrlError as error:
         raise typer.BadParameter(str(error)) from None
-    except (SchemaVersionError, UnavailableError) as error:
+    except (SchemaAccessError, SchemaVersionError, UnavailableError) as error:
         typer.echo(f"{service}: {error}", err=True)
+        raise typer.Exit(code=2) from None
+    except sa.exc.DBAPIError as error:
+        # Of a start: once a service runs, its callers are told. SQLAlchemy's text shows values.
+        why = str(error.orig).strip()
+        typer.echo(f"{service}: the database refuses: {why}", err=True)
         raise typer.Exit(code=2) from None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Migrations",
+    "SchemaAccessError",
     "SchemaVersionError",
     "State",
     "differences",
@@ -45,9 +47,15 @@ _USER_VERSION: Final = 2
 # How long a starting process waits for another one that is migrating.
 _PATIENCE_MS: Final = 60_000
 
+_log: Final = logging.getLogger(__name__)
+
 
 class SchemaVersionError(Exception):
     """A database was written by another version of the program."""
+
+
+class SchemaAccessError(Exception):
+    """The user of a database may not make what is missing in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,7 @@ def upgrade(engine: sa.Engine, migrations: Migrations) -> State:
 
     Raises:
         SchemaVersionError: It was written by a newer program, or by one older than revisions.
+        SchemaAccessError: The schema is missing, and this user may not make it.
     """
     scripts = _scripts(migrations)
     newest = _newest(scripts)
@@ -133,6 +142,9 @@ def upgrade(engine: sa.Engine, migrations: Migrations) -> State:
         _run(connection, migrations, "head")
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql(f"PRAGMA user_version = {_USER_VERSION}")
+    if found != newest:
+        extra = {"database": migrations.name, "version_from": found, "version_to": newest}
+        _log.info("the tables were brought up to date", extra=extra)
     return State(found, newest)
 
 
@@ -177,6 +189,8 @@ def _config(migrations: Migrations) -> Config:
 # A program's revisions do not change while it runs.
 @functools.cache
 def _scripts(migrations: Migrations) -> ScriptDirectory:
+    # It tells of its own parts at each start, which is nobody's concern.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     from alembic.script import ScriptDirectory
 
     return ScriptDirectory.from_config(_config(migrations))
@@ -238,9 +252,21 @@ def _alone(engine: sa.Engine, migrations: Migrations) -> Iterator[sa.Connection]
             # The lock of all writers: no unit of work meets half a migration.
             lock = sa.text("SELECT pg_advisory_xact_lock(:lock, hashtext(:schema))")
             connection.execute(lock, {"lock": WRITERS_LOCK, "schema": migrations.schema})
-            if migrations.schema not in sa.inspect(connection).get_schema_names():
-                connection.exec_driver_sql(f'CREATE SCHEMA "{migrations.schema}"')
+            _make_schema(connection, migrations.schema)
             yield connection
+
+
+def _make_schema(connection: sa.Connection, schema: str) -> None:
+    if schema in sa.inspect(connection).get_schema_names():
+        return
+    try:
+        connection.exec_driver_sql(f'CREATE SCHEMA "{schema}"')
+    except sa.exc.ProgrammingError as error:
+        user = connection.engine.url.username or "its user"
+        raise SchemaAccessError(
+            f"{_told(connection.engine)} has no schema {schema}, and {user} may not make it; let "
+            f"its owner run: CREATE SCHEMA {schema} AUTHORIZATION {user}"
+        ) from error
 
 
 @contextlib.contextmanager

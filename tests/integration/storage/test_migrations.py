@@ -15,6 +15,7 @@ from lastunit.order import schema as orders
 from lastunit.payment import schema as payments
 from lastunit.service import migrations
 from lastunit.service.database import Database, SchemaVersionError, open_engine, parse_url
+from lastunit.service.migrations import SchemaAccessError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,6 +106,26 @@ def test_a_newer_database_is_refused(empty: Path | sa.URL) -> None:
 
     with pytest.raises(SchemaVersionError, match=r"has schema version 9999.*up to 00\d\d"):
         open_database(empty, "order")
+
+
+def test_a_user_who_may_not_make_the_schema_is_told_what_to_run(
+    postgres_server: PostgresServer,
+) -> None:
+    """With the schema made for it, the same user brings the tables up to date."""
+    with postgres_server.empty_database() as name:
+        with postgres_server.connect(name) as connection:
+            connection.execute("CREATE ROLE shop LOGIN")
+        url = parse_url(postgres_server.url(name)).set(username="shop")
+        with pytest.raises(SchemaAccessError) as refused:
+            open_database(url, "order")
+        with postgres_server.connect(name) as connection:
+            connection.execute(str(refused.value).partition("run: ")[2])
+        open_database(url, "order").close()
+        with postgres_server.connect(name) as connection:
+            connection.execute("DROP OWNED BY shop")
+            connection.execute("DROP ROLE shop")
+
+    assert "CREATE SCHEMA lastunit_order AUTHORIZATION shop" in str(refused.value)
 
 
 # --- files that were written before there were revisions ---

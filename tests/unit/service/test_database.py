@@ -119,6 +119,17 @@ def test_a_command_ends_with_a_sentence_when_the_server_is_not_there() -> None:
     assert "Traceback" not in result.output
 
 
+def test_a_file_that_is_none_of_ours_ends_a_command_with_a_sentence(tmp_path: Path) -> None:
+    """What SQLite says of it is shown, without a traceback."""
+    (tmp_path / "order.sqlite").write_bytes(b"no database at all, and long enough to be read" * 99)
+    result = CliRunner().invoke(
+        order_app, ["database", "current", "--data-directory", str(tmp_path)]
+    )
+
+    assert result.exit_code == 2
+    assert "order: the database refuses: file is not a database" in result.output
+
+
 def test_help_never_shows_what_the_variable_holds() -> None:
     """A default that comes from the environment would show the password."""
     for words in (["serve", "--help"], ["database", "current", "--help"]):
