@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from lastunit.errors import LastunitError
-from lastunit.payment import schema
 from lastunit.payment.callback import MalformedCallbackError
 from lastunit.payment.dialect import OWN_DIALECT, Dialect, Envelope
 from lastunit.payment.flood import Flood
+from lastunit.payment.inbox_store import InboxStore
 from lastunit.payment.signature import KEY_BYTES_MIN
-from lastunit.service import sql
-from lastunit.service.database import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,7 +88,7 @@ class Webhook:
                     f"provider {provider} needs 1 to {KEYS_MAX} keys of {KEY_BYTES_MIN} bytes "
                     f"or more each"
                 )
-        self._runner = runner
+        self._inbox = InboxStore(runner)
         self._keys = {provider: tuple(secrets) for provider, secrets in keys.items()}
         self._clock = clock
         self._dialects = dialects or {}
@@ -174,11 +172,8 @@ class Webhook:
             "arrive_ms": self._clock.now_ms(),
         }
 
-        def insert(connection: sa.Connection) -> bool:
-            return sql.insert_new(connection, schema.inbox, row)
-
         try:
-            is_new = await self._runner.run(insert, lane=Lane.SETTLEMENT)
+            is_new = await self._inbox.add(row)
         except asyncio.CancelledError:
             raise
         except (LastunitError, sa.exc.SQLAlchemyError, OSError) as error:
