@@ -129,6 +129,7 @@ class System:
         directory: For the databases.
         units: Units of the sale.
         knobs: Faults of the provider.
+        database: Keeps the tables in PostgreSQL.
     """
 
     def __init__(
@@ -138,6 +139,7 @@ class System:
         *,
         units: int = 1,
         knobs: SandboxKnobs | None = None,
+        database: sa.URL | None = None,
     ) -> None:
         self.server = ledger
         self.units = units
@@ -148,15 +150,14 @@ class System:
         self.clock = SimulatedClock(self.start_ms)
         self.client = StockClient(ledger.address, settlement_address=ledger.settlement_address)
         self.sandbox = SandboxCore(self.clock, key=KEY, knobs=knobs)
-        self.order_database = Database(
-            directory / "order.sqlite", ORDER_METADATA, is_flushed=False, is_threaded=False
-        )
-        self.payment_database = Database(
-            directory / "payment.sqlite", PAYMENT_METADATA, is_flushed=False, is_threaded=False
-        )
-        self.inbox = Database(
-            directory / "inbox.sqlite", INBOX_METADATA, is_flushed=False, is_threaded=False
-        )
+
+        def opened(metadata: sa.MetaData, file: str) -> Database:
+            place = database or directory / file
+            return Database(place, metadata, is_flushed=False, is_threaded=False)
+
+        self.order_database = opened(ORDER_METADATA, "order.sqlite")
+        self.payment_database = opened(PAYMENT_METADATA, "payment.sqlite")
+        self.inbox = opened(INBOX_METADATA, "inbox.sqlite")
         self.webhook = Webhook(self.inbox, {"sandbox": [KEY]}, self.clock)
         self.prices = Prices(plain(default_minor=AMOUNT_MINOR))
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import sqlalchemy as sa
+
     from lastunit.service.database import Database
 
 KEY = bytes(range(32))
@@ -37,10 +39,19 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "account.db"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, path: Path) -> Path | sa.URL:
+    """Gives a database of each kind."""
+    if request.param == "sqlite":
+        return path
+    url: sa.URL = request.getfixturevalue("postgres_url")
+    return url
+
+
 @pytest.fixture
-def database(path: Path) -> Iterator[Database]:
+def database(place: Path | sa.URL) -> Iterator[Database]:
     """Gives an open database."""
-    with open_database(path) as opened:
+    with open_database(place) as opened:
         yield opened
 
 
@@ -135,11 +146,11 @@ async def test_one_call_takes_a_thousand_and_not_one_more(core: AccountCore) -> 
     assert len(await core.register_many(many[:1000])) == 1000
 
 
-async def test_a_restart_keeps_accounts_and_answers(path: Path) -> None:
+async def test_a_restart_keeps_accounts_and_answers(place: Path | sa.URL) -> None:
     """What was answered before a restart is answered after it."""
-    with open_database(path) as database:
+    with open_database(place) as database:
         before = await make_core(database).register(Registration("q-1", ANNA))
-    with open_database(path) as database:
+    with open_database(place) as database:
         core = make_core(database)
         again = await core.register(Registration("q-1", ANNA))
         resolved = core.resolve([before.account_id, "a-none"])
@@ -211,12 +222,12 @@ async def test_no_identifier_is_in_the_database(path: Path) -> None:
     assert b"s*****@e*****.org" in written
 
 
-async def test_another_key_is_refused_at_the_start(path: Path) -> None:
+async def test_another_key_is_refused_at_the_start(place: Path | sa.URL) -> None:
     """Under a wrong key nobody would be found, so the service does not start."""
-    with open_database(path) as database:
+    with open_database(place) as database:
         await make_core(database).register(Registration("q-1", ANNA))
     with (
-        open_database(path) as database,
+        open_database(place) as database,
         pytest.raises(KeyMismatchError, match="put the key file back"),
     ):
         make_core(database, key=bytes(32))
