@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lastunit.order import metrics as order_metrics
 from lastunit.payment import metrics as payment_metrics
 from lastunit.service import metrics as service_metrics
 from lastunit_server.metric_names import LABELS, METRICS
@@ -68,6 +69,12 @@ def page() -> str:
             "`LASTUNIT_WEBHOOK_METRICS_ADDRESS`; none unless it is set. Databases as above.",
             "",
             *_table(payment_metrics.WEBHOOK_METRICS),
+            "",
+            "## Order service",
+            "",
+            "Beside those of every service, at the same listener.",
+            "",
+            *_table(order_metrics.METRICS),
             "",
             "## Labels",
             "",

@@ -176,11 +176,12 @@ class OrderFollower:
             is_doubtful |= not self.apply(connection, event_pb2.Event.FromString(body))
         return is_doubtful
 
-    async def compare(self, order_id: str) -> bool:
+    async def compare(self, order_id: str, *, is_equal_left: bool = False) -> bool:
         """Sets an order to what the ledger says of its reservation, as far as the table allows.
 
         Args:
             order_id: The order; its reservation has the same id.
+            is_equal_left: True writes nothing where the two agree already.
 
         Returns:
             False if the ledger knows nothing of it.
@@ -196,7 +197,12 @@ class OrderFollower:
 
         def work(connection: sa.Connection) -> None:
             order = store.load_order(connection, order_id)
-            if order is not None and sequence > order.ledger_sequence:
+            if order is None or sequence <= order.ledger_sequence:
+                return
+            state, values = translation.snapshot(reservation, OrderState(order.state))
+            shown = order._asdict()
+            is_equal = {**shown, **values, "state": state} == shown
+            if not (is_equal and is_equal_left):
                 self._set(connection, order, reservation, sequence)
 
         await self._runner.run(work, lane=Lane.SETTLEMENT)

@@ -11,6 +11,7 @@ service, each after the event that it came after then. So the rows are the same,
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from dataclasses import dataclass
@@ -43,10 +44,14 @@ __all__ = ["Progress", "Rebuild", "RebuildUnderWayError", "Rebuilt", "check_not_
 # Its position is the oldest event that the ledger had when the rebuild began.
 _UNDER_WAY: Final = "rebuild"
 
+# Set if the service had not seen all events that are removed now.
+_HAS_GAP: Final = "rebuild_gap"
+
 _log: Final = logging.getLogger(__name__)
 
 _EVENTS_PER_PAGE: Final = 2_048
 _ORDERS_AT_ONCE: Final = 500
+_COMPARED_AT_ONCE: Final = 64
 
 
 class RebuildUnderWayError(RuntimeError):
@@ -76,9 +81,9 @@ class Rebuilt:
         order_count: Orders in the database.
         transition_count: Moves of all of them.
         sequence: The last event of the ledger that they show.
-        compared: Orders whose first events the ledger has removed and whose projection was gone,
-            or in which an event made no sense: they have the state that the ledger shows, and one
-            row COMPARED for the moves that are not told.
+        compared: Orders whose events the ledger has removed before they were seen, or whose
+            projection was gone, or in which an event made no sense: they have the state that the
+            ledger shows, and one row COMPARED for moves that are not told.
         unknown: Of these, orders of which the ledger knows nothing any more.
     """
 
@@ -140,7 +145,7 @@ class Rebuild:
         if not floor:
             floor = await self._first_sequence()
             await self._run(lambda connection: _begin(connection, floor))
-        compared, unknown = await self._compare(self._untold(floor))
+        compared, unknown = await self._compare(self._untold(floor), is_equal_left=True)
         illegal = await self._replay() | await self._apply_late_facts()
         odd, lost = await self._compare(sorted(illegal - compared - unknown))
         rebuilt: Rebuilt = await self._run(
@@ -213,23 +218,38 @@ class Rebuild:
         return illegal
 
     def _untold(self, floor: int) -> Sequence[str]:
-        """Returns orders from before the oldest event that have nothing but their first move."""
+        """Returns orders from before the oldest event whose moves may not all be there.
+
+        These are the ones that have nothing but their first move; all, if the service had fallen
+        so far behind that it never saw events which are removed now.
+        """
         table, standing = schema.orders, schema.order_states
         query = (
             sa.select(table.c.order_id)
             .join(standing, standing.c.order_id == table.c.order_id)
-            .where(
-                table.c.create_sequence < floor,
-                standing.c.ledger_sequence == table.c.create_sequence,
-            )
+            .where(table.c.create_sequence < floor, standing.c.ledger_sequence < floor)
             .order_by(table.c.order_id)
         )
+        only_first = standing.c.ledger_sequence == table.c.create_sequence
         with self._database.read() as connection:
-            return connection.execute(query).scalars().all()
+            has_gap = store.load_cursor(connection, _HAS_GAP)
+            return connection.execute(query if has_gap else query.where(only_first)).scalars().all()
 
-    async def _compare(self, order_ids: Sequence[str]) -> tuple[set[str], set[str]]:
+    async def _compare(
+        self, order_ids: Sequence[str], *, is_equal_left: bool = False
+    ) -> tuple[set[str], set[str]]:
         """Asks the ledger for what its events do not tell; returns whom it knew and whom not."""
-        known = {order_id for order_id in order_ids if await self._follower.compare(order_id)}
+
+        async def ask(order_id: str) -> bool:
+            return await self._follower.compare(order_id, is_equal_left=is_equal_left)
+
+        known: set[str] = set()
+        for start in range(0, len(order_ids), _COMPARED_AT_ONCE):
+            some = order_ids[start : start + _COMPARED_AT_ONCE]
+            answers = await asyncio.gather(*map(ask, some))
+            known |= {
+                order_id for order_id, is_known in zip(some, answers, strict=True) if is_known
+            }
         return known, {*order_ids} - known
 
 
@@ -241,6 +261,8 @@ def _begin(connection: sa.Connection, floor: int) -> None:
         connection.execute(sa.delete(table).where(table.c.order_id.not_in(old)))
     connection.execute(sa.delete(schema.early_events))
     _seed_orders(connection)
+    if store.load_position(connection) < floor - 1:
+        _set_cursor(connection, _HAS_GAP, 1)
     _forget_cursor(connection, early.FLOOR)
     _set_cursor(connection, store.JOURNAL, floor - 1)
     _set_cursor(connection, _UNDER_WAY, floor)
@@ -266,6 +288,7 @@ def _apply_facts(
 
 def _end(connection: sa.Connection, compared: set[str], unknown: set[str]) -> Rebuilt:
     _forget_cursor(connection, _UNDER_WAY)
+    _forget_cursor(connection, _HAS_GAP)
     counts = [
         int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
         for table in (schema.orders, schema.order_transitions)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,11 +17,12 @@ import sqlalchemy as sa
 from lastunit.client.admission import GateWatch, PressureLine
 from lastunit.client.aio import ClientSecurity, StockClient
 from lastunit.client.peer import PeerClient
-from lastunit.errors import RolledBackError
+from lastunit.errors import EventsRemovedError, RolledBackError
 from lastunit.order import store
 from lastunit.order.core import OrderCore
 from lastunit.order.doorman import Doorman
 from lastunit.order.grpc_service import SERVICE_NAME, OrderServicer
+from lastunit.order.metrics import OrderMetrics
 from lastunit.order.peers import GrpcAccounts, GrpcPayments
 from lastunit.order.persons import PersonDirectory
 from lastunit.order.pressure import PressureReporter
@@ -55,6 +57,8 @@ _DELIVERIES_MAX: Final = 64
 
 # How late a watcher hears of what another process of this service did.
 _SWEEP_SECONDS: Final = 2.0
+
+_log: Final = logging.getLogger(__name__)
 
 # Under which the ledger knows this service, as a caller and as a reader of its events.
 _CALLER: Final = "order-service"
@@ -103,6 +107,12 @@ async def _events(ledger: StockClient, follower: OrderFollower) -> AsyncIterator
             yield event
     except RolledBackError as error:
         follower.note_rolled_back(error)
+        raise
+    except EventsRemovedError:
+        _log.error(
+            "the ledger has removed events that this service never saw; stop it and run"
+            " `lastunit order rebuild`"
+        )
         raise
 
 
@@ -223,6 +233,9 @@ async def _serve(
 
     server = ServiceServer("order", service_names=(SERVICE_NAME,), listen=process.listen)
     server.metrics.watch("order", database)
+    server.metrics.registry.register(
+        OrderMetrics(database=database, follower=core.follower, watch=core.watch, clock=clock)
+    )
     order_service_pb2_grpc.add_OrderServiceServicer_to_server(OrderServicer(core), server.grpc)
     leadership.start()
     _start_loops(background, core, ledger, leadership)

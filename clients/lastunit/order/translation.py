@@ -247,7 +247,8 @@ def _move(event: event_pb2.Event, kind: OrderEvent, cause: str, values: Mapping[
         sequence=event.sequence,
         cause=cause,
         actor=event.actor or event.caller or _TIMER,
-        reason=event.reason or _evidence(event),
+        # A database would refuse the NUL that the ledger's contract lets through.
+        reason=(event.reason or _evidence(event)).replace("\0", " "),
         time_ms=event.time.ToMilliseconds(),
         values=values,
     )

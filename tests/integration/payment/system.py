@@ -90,7 +90,8 @@ class LedgerProcess:
             options["--manual-start-ms"] = str(FIRST_MS)
         flat = [word for pair in options.items() for word in pair]
         # A port beside one that is taken again may be anybody's by now.
-        flat += ["--set", "native.data_address=", "--set", "native.settlement_address="]
+        for listener in ("native.data_address", "native.settlement_address", "metrics.address"):
+            flat += ["--set", f"{listener}="]
         process = subprocess.Popen([*command, *flat], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())

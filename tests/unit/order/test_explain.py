@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lastunit.order.explain_text import explanation_text
 from lastunit.order.v1 import order_pb2
 from lastunit.order.v1 import order_service_pb2 as pb
 from lastunit.payment.v1 import payment_service_pb2 as payment_pb
@@ -75,6 +76,27 @@ async def test_a_journal_that_begins_later_is_said(world: World) -> None:
     world.ledger.admin.is_complete = False
 
     assert "begins with event 1" in (await explain(world, order_id)).missing[0]
+
+
+async def test_a_page_of_text_says_what_the_message_does(world: World) -> None:
+    """Where it stands, the price, and a line a move with cause, actor and why; what is missing."""
+    order_id = await world.buy()
+    await world.ship(order_id)
+    await world.refund(order_id, 4_000)
+    world.payments.list_error = no_answer()
+    text = explanation_text(await explain(world, order_id))
+    lines = text.splitlines()
+    moves = lines[lines.index("") + 1 :]
+
+    assert f"order    {order_id}, sale flash" in lines
+    assert "stands   PAID, SHIPPED" in lines
+    assert "part     1 x phone of main, 84000 each, off 0, paid 84000, back 4000" in lines
+    assert "refund   4000 ASKED, by desk-1: buyer asked" in lines
+    shipped = next(line for line in moves if " SHIP " in line)
+    assert shipped.startswith("2023-11-14 22:13:20.000  fulfilment ")
+    columns = " ".join(shipped.split()[3:])
+    assert columns == "SHIP UNSHIPPED > SHIPPED CALL ship-1 warehouse-1 post"
+    assert lines[-1].startswith("missing: attempts and refunds")
 
 
 async def test_an_unknown_order_is_refused(world: World) -> None:

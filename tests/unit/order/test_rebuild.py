@@ -14,6 +14,7 @@ from lastunit.errors import EventsRemovedError, UnavailableError
 from lastunit.order import schema, store
 from lastunit.order.rebuild import RebuildUnderWayError, check_not_under_way
 from lastunit.order.states import OrderState
+from lastunit.order.v1 import order_pb2
 from lastunit.service.database import Lane
 
 from .ledger import LedgerDouble, no_answer
@@ -161,6 +162,27 @@ async def test_what_began_before_the_first_event_is_kept() -> None:
 
     assert before == read_rows(world.database)
     assert (told.compared, told.unknown) == ([], [])
+    world.close()
+
+
+async def test_events_that_were_never_seen_are_made_up_for_by_a_comparison() -> None:
+    """The service was away for longer than the ledger keeps events: the state is right again."""
+    world, old, _ = await shortened()
+    ledger = world.ledger
+    assert isinstance(ledger, Shortened)
+    late = (await world.place("request-3", "account-3")).order_id
+    ledger.give_back(late, ReleaseReason.EXPIRED)
+    ledger.first_sequence = len(ledger.events) + 1
+    with pytest.raises(EventsRemovedError):
+        await world.core.follow_once()
+    told = await rebuild(world.database, ledger)
+    world.core = world.new_core()
+    closed = (await world.show(late)).order
+
+    assert late in told.compared
+    assert closed.state == order_pb2.ORDER_STATE_CLOSED
+    assert closed.close_reason == order_pb2.CLOSE_REASON_EXPIRED
+    assert store.COMPARED not in [step.event for step in world.transitions(old)]
     world.close()
 
 

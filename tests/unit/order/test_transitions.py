@@ -139,3 +139,13 @@ async def test_two_who_take_the_same_events_write_each_once(world: World) -> Non
     )
 
     assert events(world, order_id) == [OrderEvent.RESERVED, OrderEvent.PAYMENT_BEGUN]
+
+
+async def test_a_reason_with_a_nul_stops_nobody(world: World) -> None:
+    """The ledger lets it through, a database would not; the order goes on."""
+    order_id = (await world.place()).order_id
+    world.ledger.give_back(order_id, ReleaseReason.OPERATOR)
+    world.ledger.events[-1].reason = "by\0hand"
+    await world.show(order_id)
+
+    assert world.transitions(order_id)[-1].reason == "by hand"

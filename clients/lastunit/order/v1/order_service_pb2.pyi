@@ -792,7 +792,7 @@ class RefundRequest(_message.Message):
     amount_minor: _builtins.int
     """States how much, in the currency's smallest unit: 1 to what is left, or 0 for all that is left."""
     reason: _builtins.str
-    """Says why, for the record; 1 to 256 bytes."""
+    """Says why, for the record; 1 to 256 bytes without NUL."""
     actor: _builtins.str
     """Names who asks, for the record; 1 to 64 bytes of [A-Za-z0-9._:-]."""
     def __init__(
@@ -916,7 +916,7 @@ class ReturnGoodsRequest(_message.Message):
     does_refund: _builtins.bool
     """Is true when what was paid for them is to go back as well."""
     reason: _builtins.str
-    """Says why, for the record; 1 to 256 bytes."""
+    """Says why, for the record; 1 to 256 bytes without NUL."""
     actor: _builtins.str
     """Names who asks, for the record; 1 to 64 bytes of [A-Za-z0-9._:-]."""
     @_builtins.property
