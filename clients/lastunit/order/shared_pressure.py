@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["SharedPressure"]
 
 # A process that has written nothing for so long has died; what it persisted still counts.
-_LIVE_MS: Final = 1_000
+LIVE_MS: Final = 1_000
 # After this its row is removed by the next one that takes the lead, whose count begins anew.
 _KEPT_MS: Final = 3_600_000
 
 # By the server's clock: those of two machines differ.
 _NOW_MS: Final = sa.cast(sa.extract("epoch", sa.func.clock_timestamp()) * 1_000, sa.BigInteger)
 _AGE_MS: Final = _NOW_MS - schema.pressures.c.update_ms
-_IS_LIVE: Final = _AGE_MS < _LIVE_MS
+_IS_LIVE: Final = sa.bindparam("live_ms", type_=sa.BigInteger) > _AGE_MS
 
 _log: Final = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class SharedPressure:
             return None
         if not self._generation:
             self._begin(connection)
-        sums = connection.execute(_SUMS).one()
+        sums = connection.execute(_SUMS, {"live_ms": LIVE_MS}).one()
         if sums.persisted_count < self._told_count:
             # The rows do not survive a crash of the server; a count must never fall.
             self._begin(connection)

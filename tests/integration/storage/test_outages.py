@@ -37,8 +37,12 @@ def name(postgres_server: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture
-def database(postgres_server: PostgresServer, name: str) -> Iterator[Database]:
+def database(
+    postgres_server: PostgresServer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Database]:
     """An open database with one table."""
+    # A busy machine takes its time to connect.
+    monkeypatch.setattr(_writer, "OUTAGE_SECONDS_MAX", 60.0)
     with Database(parse_url(postgres_server.url(name)), metadata) as opened:
         yield opened
 
