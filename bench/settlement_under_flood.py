@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import machine, stock
+from lastunit.stock.v1 import outcome_pb2
 from lastunit.stock.v1 import reservation_pb2 as reservation
 from lastunit.stock.v1 import stock_service_pb2 as messages
 from lastunit.stock.v1.stock_service_pb2_grpc import StockServiceStub
@@ -102,14 +103,25 @@ def reserve_bytes() -> bytes:
     return bytes(request.SerializeToString())
 
 
-def prepare(data_address: str, count: int) -> list[messages.SettlePaymentRequest]:
-    """Brings reservations into PAYING and returns one payment fact for each."""
+def prepare(
+    data_address: str, count: int, not_after_seconds: float | None = None
+) -> list[messages.SettlePaymentRequest]:
+    """Brings reservations into PAYING and returns one payment fact for each.
+
+    Args:
+        data_address: Of the ledger.
+        count: How many.
+        not_after_seconds: From now; a sale that forgets wants to be told.
+    """
     facts = []
     operations = []
+    not_after_ms = round((time.time() + not_after_seconds) * 1000) if not_after_seconds else None
     for _ in range(count):
         reservation_id, attempt_id = uuid.uuid4().hex, uuid.uuid4().hex
         request = messages.ReserveRequest.FromString(reserve_bytes())
         request.reservation_id = reservation_id
+        if not_after_ms:
+            request.not_after_time.FromMilliseconds(not_after_ms)
         begin = messages.BeginPaymentRequest(reservation_id=reservation_id, attempt_id=attempt_id)
         operations += [messages.Operation(reserve=request), messages.Operation(begin_payment=begin)]
         facts.append(
@@ -126,9 +138,17 @@ def prepare(data_address: str, count: int) -> list[messages.SettlePaymentRequest
             part = operations[begin_at : begin_at + OPERATIONS_PER_MESSAGE]
             message = messages.ExchangeRequest(operations=part)
             [response] = StockServiceStub(channel).Exchange(iter([message]), timeout=30)
-            assert not any(reply.HasField("fault") for reply in response.replies), response
+            assert all(is_ok(reply) for reply in response.replies), response
             time.sleep(0.05)
     return facts
+
+
+def is_ok(reply: messages.Reply) -> bool:
+    """Whether an operation was done: no fault and no refusal."""
+    kind = reply.WhichOneof("response")
+    if kind in {None, "fault"}:
+        return False
+    return bool(getattr(reply, kind).result.outcome == outcome_pb2.OUTCOME_OK)
 
 
 def settle(address: str, facts: list[messages.SettlePaymentRequest], rate: float) -> Latencies:

@@ -51,14 +51,22 @@ def server_flags(folder: Path) -> list[str]:
     ]
 
 
-def supply(settlement_address: str) -> None:
-    """Opens the sale and supplies more units than any load here can take."""
+def supply(settlement_address: str, policy: sale_pb2.SalePolicy | None = None) -> None:
+    """Opens the sale and supplies more units than any load here can take.
+
+    Args:
+        settlement_address: Of the ledger's settlement listener.
+        policy: Of the sale; defaults if left out.
+    """
     with grpc.insecure_channel(settlement_address) as channel:
         stub = StockAdminServiceStub(channel)
-        policy = sale_pb2.SalePolicy()
         stub.PutSale(
             admin.PutSaleRequest(
-                request_id="sale", sale_id=SALE, policy=policy, actor=ACTOR, reason=REASON
+                request_id="sale",
+                sale_id=SALE,
+                policy=policy or sale_pb2.SalePolicy(),
+                actor=ACTOR,
+                reason=REASON,
             )
         )
         stub.PutPool(

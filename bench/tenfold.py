@@ -4,9 +4,9 @@ Owns the table "goodput, settlement, memory and CPU under ten times the budget":
 native data listener with single calls, and Exchange streams over both; with callers of the client
 library and with hostile ones that ignore push-back (ghz for single calls). Each row has a server of
 its own and three phases with the same settlement beside, on both settlement listeners: nothing
-else, nine tenths of the budget, ten times the budget. Callers run at a lower priority than server
-and settlement, as theirs would be other machines. What accepting and refusing cost is the
-difference of the server's CPU between them. The sale forgets what it sold after seconds, so memory
+else, nine tenths of the budget, ten times the budget. Server and settlement share one core and the
+callers have another, as theirs would be other machines. What accepting and refusing cost is the
+difference of the server's CPU between them. The sales forget what ended after seconds, so memory
 has a level to be flat at.
 Run it as `python -m bench.tenfold --seconds 600` (two hours); `--only native` takes rows by name.
 Next: `tenfold_callers`.
@@ -51,14 +51,16 @@ if TYPE_CHECKING:
 RESULTS = machine.ROOT / "bench" / "results"
 TENFOLD = 10.0
 FITTING = 0.9
-# Of one core, as the open-loop trials behind the design found it: beyond, answers come too late.
+# Of one core, as the open-loop trials pinned the design found it: beyond, answers come too late.
 USABLE_CORE_SHARE = 0.6
 # On each of the two listeners.
 SETTLED_PER_SECOND = 20.0
 SETTLEMENT_LISTENERS = ("settlement", "native_settlement")
-CALLERS_NICENESS = "10"
+SERVER_CORE, CALLERS_CORE = 0, 1
 CALM_SECONDS_MAX = 30.0
 FORGET_SECONDS = 10
+# Long enough to prepare the settlement of ten minutes.
+SETTLED_FORGET_SECONDS = 60
 MEMORY_SKIP_SHARE = 0.25
 SUPPLIES = 8
 MEBIBYTE = 1024.0 * 1024.0
@@ -87,7 +89,7 @@ ROWS = (
     Row("grpcio data, library", "data", "library", 50),
     Row("grpcio data, hostile", "data", "ghz", 50),
     Row("native data, library", "native_data", "library", 50),
-    Row("native data, hostile", "native_data", "ghz", 300),
+    Row("native data, hostile", "native_data", "ghz", 150),
     Row("Exchange on grpcio, library", "data", "library-exchange", 200),
     Row("Exchange on grpcio, hostile", "data", "hostile-exchange", 1_000),
     Row("Exchange on native, library", "native_data", "library-exchange", 200),
@@ -150,22 +152,14 @@ def served(folder: Path) -> Iterator[Watched]:
     command = [sys.executable, "-m", "lastunit_server", "serve", *stock.server_flags(folder)]
     command += ["--metrics-address", "127.0.0.1:0", "--log-level", "error"]
     with front.started("lastunit", command) as server:
-        stock.supply(server.addresses["settlement"])
+        stock.supply(server.addresses["settlement"], forgetting(600, SETTLED_FORGET_SECONDS))
         open_flood_sale(server.addresses["settlement"])
         yield Watched(server.pid, server.addresses)
 
 
 def open_flood_sale(settlement_address: str) -> None:
     """Opens a sale that forgets: what it sold is of the past within seconds."""
-    span = duration_pb2.Duration
-    policy = sale_pb2.SalePolicy(
-        reservation_ttl=span(seconds=FORGET_SECONDS // 2),
-        settle_by=span(seconds=FORGET_SECONDS // 2),
-        max_life=span(seconds=FORGET_SECONDS),
-        retry_grace=span(seconds=1),
-        forget_after=span(seconds=FORGET_SECONDS),
-        does_forget_while_open=True,
-    )
+    policy = forgetting(FORGET_SECONDS // 2, FORGET_SECONDS)
     who: Any = {"sale_id": SALE, "actor": stock.ACTOR, "reason": stock.REASON}
     pool: Any = {**who, "sku": SKU, "pool": stock.POOL}
     with grpc.insecure_channel(settlement_address) as channel:
@@ -180,6 +174,19 @@ def open_flood_sale(settlement_address: str) -> None:
             )
 
 
+def forgetting(life_seconds: int, forget_seconds: int) -> sale_pb2.SalePolicy:
+    """Returns the policy of a sale that forgets what ended, so that memory has a level."""
+    span = duration_pb2.Duration
+    return sale_pb2.SalePolicy(
+        reservation_ttl=span(seconds=life_seconds),
+        settle_by=span(seconds=2 * life_seconds),
+        max_life=span(seconds=3 * life_seconds),
+        retry_grace=span(seconds=1),
+        forget_after=span(seconds=forget_seconds),
+        does_forget_while_open=True,
+    )
+
+
 def put_budget(settlement_address: str, budget: float) -> None:
     """Lets so many reservations in."""
     burst = max(1, round(budget / 10))
@@ -191,9 +198,9 @@ def put_budget(settlement_address: str, budget: float) -> None:
 
 def caller_command(row: Row, address: str, rate: float, seconds: float) -> list[str]:
     """Returns the command of the callers of a row."""
-    behind = ("nice", "-n", CALLERS_NICENESS)
+    pinned = ("taskset", "-c", str(CALLERS_CORE))
     if row.kind != "ghz":
-        own = [*behind, sys.executable, "-m", "bench.tenfold_callers", row.kind]
+        own = [*pinned, sys.executable, "-m", "bench.tenfold_callers", row.kind]
         return [*own, address, str(rate), str(seconds)]
     data = stock.reserve_message() | {
         "sale_id": SALE,
@@ -201,7 +208,7 @@ def caller_command(row: Row, address: str, rate: float, seconds: float) -> list[
         "not_after_time": NOT_AFTER % round(NOT_AFTER_SECONDS),
     }
     return [
-        *(*behind, ghz.binary(), "--insecure", "--call", front.RESERVE, "--data", json.dumps(data)),
+        *(*pinned, ghz.binary(), "--insecure", "--call", front.RESERVE, "--data", json.dumps(data)),
         *("--async", "--rps", str(round(rate)), "--total", str(round(rate * seconds))),
         *("--connections", "4", "--concurrency", "64", "--timeout", f"{PATIENCE_SECONDS}s"),
         address,
@@ -281,7 +288,8 @@ def measure(row: Row, seconds: float, budget_share: float) -> dict[str, Any]:
         tempfile.TemporaryDirectory(prefix="lastunit-tenfold-") as folder,
         served(Path(folder)) as server,
     ):
-        facts = prepare(server.ready["data"], int(sum(spans) * settled_per_second))
+        count = int(sum(spans) * settled_per_second)
+        facts = prepare(server.ready["data"], count, SETTLED_FORGET_SECONDS - 1)
         put_budget(server.ready["settlement"], budget)
         phases = []
         for span, rate in zip(spans, (0.0, FITTING * budget, TENFOLD * budget), strict=True):
@@ -397,6 +405,9 @@ def main() -> None:
     parser.add_argument("--budget-share", type=float, default=1.0, help="of each row's budget")
     parser.add_argument("--output", type=Path, default=RESULTS / "tenfold.json")
     options = parser.parse_args()
+    if not {SERVER_CORE, CALLERS_CORE} <= os.sched_getaffinity(0):
+        sys.exit("bench: this needs two cores, one for the server and one for its callers")
+    os.sched_setaffinity(0, {SERVER_CORE})
     rows: dict[str, dict[str, Any]] = {}
     for row in ROWS:
         if options.only in row.name:
