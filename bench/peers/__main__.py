@@ -155,6 +155,14 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
+def command_of(options: argparse.Namespace) -> str:
+    """Returns what was asked for, without the places of this machine."""
+    words = ["python -m bench.peers", f"--runs {options.runs}", f"--seconds {options.seconds:g}"]
+    words += ["--only", *options.only] if options.only else []
+    words += ["--tigerbeetle PATH"] if options.tigerbeetle else []
+    return " ".join(words)
+
+
 def main() -> None:
     """Measures, prints the tables and writes all files."""
     options = options_of(sys.argv[1:])
@@ -172,7 +180,7 @@ def main() -> None:
         versions = {peer.name: peer.version for peer in peers}
     record = {
         "machine": facts,
-        "command": " ".join(["python -m bench.peers", *sys.argv[1:]]),
+        "command": command_of(options),
         "runs": options.runs,
         "seconds": options.seconds,
         "flush_ms": flush,
