@@ -5,6 +5,8 @@ methods. Anybody who can connect can open a call and never send its message. grp
 keeps a thread for each such call, so that as many of them as there are threads stop a listener for
 good; its asyncio server keeps a task. Here the oldest goes when there are too many, and any goes
 that has waited too long. A good call's message comes right behind its headers, so it is never old.
+In a rush on the asyncio server, though, the headers of thousands are read before the first message
+is: there nobody goes for others who came a moment ago, until there are far too many.
 
 The sync half stands on names that grpc keeps to itself: its thread pool is ours, and a call that is
 handed to it shows what to receive. A test holds those names against the version we lock.
@@ -23,7 +25,11 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from lastunit_server import faults
 from lastunit_server.faults import Refusal
-from lastunit_server.options import HALF_OPEN_MAX
+from lastunit_server.options import (
+    HALF_OPEN_MAX,
+    HALF_OPEN_PATIENCE_SECONDS,
+    HALF_OPEN_RUSH_MAX,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,16 +67,26 @@ class Anteroom:
     Args:
         counts: Where calls that are sent away are counted.
         wait_seconds: For which a call may wait.
-        half_open_max: Calls that may wait at once, 1 or more.
+        half_open_max: Calls that may wait at once, 1 or more; of more, those go that have waited
+            for `patience_seconds`.
+        rush_max: Calls that may wait in a rush; of more, the oldest goes at once.
+        patience_seconds: For which a call may wait although there are too many.
     """
 
     def __init__(
-        self, counts: "CallCounts", *, wait_seconds: float, half_open_max: int = HALF_OPEN_MAX
+        self,
+        counts: "CallCounts",
+        *,
+        wait_seconds: float,
+        half_open_max: int = HALF_OPEN_MAX,
+        rush_max: int = HALF_OPEN_RUSH_MAX,
+        patience_seconds: float = HALF_OPEN_PATIENCE_SECONDS,
     ) -> None:
         self._counts = counts
         self._wait_seconds = wait_seconds
-        self._max = half_open_max
-        # In the order in which they came, with the time until which they may wait.
+        self._max, self._rush_max = half_open_max, rush_max
+        self._patience_seconds = patience_seconds
+        # In the order in which they came, with the time at which they did.
         self._waiting: dict[asyncio.Task[Any], float] = {}
 
     async def message(self, context: Any) -> bytes | Refusal:
@@ -85,9 +101,14 @@ class Anteroom:
         task = asyncio.current_task()
         assert task is not None
         waiting = self._waiting
-        waiting[task] = time.monotonic() + self._wait_seconds
-        if len(waiting) > self._max:
-            self._send_away(next(iter(waiting)))
+        now = time.monotonic()
+        waiting[task] = now
+        # Two for one that comes make room in the end, and no step of thousands of answers.
+        for _ in range(2):
+            oldest, since = next(iter(waiting.items()))
+            is_over = len(waiting) > self._max and now - since >= self._patience_seconds
+            if is_over or len(waiting) > self._rush_max:
+                self._send_away(oldest)
         try:
             message = await context.read()
         except asyncio.CancelledError:
@@ -102,8 +123,8 @@ class Anteroom:
 
     def sweep(self) -> None:
         """Sends away who has waited too long; called now and then."""
-        now = time.monotonic()
-        late = [task for task, end in self._waiting.items() if end < now]
+        since_min = time.monotonic() - self._wait_seconds
+        late = [task for task, since in self._waiting.items() if since < since_min]
         for task in late:
             self._send_away(task)
 

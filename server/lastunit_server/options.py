@@ -44,9 +44,16 @@ CALLS_IN_FLIGHT_MAX: Final = 4096
 # The same for the data listener: what its two lanes may have in flight, so that the node refuses
 # first, with a reason, and the transport only what the node would never see.
 DATA_CALLS_IN_FLIGHT_MAX: Final = 16_384 + 4096
-# Calls between their headers and their message. Far above what is there at one moment on two
-# cores, far below what hurts: 1,024 tasks of grpc.aio take about 20 MiB.
+# Calls between their headers and their message. Far below what hurts: 1,024 tasks of grpc.aio take
+# about 20 MiB.
 HALF_OPEN_MAX: Final = 1024
+# In a rush the headers of thousands are read before the first message is, so on the data listeners
+# nobody goes for others who came a moment ago, until there are so many. On the grpcio one that
+# leaves calls in flight for others.
+HALF_OPEN_RUSH_MAX: Final = 16_384
+NATIVE_HALF_OPEN_RUSH_MAX: Final = 32_768
+# A machine with much else to do takes seconds to read a rush.
+HALF_OPEN_PATIENCE_SECONDS: Final = 5.0
 # Native: frames in ten seconds that carry nothing. A client that measures its line answers each
 # answer with a ping, so two for each answer come on top.
 CONTROL_FRAMES_MAX: Final = 1000
@@ -117,6 +124,8 @@ def native_limits(
         "handshake_ms": limits.handshake_seconds * 1000,
         "message_wait_ms": limits.message_seconds * 1000,
         "half_open_max": HALF_OPEN_MAX,
+        "half_open_rush_max": NATIVE_HALF_OPEN_RUSH_MAX,
+        "half_open_patience_ms": round(HALF_OPEN_PATIENCE_SECONDS * 1000),
         "reader_wait_ms": limits.reader_seconds * 1000,
         "waiting_bytes_max": limits.waiting_bytes_max,
         "control_frames_max": CONTROL_FRAMES_MAX,

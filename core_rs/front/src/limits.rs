@@ -28,8 +28,13 @@ pub struct Limits {
     pub handshake_ms: u64,
     /// How long a call may wait for its message, and a frame that has begun for its end.
     pub message_wait_ms: u64,
-    /// Calls that may wait for their message at once; the oldest goes first.
+    /// Calls that may wait for their message at once; of more, those go that have waited for
+    /// `half_open_patience_ms`, the oldest first.
     pub half_open_max: usize,
+    /// Calls that may wait for their message in a rush; of more, the oldest goes at once.
+    pub half_open_rush_max: usize,
+    /// How long a call may wait for its message whoever else waits.
+    pub half_open_patience_ms: u64,
     /// How long a caller may take nothing of the answers that wait for it.
     pub reader_wait_ms: u64,
     /// Bytes that may wait in memory, of answers not taken and of messages not whole.
@@ -74,6 +79,8 @@ impl Limits {
             ("handshake_ms", limits.handshake_ms == 0),
             ("message_wait_ms", limits.message_wait_ms == 0),
             ("half_open_max", limits.half_open_max == 0),
+            ("half_open_rush_max", limits.half_open_rush_max == 0),
+            ("half_open_patience_ms", limits.half_open_patience_ms == 0),
             ("reader_wait_ms", limits.reader_wait_ms == 0),
             ("waiting_bytes_max", limits.waiting_bytes_max == 0),
             ("control_frames_max", limits.control_frames_max == 0),
@@ -102,6 +109,10 @@ impl Limits {
         Duration::from_millis(self.message_wait_ms)
     }
 
+    pub(crate) fn half_open_patience(&self) -> Duration {
+        Duration::from_millis(self.half_open_patience_ms)
+    }
+
     pub(crate) fn reader_wait(&self) -> Duration {
         Duration::from_millis(self.reader_wait_ms)
     }
@@ -119,6 +130,8 @@ pub(crate) fn of_tests() -> Limits {
         handshake_ms: 5000,
         message_wait_ms: 10_000,
         half_open_max: 1024,
+        half_open_rush_max: 32_768,
+        half_open_patience_ms: 1000,
         reader_wait_ms: 20_000,
         waiting_bytes_max: 1 << 20,
         control_frames_max: 1000,
@@ -137,7 +150,8 @@ mod tests {
             format!(
                 r#"{{"max_concurrent_streams":1,"streams_max":{streams_max},"connections_max":1,
                 "connections_per_address_max":1,"connection_age_ms":1,"connection_idle_ms":1,
-                "handshake_ms":1,"message_wait_ms":1,"half_open_max":1,"reader_wait_ms":1,
+                "handshake_ms":1,"message_wait_ms":1,"half_open_max":1,"half_open_rush_max":1,
+                "half_open_patience_ms":1,"reader_wait_ms":1,
                 "waiting_bytes_max":1,"control_frames_max":1,"header_bytes_max":1,
                 "pending_resets_max":1{more}}}"#
             )

@@ -75,6 +75,8 @@ fn limits() -> Limits {
         handshake_ms: 5000,
         message_wait_ms: 10_000,
         half_open_max: 1024,
+        half_open_rush_max: 32_768,
+        half_open_patience_ms: 1000,
         reader_wait_ms: 20_000,
         waiting_bytes_max: 1 << 26,
         control_frames_max: 1000,
