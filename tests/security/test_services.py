@@ -16,6 +16,8 @@ from lastunit.client.aio import ClientSecurity, Line, Outcome, StockClient
 from lastunit.client.peer import PeerClient
 from lastunit.client.sync import StockClient as BlockingClient
 from lastunit.errors import AccessError, LastunitError, UnavailableError
+from lastunit.order.grpc_service import OPERATOR_METHODS
+from lastunit.order.v1 import order_service_pb2
 from lastunit.service.security import ServiceSecurity
 from lastunit.service.server import ServiceServer
 
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CALL = f"/{SERVICE_NAME}/GetAccount"
+
+# Made the operators' for these tests; its request has the same field.
+OPERATORS_CALL = f"/{SERVICE_NAME}/ResolvePerson"
 
 
 def token_file(door: Door, token: str) -> Path:
@@ -112,6 +117,7 @@ def test_half_a_clients_security_is_refused(environment: dict[str, str]) -> None
         {"LASTUNIT_SERVICE_CERTIFICATE_FILE": "a"},
         {"LASTUNIT_SERVICE_CLIENT_AUTHORITIES_FILE": "a"},
         {"LASTUNIT_SERVICE_CLIENT_NAMES": "DNS:a"},
+        {"LASTUNIT_SERVICE_OPERATOR_NAMES": "DNS:a"},
         {
             "LASTUNIT_SERVICE_CERTIFICATE_FILE": "a",
             "LASTUNIT_SERVICE_PRIVATE_KEY_FILE": "b",
@@ -129,7 +135,9 @@ def test_half_a_services_security_is_refused(environment: dict[str, str]) -> Non
 class Service:
     """An account service behind mutual TLS."""
 
-    def __init__(self, authority: Authority, pair: Pair, *names: str) -> None:
+    def __init__(
+        self, authority: Authority, pair: Pair, *names: str, operators: tuple[str, ...] = ()
+    ) -> None:
         self.authority = authority
         self.pair = pair
         self._database = open_database(None, is_threaded=False)
@@ -138,8 +146,14 @@ class Service:
             private_key_file=pair.key,
             client_authorities_file=authority.certificate,
             client_names=frozenset(names),
+            operator_names=frozenset(operators),
         )
-        self._server = ServiceServer("account", service_names=[SERVICE_NAME], security=security)
+        self._server = ServiceServer(
+            "account",
+            service_names=[SERVICE_NAME],
+            security=security,
+            operator_methods=[OPERATORS_CALL],
+        )
         add_account_service(self._server, open_core(self._database, key=bytes(32)))
         self.address = ""
 
@@ -152,7 +166,7 @@ class Service:
         await self._server.stop(1)
         self._database.close()
 
-    async def call(self, trusts: Authority, shows: Pair | None) -> str:
+    async def call(self, trusts: Authority, shows: Pair | None, path: str = CALL) -> str:
         """Makes a call as a client; returns how it ended."""
         security = ClientSecurity(
             authorities_file=trusts.certificate,
@@ -163,7 +177,7 @@ class Service:
         client = PeerClient(self.address, deadline_seconds=1.0, security=security)
         request: Any = account.GetAccountRequest(account_id="nobody")
         try:
-            await client.call(CALL, request, account.GetAccountResponse)
+            await client.call(path, request, account.GetAccountResponse)
         except UnavailableError:
             return "not connected"
         except AccessError:
@@ -193,6 +207,44 @@ async def test_a_service_takes_calls_of_named_clients_only(service: Service) -> 
     assert await service.call(service.authority, orders) == "served"
     assert await service.call(service.authority, other) == "not permitted"
     assert await service.call(service.authority, None) == "not connected"
+
+
+async def test_operators_methods_are_for_named_operators_only(tmp_path: Path) -> None:
+    """A client calls the rest; an operator calls all; a stranger nothing."""
+    authority = new_authority(tmp_path)
+    service = Service(
+        authority,
+        authority.sign("account", LOCAL),
+        "DNS:orders.internal",
+        operators=("DNS:desk.internal",),
+    )
+    await service.start()
+    ends = {
+        name: [
+            await service.call(authority, authority.sign(name, f"DNS:{name}.internal"), path)
+            for path in (CALL, OPERATORS_CALL)
+        ]
+        for name in ("orders", "desk", "other")
+    }
+    await service.stop()
+
+    assert ends == {
+        "orders": ["served", "not permitted"],
+        "desk": ["served", "served"],
+        "other": ["not permitted", "not permitted"],
+    }
+
+
+def test_what_the_order_service_keeps_for_operators_are_its_methods() -> None:
+    """All that moves money or goods by somebody's word, and each by its right name."""
+    service = order_service_pb2.DESCRIPTOR.services_by_name["OrderService"]
+    with_an_actor = {
+        f"/{service.full_name}/{method.name}"
+        for method in service.methods
+        if "actor" in method.input_type.fields_by_name
+    }
+
+    assert with_an_actor == set(OPERATOR_METHODS)
 
 
 async def test_a_services_certificate_is_renewed_while_it_runs(

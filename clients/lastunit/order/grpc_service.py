@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from lastunit.order.core import OrderCore
     from lastunit.order.v1 import order_service_pb2 as pb
 
-__all__ = ["SERVICE_NAME", "OrderServicer"]
+__all__ = ["OPERATOR_METHODS", "SERVICE_NAME", "OrderServicer"]
 
 SERVICE_NAME: Final = "lastunit.order.v1.OrderService"
+
+OPERATOR_METHODS: Final = tuple(
+    f"/{SERVICE_NAME}/{method}" for method in ("Refund", "ReturnGoods", "Ship", "Deliver")
+)
+"""What moves money or goods by somebody's word."""
 
 
 class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):

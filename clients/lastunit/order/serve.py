@@ -21,7 +21,7 @@ from lastunit.errors import EventsRemovedError, RolledBackError
 from lastunit.order import store
 from lastunit.order.core import OrderCore
 from lastunit.order.doorman import Doorman
-from lastunit.order.grpc_service import SERVICE_NAME, OrderServicer
+from lastunit.order.grpc_service import OPERATOR_METHODS, SERVICE_NAME, OrderServicer
 from lastunit.order.metrics import OrderMetrics
 from lastunit.order.peers import GrpcAccounts, GrpcPayments
 from lastunit.order.persons import PersonDirectory
@@ -231,7 +231,12 @@ async def _serve(
         await accounts.close()
         await payments.close()
 
-    server = ServiceServer("order", service_names=(SERVICE_NAME,), listen=process.listen)
+    server = ServiceServer(
+        "order",
+        service_names=(SERVICE_NAME,),
+        listen=process.listen,
+        operator_methods=OPERATOR_METHODS,
+    )
     server.metrics.watch("order", database)
     server.metrics.registry.register(
         OrderMetrics(database=database, follower=core.follower, watch=core.watch, clock=clock)

@@ -39,11 +39,18 @@ class Door(grpc.aio.ServerInterceptor):
         service_names: Full names of the services it guards; others pass untouched.
         security: Whose calls are taken.
         metrics: Where they are counted.
+        operator_methods: Paths of the methods that are for operators.
     """
 
     def __init__(
-        self, service_names: frozenset[str], security: ServiceSecurity, metrics: ServiceMetrics
+        self,
+        service_names: frozenset[str],
+        security: ServiceSecurity,
+        metrics: ServiceMetrics,
+        *,
+        operator_methods: frozenset[str] = frozenset(),
     ) -> None:
+        self._operator_methods = operator_methods
         self._metrics = metrics
         self._security = security
         self._service_names = service_names
@@ -63,23 +70,29 @@ class Door(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or method.split("/")[1] not in self._service_names:
             return handler
-        guarded = _guard(method, handler, self._security, self._metrics)
+        is_for_operators = method in self._operator_methods
+
+        def check_client(context: Any) -> None:
+            self._security.check_client(context, is_for_operators=is_for_operators)
+
+        guarded = _guard(method, handler, check_client, self._metrics)
         self._handlers[method] = guarded
         return guarded
 
 
 def _guard(
-    method: str, handler: Any, security: ServiceSecurity, metrics: ServiceMetrics
+    method: str, handler: Any, check_client: Callable[[Any], None], metrics: ServiceMetrics
 ) -> _Handler:
     if handler.request_streaming:
         raise NotImplementedError(f"{method} streams requests, which nobody would validate")
     if handler.response_streaming:
+        guarded_stream = _guard_stream(method, handler.unary_stream, check_client)
         return grpc.unary_stream_rpc_method_handler(
-            metrics.counted_stream(method, _guard_stream(method, handler.unary_stream, security)),
+            metrics.counted_stream(method, guarded_stream),
             handler.request_deserializer,
             handler.response_serializer,
         )
-    guarded = _guard_unary(method, handler.unary_unary, security)
+    guarded = _guard_unary(method, handler.unary_unary, check_client)
     return grpc.unary_unary_rpc_method_handler(
         tracing.traced_async(method, metrics.counted(method, guarded)),
         handler.request_deserializer,
@@ -88,11 +101,11 @@ def _guard(
 
 
 def _guard_unary(
-    method: str, call: Callable[..., Awaitable[Any]], security: ServiceSecurity
+    method: str, call: Callable[..., Awaitable[Any]], check_client: Callable[[Any], None]
 ) -> Callable[..., Any]:
     async def guarded(request: Any, context: Any) -> Any:
         try:
-            security.check_client(context)
+            check_client(context)
             check_request(request)
             return await call(request, context)
         except grpc.aio.AbortError:
@@ -104,11 +117,11 @@ def _guard_unary(
 
 
 def _guard_stream(
-    method: str, call: Callable[..., AsyncIterator[Any]], security: ServiceSecurity
+    method: str, call: Callable[..., AsyncIterator[Any]], check_client: Callable[[Any], None]
 ) -> Callable[..., Any]:
     async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
         try:
-            security.check_client(context)
+            check_client(context)
             check_request(request)
             async for response in call(request, context):
                 yield response

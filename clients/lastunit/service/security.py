@@ -42,12 +42,15 @@ class ServiceSecurity:
         client_authorities_file: PEM; with it each client must show a certificate of one of these.
         client_names: Whose calls are taken, such as `DNS:orders.internal`; empty: every client
             with a certificate of the authorities.
+        operator_names: Whose calls of operators' methods are taken, beside all other methods;
+            empty: every client that may call at all.
     """
 
     certificate_file: Path | None = None
     private_key_file: Path | None = None
     client_authorities_file: Path | None = None
     client_names: frozenset[str] = frozenset()
+    operator_names: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         """Refuses combinations that protect nothing.
@@ -59,17 +62,21 @@ class ServiceSecurity:
             raise ValueError("certificate_file and private_key_file belong together; set both")
         if self.client_authorities_file is not None and self.certificate_file is None:
             raise ValueError("client_authorities_file means nothing without a certificate_file")
-        if self.client_names and self.client_authorities_file is None:
-            raise ValueError("client_names are those of certificates; set client_authorities_file")
-        wrong = [name for name in self.client_names if not name.startswith((*_KEYS.values(),))]
-        if wrong or len(self.client_names) > _NAMES_MAX:
+        for field in ("client_names", "operator_names"):
+            self._check_names(field, getattr(self, field))
+
+    def _check_names(self, field: str, names: frozenset[str]) -> None:
+        if names and self.client_authorities_file is None:
+            raise ValueError(f"{field} are those of certificates; set client_authorities_file")
+        wrong = [name for name in names if not name.startswith((*_KEYS.values(),))]
+        if wrong or len(names) > _NAMES_MAX:
             raise ValueError(
-                f"client_names {wrong} must be at most {_NAMES_MAX} of CN:name, DNS:host, URI:uri"
+                f"{field} {wrong} must be at most {_NAMES_MAX} of CN:name, DNS:host, URI:uri"
             )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> ServiceSecurity:
-        """Reads LASTUNIT_SERVICE_CERTIFICATE_FILE and its kin; CLIENT_NAMES has commas.
+        """Reads LASTUNIT_SERVICE_CERTIFICATE_FILE and its kin; the names have commas.
 
         Args:
             environment: Variables; the process's if None.
@@ -85,12 +92,15 @@ class ServiceSecurity:
         def file(name: str) -> Path | None:
             return Path(text(name)) if text(name) else None
 
-        names = (name.strip() for name in text("CLIENT_NAMES").split(","))
+        def names(name: str) -> frozenset[str]:
+            return frozenset(filter(None, (each.strip() for each in text(name).split(","))))
+
         return cls(
             certificate_file=file("CERTIFICATE_FILE"),
             private_key_file=file("PRIVATE_KEY_FILE"),
             client_authorities_file=file("CLIENT_AUTHORITIES_FILE"),
-            client_names=frozenset(name for name in names if name),
+            client_names=names("CLIENT_NAMES"),
+            operator_names=names("OPERATOR_NAMES"),
         )
 
     def rotation(self) -> Rotation | None:
@@ -137,23 +147,31 @@ class ServiceSecurity:
         files = (self.certificate_file, self.private_key_file, self.client_authorities_file)
         return [_stamp(file) for file in files if file is not None]
 
-    def check_client(self, context: Any) -> None:
+    def check_client(self, context: Any, *, is_for_operators: bool = False) -> None:
         """Lets a call in or not, by the names in the client's certificate.
+
+        Args:
+            context: The call's.
+            is_for_operators: True for a method that moves money or goods by an operator's word.
 
         Raises:
             FaultError: PERMISSION_DENIED; the certificate has none of the names.
         """
-        if not self.client_names:
+        if is_for_operators and self.operator_names:
+            field, allowed = "operator_names", self.operator_names
+        elif self.client_names:
+            field, allowed = "client_names", self.client_names | self.operator_names
+        else:
             return
         verified = context.auth_context()
         for key, prefix in _KEYS.items():
             for value in verified.get(key) or ():
-                if prefix + value.decode("utf-8", "replace") in self.client_names:
+                if prefix + value.decode("utf-8", "replace") in allowed:
                     return
         raise FaultError(
             grpc.StatusCode.PERMISSION_DENIED,
-            "the client's certificate has no name that this service takes calls of; ask the"
-            " operator to add it to client_names",
+            "the client's certificate has no name that this service takes such calls of; ask the"
+            f" operator to add it to {field}",
             reason="NOT_PERMITTED",
         )
 

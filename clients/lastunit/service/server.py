@@ -79,6 +79,7 @@ class ServiceServer:
         listen: Address to bind, `host:port`; port 0 takes a free one.
         concurrent_calls_max: Calls under way at once, 1 or more; more are refused.
         security: Certificates and whose calls are taken; None reads LASTUNIT_SERVICE_….
+        operator_methods: Paths of the methods that are for operators, such as `/a.v1.B/Refund`.
 
     Attributes:
         grpc: The server to add servicers to.
@@ -94,6 +95,7 @@ class ServiceServer:
         listen: str = "127.0.0.1:0",
         concurrent_calls_max: int = CONCURRENT_CALLS_MAX,
         security: ServiceSecurity | None = None,
+        operator_methods: Sequence[str] = (),
     ) -> None:
         # Before the door is made: it asks once whether calls are traced.
         tracing.start(f"lastunit-{name}")
@@ -105,7 +107,14 @@ class ServiceServer:
         self._listen = listen
         self._service_names = tuple(service_names)
         self.grpc = grpc.aio.server(
-            interceptors=(Door(frozenset(service_names), self._security, self.metrics),),
+            interceptors=(
+                Door(
+                    frozenset(service_names),
+                    self._security,
+                    self.metrics,
+                    operator_methods=frozenset(operator_methods),
+                ),
+            ),
             options=_CHANNEL_OPTIONS,
             maximum_concurrent_rpcs=concurrent_calls_max,
         )
