@@ -34,6 +34,7 @@ app = typer.Typer(
 app.command()(desk_cli.incidents)
 app.command()(desk_cli.resolve)
 app.command()(desk_cli.refund)
+app.command()(desk_cli.reprocess)
 app.command()(bill_cli.import_bill)
 
 # Secrets come by the environment: flags can be read by everybody on the machine.

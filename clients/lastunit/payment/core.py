@@ -331,6 +331,17 @@ class PaymentCore:
             replayed=result.is_replayed,
         )
 
+    async def reprocess_callback(
+        self, request: pb.ReprocessCallbackRequest
+    ) -> pb.ReprocessCallbackResponse:
+        """Acts once more on a stored callback."""
+        found = await self._inbox.reprocess(request.provider, request.event_id)
+        if found is None:
+            return pb.ReprocessCallbackResponse(refusal=pb.REFUSAL_UNKNOWN_CALLBACK)
+        response = pb.ReprocessCallbackResponse(attempt=self._view(found[1]))
+        response.receive_time.FromMilliseconds(found[0])
+        return response
+
     async def import_bill(
         self, request: pb.ImportBillRequest, *, caller: str = CALLER_UNNAMED
     ) -> pb.ImportBillResponse:

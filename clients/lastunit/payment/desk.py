@@ -139,6 +139,10 @@ def _give_back(case: _Case) -> tuple[str, str]:
         actor=case.resolving.actor,
     )
     if row.kind == _K.UNKNOWN_ATTEMPT:
+        attempt = attempts.load(case.connection, row.attempt_id)
+        if attempt is not None and attempt.provider == row.provider:
+            # It was started since: its money may have bought a unit, and is refunded as such.
+            return "", "NOT_ALLOWED"
         result = refunds.start_of_stranger(case.connection, row, wanted, now_ms=case.now_ms)
     else:
         result = refunds.start(case.connection, wanted, now_ms=case.now_ms, retry_pause_ms=0)

@@ -38,6 +38,7 @@ __all__ = [
     "incidents",
     "plain",
     "refund",
+    "reprocess",
     "request_or_new",
     "resolve",
 ]
@@ -177,6 +178,25 @@ def refund(
     state = pb.RefundState.Name(shown.state).removeprefix("REFUND_STATE_")
     text = f"{shown.refund_id}  {shown.amount_minor} {shown.currency}  {state}"
     typer.echo(json.dumps(plain(shown)) if as_json else f"{text}  ({request.request_id})")
+
+
+def reprocess(
+    event: Annotated[str, typer.Argument(help="The event's id at the provider.", metavar="EVENT")],
+    *,
+    address: AddressOption,
+    provider: Annotated[str, typer.Option(help="Whose event.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Acts once more on a stored callback; what it tells has its effect at most once."""
+    request = pb.ReprocessCallbackRequest(provider=provider, event_id=event)
+    answer = ask(address, "ReprocessCallback", request, pb.ReprocessCallbackResponse)
+    if answer.refusal:
+        fail(f"{event} of {provider} is refused: {_refusal(answer.refusal)}")
+    state = pb.AttemptState.Name(answer.attempt.state).removeprefix("ATTEMPT_STATE_")
+    is_ours = bool(answer.attempt.state)
+    told = f"attempt {answer.attempt.attempt_id} is {state}" if is_ours else "no attempt of ours"
+    text = f"{event}, received {answer.receive_time.ToJsonString()}: {told}"
+    typer.echo(json.dumps(plain(answer)) if as_json else text)
 
 
 async def _call(

@@ -100,6 +100,12 @@ class PaymentServicer(payment_service_pb2_grpc.PaymentServiceServicer):
         """Carries out what a human decides."""
         return await self._core.resolve_incident(request)
 
+    async def ReprocessCallback(  # noqa: N802 - gRPC's name
+        self, request: pb.ReprocessCallbackRequest, _context: Any
+    ) -> pb.ReprocessCallbackResponse:
+        """Acts once more on a stored callback."""
+        return await self._core.reprocess_callback(request)
+
     async def ImportBill(  # noqa: N802 - gRPC's name
         self, request: pb.ImportBillRequest, context: Any
     ) -> pb.ImportBillResponse:

@@ -80,6 +80,13 @@ class InboxReader:
         with self._database.read() as connection:
             return connection.execute(_READ_AFTER, values).all()
 
+    def find(self, provider: str, event_id: str) -> sa.Row[Any] | None:
+        """Returns one stored callback, or None."""
+        table = schema.inbox
+        query = sa.select(table).where(table.c.provider == provider, table.c.event_id == event_id)
+        with self._database.read() as connection:
+            return connection.execute(query).one_or_none()
+
 
 class InboxWorker:
     """Works the inbox off.
@@ -136,6 +143,31 @@ class InboxWorker:
         # Who takes over from another process goes on where that one was.
         self._position = await self._runner.run(work, lane=Lane.SETTLEMENT)
         return len(rows)
+
+    async def reprocess(self, provider: str, event_id: str) -> tuple[int, str] | None:
+        """Acts once more on a stored callback, wherever the position is.
+
+        Args:
+            provider: Name of the provider.
+            event_id: The event's id there.
+
+        Returns:
+            When it came, and the attempt it tells of (empty if it cannot be read); None if it was
+            never stored.
+        """
+        row = self._reader.find(provider, event_id)
+        if row is None:
+            return None
+
+        def work(connection: sa.Connection) -> None:
+            self._act(connection, row)
+
+        await self._runner.run(work, lane=Lane.SETTLEMENT)
+        try:
+            callback = self._dialects.get(provider, OWN_DIALECT).read(row.raw_body).callback
+        except MalformedCallbackError:
+            callback = None
+        return int(row.arrive_ms), callback.merchant_no if callback else ""
 
     def _act(self, connection: sa.Connection, row: sa.Row[Any]) -> None:
         try:

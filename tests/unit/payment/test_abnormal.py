@@ -403,6 +403,23 @@ async def test_inbox_effects_happen_once_over_a_restart(world: World) -> None:
     assert (await world.totals())["ignored_news_count"] == 0
 
 
+async def test_a_stored_callback_can_be_acted_upon_again(world: World) -> None:
+    """A second look has no second effect; one that came before its attempt was known settles it."""
+    early = await world.tell("payment.succeeded", "e-early")
+    await world.start()
+    first = pb.ReprocessCallbackRequest(provider="sandbox", event_id="e-early")
+    unknown = pb.ReprocessCallbackRequest(provider="sandbox", event_id="e-none")
+    answers = [await world.core.reprocess_callback(first) for _ in range(2)]
+    refused = await world.core.reprocess_callback(unknown)
+    await world.work()
+
+    assert early.status == 200
+    assert {answer.attempt.state for answer in answers} == {pb.ATTEMPT_STATE_SUCCEEDED}
+    assert answers[0].receive_time.ToMilliseconds() == START_MS
+    assert world.results() == [PaymentResult.SUCCEEDED]
+    assert refused.refusal == pb.REFUSAL_UNKNOWN_CALLBACK
+
+
 async def test_asks_stay_under_the_bound_a_second() -> None:
     """Many attempts due at once are asked for at the set rate, none is forgotten."""
     world = World(

@@ -132,6 +132,14 @@ def test_a_service_that_is_not_there_is_said(desk: Desk) -> None:
     assert "127.0.0.1:1" in done.output
 
 
+def test_a_stored_callback_is_acted_upon_again(desk: Desk) -> None:
+    """It says what the attempt is now; one that never came is refused."""
+    words = ("reprocess", "e-1", "--provider", "sandbox")
+
+    assert "attempt order-1:1 is QUARANTINED" in desk.command(*words)
+    assert "UNKNOWN_CALLBACK" in desk.command("reprocess", "e-9", *words[2:], status=1)
+
+
 def test_metrics_say_what_is_open_and_what_waits(desk: Desk) -> None:
     """An open incident, a waiting callback, and the state of the provider's breaker."""
 

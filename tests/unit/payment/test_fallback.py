@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
+from lastunit.client.outcomes import PaymentResult
 from lastunit.payment import schema
 from lastunit.payment.provider import ProviderUnavailableError
 from lastunit.payment.providers import Providers
@@ -34,8 +35,8 @@ def down(*operations: Operation, until_ms: int = 10 * MINUTE_MS) -> SandboxKnobs
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """A payment service with a first provider as the test says, and a good second one."""
     made = World(getattr(request, "param", None))
-    second = SandboxCore(made.clock, key=KEY, seed=2)
-    made.others.append(InProcessProvider(second, name="second"))
+    made.second = SandboxCore(made.clock, key=KEY, seed=2)
+    made.others.append(InProcessProvider(made.second, name="second"))
     made.core = made.new_core()
     yield made
     made.close()
@@ -160,6 +161,37 @@ async def test_each_move_of_a_breaker_is_written_down_with_its_cause(world: Worl
         ("sandbox", "HALF_OPEN", "CLOSED", "PROBES_WELL", "call create", "payment-service"),
     ]
     assert [row.time_ms for row in rows] == [START_MS, *[START_MS + MINUTE_MS] * 2]
+
+
+async def test_a_flapping_provider_takes_no_order_to_two_and_loses_no_money(world: World) -> None:
+    """Up and down every few seconds: each order stays with one, and each payment counts once."""
+    flaps = tuple(
+        Outage(each, begin, begin + 4_000)
+        for each in (Operation.CREATE, Operation.QUERY, Operation.CLOSE)
+        for begin in range(2_000, 60_000, 8_000)
+    )
+    world.sandbox.knobs = SandboxKnobs(outages=flaps, loss_probability=0.5)
+    second = world.second
+    paid = 0
+    for order in range(60):
+        world.clock.advance_to(START_MS + order * 1_000)
+        await world.core.check_once()
+        started = await start(world, order)
+        if started.refusal == pb.REFUSAL_PROVIDER_DOWN and started.HasField("attempt"):
+            started = await start(world, order)
+        if not started.refusal:
+            core = second if started.attempt.provider == "second" else world.sandbox
+            paid += core.pay(started.attempt.provider_no) == "PAID"
+    # Callbacks of the second provider have no door here: it is asked.
+    await world.run_until(START_MS + 60 * MINUTE_MS)
+    settled = [each for each in world.ledger.settlements if each[2] is PaymentResult.SUCCEEDED]
+    with world.database.read() as connection:
+        table = schema.attempts
+        rows = connection.execute(sa.select(table.c.order_id, table.c.provider)).all()
+
+    assert {row.provider for row in rows} == {"sandbox", "second"}
+    assert len(rows) == len({row.order_id for row in rows})
+    assert len(settled) == len({each[1] for each in settled}) == paid > 20
 
 
 async def test_all_down_is_told_and_nothing_is_written() -> None:

@@ -176,6 +176,17 @@ async def test_the_money_of_a_stranger_can_go_back_once(world: World) -> None:
     assert (world.results(), world.ledger.refunds) == ([], [])
 
 
+async def test_a_stranger_that_was_started_since_is_no_stranger(world: World) -> None:
+    """Its money may have bought a unit, so the incident can only be noted."""
+    await world.tell("payment.succeeded", "e-early")
+    await world.start()
+    (incident,) = await shown(world)
+    refused = await decide(world, incident)
+    noted = await decide(world, incident, NOTE)
+
+    assert [refused.refusal, noted.refusal] == [pb.REFUSAL_NOT_ALLOWED, pb.REFUSAL_UNSPECIFIED]
+
+
 async def test_a_stranger_that_took_no_money_can_only_be_noted(world: World) -> None:
     """A failed attempt of a stranger has nothing to give back."""
     world.sandbox.create(CreateOrder("stranger:1", "card", 500, "CNY"))

@@ -147,6 +147,8 @@ class World:
         self.inbox = open_database(INBOX_METADATA)
         self.sandbox = SandboxCore(self.clock, key=KEY, seed=seed, knobs=knobs)
         self.settings = settings or PaymentSettings()
+        # Of a second provider, where a test has one.
+        self.second = self.sandbox
         # Further providers, in their order.
         self.others: list[Provider] = []
         # How providers word their callbacks; ours if left out.

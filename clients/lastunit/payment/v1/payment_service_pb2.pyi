@@ -162,6 +162,8 @@ class _RefusalEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refusal.Value
     """There is no such provider, or it has no bill."""
     REFUSAL_WRONG_PAGE: _Refusal.ValueType  # 14
     """The page is neither the next one nor the last one; `next_page_number` says which is next."""
+    REFUSAL_UNKNOWN_CALLBACK: _Refusal.ValueType  # 15
+    """No such callback was stored."""
 
 class Refusal(_Refusal, metaclass=_RefusalEnumTypeWrapper):
     """Says why the payment service said no."""
@@ -196,6 +198,8 @@ REFUSAL_UNKNOWN_PROVIDER: Refusal.ValueType  # 13
 """There is no such provider, or it has no bill."""
 REFUSAL_WRONG_PAGE: Refusal.ValueType  # 14
 """The page is neither the next one nor the last one; `next_page_number` says which is next."""
+REFUSAL_UNKNOWN_CALLBACK: Refusal.ValueType  # 15
+"""No such callback was stored."""
 Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
 
 class _BillLineKind:
@@ -1494,6 +1498,66 @@ class ResolveIncidentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResolveIncidentResponse: _TypeAlias = ResolveIncidentResponse  # noqa: Y015
+
+@_typing.final
+class ReprocessCallbackRequest(_message.Message):
+    """Asks to act on a stored callback."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """Names the provider; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    event_id: _builtins.str
+    """Names the event at the provider; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    def __init__(
+        self,
+        *,
+        provider: _builtins.str = ...,
+        event_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "provider", b"provider"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReprocessCallbackRequest: _TypeAlias = ReprocessCallbackRequest  # noqa: Y015
+
+@_typing.final
+class ReprocessCallbackResponse(_message.Message):
+    """Answers ReprocessCallback."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    RECEIVE_TIME_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it was acted upon."""
+    @_builtins.property
+    def attempt(self) -> Global___Attempt:
+        """Shows the attempt that it tells of as it stands now; unset if that is unknown."""
+
+    @_builtins.property
+    def receive_time(self) -> _timestamp_pb2.Timestamp:
+        """Says when the callback had come."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        attempt: Global___Attempt | None = ...,
+        receive_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "receive_time", b"receive_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "receive_time", b"receive_time", "refusal", b"refusal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReprocessCallbackResponse: _TypeAlias = ReprocessCallbackResponse  # noqa: Y015
 
 @_typing.final
 class BillLine(_message.Message):

@@ -93,6 +93,11 @@ class PaymentServiceStub:
                 request_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ResolveIncidentRequest.SerializeToString,
                 response_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ResolveIncidentResponse.FromString,
                 _registered_method=True)
+        self.ReprocessCallback = channel.unary_unary(
+                '/lastunit.payment.v1.PaymentService/ReprocessCallback',
+                request_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ReprocessCallbackRequest.SerializeToString,
+                response_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ReprocessCallbackResponse.FromString,
+                _registered_method=True)
         self.ImportBill = channel.unary_unary(
                 '/lastunit.payment.v1.PaymentService/ImportBill',
                 request_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ImportBillRequest.SerializeToString,
@@ -206,6 +211,14 @@ class PaymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReprocessCallback(self, request, context):
+        """Acts once more on a stored callback: for who looks into one, or after a fault of ours. What it
+        tells has its effect at most once, so a repeat changes nothing. Refused as UNKNOWN_CALLBACK.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ImportBill(self, request, context):
         """Compares a provider's bill of a day with the books to the unit of money, page by page: a call
         takes one page, from the provider or given by the caller, and is repeated with the next page
@@ -290,6 +303,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.ResolveIncident,
                     request_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ResolveIncidentRequest.FromString,
                     response_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ResolveIncidentResponse.SerializeToString,
+            ),
+            'ReprocessCallback': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReprocessCallback,
+                    request_deserializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ReprocessCallbackRequest.FromString,
+                    response_serializer=lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ReprocessCallbackResponse.SerializeToString,
             ),
             'ImportBill': grpc.unary_unary_rpc_method_handler(
                     servicer.ImportBill,
@@ -608,6 +626,33 @@ class PaymentService:
             '/lastunit.payment.v1.PaymentService/ResolveIncident',
             lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ResolveIncidentRequest.SerializeToString,
             lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ResolveIncidentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReprocessCallback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.payment.v1.PaymentService/ReprocessCallback',
+            lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ReprocessCallbackRequest.SerializeToString,
+            lastunit_dot_payment_dot_v1_dot_payment__service__pb2.ReprocessCallbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -77,6 +77,10 @@ class PaymentServiceStub:
     `request_id`, with other content refused as CONFLICT. Refused as UNKNOWN_INCIDENT,
     ALREADY_RESOLVED, NOT_ALLOWED, NOT_PAID or OVER_PAID.
     """
+    ReprocessCallback: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ReprocessCallbackRequest, _payment_service_pb2.ReprocessCallbackResponse]
+    """Acts once more on a stored callback: for who looks into one, or after a fault of ours. What it
+    tells has its effect at most once, so a repeat changes nothing. Refused as UNKNOWN_CALLBACK.
+    """
     ImportBill: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ImportBillRequest, _payment_service_pb2.ImportBillResponse]
     """Compares a provider's bill of a day with the books to the unit of money, page by page: a call
     takes one page, from the provider or given by the caller, and is repeated with the next page
@@ -140,6 +144,10 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     """Carries out what a human decides about an incident: OPEN to RESOLVED. Idempotent by
     `request_id`, with other content refused as CONFLICT. Refused as UNKNOWN_INCIDENT,
     ALREADY_RESOLVED, NOT_ALLOWED, NOT_PAID or OVER_PAID.
+    """
+    ReprocessCallback: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ReprocessCallbackRequest, _payment_service_pb2.ReprocessCallbackResponse]  # type: ignore[assignment]
+    """Acts once more on a stored callback: for who looks into one, or after a fault of ours. What it
+    tells has its effect at most once, so a repeat changes nothing. Refused as UNKNOWN_CALLBACK.
     """
     ImportBill: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ImportBillRequest, _payment_service_pb2.ImportBillResponse]  # type: ignore[assignment]
     """Compares a provider's bill of a day with the books to the unit of money, page by page: a call
@@ -267,6 +275,16 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Carries out what a human decides about an incident: OPEN to RESOLVED. Idempotent by
         `request_id`, with other content refused as CONFLICT. Refused as UNKNOWN_INCIDENT,
         ALREADY_RESOLVED, NOT_ALLOWED, NOT_PAID or OVER_PAID.
+        """
+
+    @_abc_1.abstractmethod
+    def ReprocessCallback(
+        self,
+        request: _payment_service_pb2.ReprocessCallbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ReprocessCallbackResponse, _abc.Awaitable[_payment_service_pb2.ReprocessCallbackResponse]]:
+        """Acts once more on a stored callback: for who looks into one, or after a fault of ours. What it
+        tells has its effect at most once, so a repeat changes nothing. Refused as UNKNOWN_CALLBACK.
         """
 
     @_abc_1.abstractmethod
