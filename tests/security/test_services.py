@@ -18,6 +18,8 @@ from lastunit.client.sync import StockClient as BlockingClient
 from lastunit.errors import AccessError, LastunitError, UnavailableError
 from lastunit.order.grpc_service import OPERATOR_METHODS
 from lastunit.order.v1 import order_service_pb2
+from lastunit.payment.grpc_service import OPERATOR_METHODS as PAYMENT_METHODS
+from lastunit.payment.v1 import payment_service_pb2
 from lastunit.service.security import ServiceSecurity
 from lastunit.service.server import ServiceServer
 
@@ -233,6 +235,20 @@ async def test_operators_methods_are_for_named_operators_only(tmp_path: Path) ->
         "desk": ["served", "served"],
         "other": ["not permitted", "not permitted"],
     }
+
+
+def test_what_the_payment_service_keeps_for_operators_are_its_methods() -> None:
+    """Each by its right name; RefundAttempt is not among them, the order service calls it."""
+    service = payment_service_pb2.DESCRIPTOR.services_by_name["PaymentService"]
+    there = {f"/{service.full_name}/{method.name}" for method in service.methods}
+    with_an_actor = {
+        f"/{service.full_name}/{method.name}"
+        for method in service.methods
+        if "actor" in method.input_type.fields_by_name
+    }
+
+    assert set(PAYMENT_METHODS) <= there
+    assert with_an_actor - set(PAYMENT_METHODS) == {f"/{service.full_name}/RefundAttempt"}
 
 
 def test_what_the_order_service_keeps_for_operators_are_its_methods() -> None:

@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from lastunit.payment.core import PaymentCore
     from lastunit.payment.v1 import payment_service_pb2 as pb
 
-__all__ = ["SERVICE_NAME", "PaymentServicer"]
+__all__ = ["OPERATOR_METHODS", "SERVICE_NAME", "PaymentServicer"]
 
 SERVICE_NAME: Final = "lastunit.payment.v1.PaymentService"
+
+OPERATOR_METHODS: Final = tuple(
+    f"/{SERVICE_NAME}/{method}" for method in ("ResolveIncident", "ImportBill", "ReprocessCallback")
+)
+"""What moves money by somebody's word. RefundAttempt is the order service's, which asks who."""
 
 _CALLER_KEY: Final = "lastunit-caller"
 _CALLER_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from lastunit.client.aio import ClientSecurity, StockClient
 from lastunit.payment.adapters import open_dialect, open_provider
 from lastunit.payment.core import PaymentCore
-from lastunit.payment.grpc_service import SERVICE_NAME, PaymentServicer
+from lastunit.payment.grpc_service import OPERATOR_METHODS, SERVICE_NAME, PaymentServicer
 from lastunit.payment.http_server import HttpServer, run_http
 from lastunit.payment.loops import start_loops
 from lastunit.payment.metrics import PaymentMetrics, WebhookMetrics
@@ -144,7 +144,12 @@ async def serve_payments(process: PaymentProcess, settings: PaymentSettings) -> 
         database.close()
         inbox.close()
 
-    server = ServiceServer("payment", service_names=(SERVICE_NAME,), listen=process.listen)
+    server = ServiceServer(
+        "payment",
+        service_names=(SERVICE_NAME,),
+        listen=process.listen,
+        operator_methods=OPERATOR_METHODS,
+    )
     server.metrics.watch("payment", database)
     server.metrics.watch("inbox", inbox)
     server.metrics.registry.register(
