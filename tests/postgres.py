@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -103,14 +104,23 @@ def programs() -> Path:
     )
 
 
-def _user() -> str | None:
+def _user() -> pwd.struct_passwd | None:
     """Returns as whom it is started; None: as who runs the tests."""
     if os.geteuid() != 0:
         return None
-    import pwd
+    known = {entry.pw_name: entry for entry in pwd.getpwall()}
+    return next(known[name] for name in USERS if name in known)
 
-    known = {entry.pw_name for entry in pwd.getpwall()}
-    return next(user for user in USERS if user in known)
+
+def _as(user: pwd.struct_passwd | None, *words: str) -> list[str]:
+    """Returns a command that runs as somebody.
+
+    Python itself would have to fork for that, which gRPC's threads in this process do not bear.
+    """
+    if user is None:
+        return list(words)
+    ids = (f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups")
+    return ["setpriv", *ids, "--", *words]
 
 
 class PostgresServer:
@@ -141,13 +151,13 @@ class PostgresServer:
 
     def _run(self, *words: str) -> None:
         done = subprocess.run(
-            words, capture_output=True, text=True, check=False, user=self._user, cwd=self.folder
+            _as(self._user, *words), capture_output=True, text=True, check=False, cwd=self.folder
         )
         assert done.returncode == 0, f"{words[0]} failed: {done.stderr}{done.stdout}"
 
     def _initialise(self) -> None:
         if self._user is not None:
-            shutil.chown(self.folder, self._user)
+            os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
         words = (
             "-D",
             str(self._data),
@@ -182,11 +192,10 @@ class PostgresServer:
 
     def start(self) -> None:
         """Starts the server and waits until it answers."""
-        words = [str(self._programs / "postgres"), "-D", str(self._data), "-p", str(self.port)]
+        program = str(self._programs / "postgres")
+        words = _as(self._user, program, "-D", str(self._data), "-p", str(self.port))
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                words, stdout=log, stderr=log, user=self._user, cwd=self.folder
-            )
+            self._process = subprocess.Popen(words, stdout=log, stderr=log, cwd=self.folder)
         end = time.monotonic() + START_SECONDS
         while True:
             with contextlib.suppress(psycopg.OperationalError), self.connect() as connection:
