@@ -38,8 +38,16 @@ class Way(Protocol):
         """Makes this transaction the only one that writes; returns its token for `fate`."""
         ...
 
-    def execute(self, driver: Any, text: str) -> None:
-        """Runs a statement without arguments past SQLAlchemy, which costs more than it does."""
+    def enter(self, driver: Any, *, is_first: bool) -> None:
+        """Sets the savepoint of a unit, past SQLAlchemy, which costs more than a short unit."""
+        ...
+
+    def leave(self, driver: Any) -> None:
+        """Keeps what the unit did."""
+        ...
+
+    def cancel(self, driver: Any) -> None:
+        """Undoes what the unit did, and only that."""
         ...
 
     def undo(self, driver: Any) -> bool:
@@ -69,9 +77,19 @@ class SqliteWay:
         del driver
         return ""
 
-    def execute(self, driver: Any, text: str) -> None:
-        """Runs a statement."""
-        driver.execute(text)
+    def enter(self, driver: Any, *, is_first: bool) -> None:
+        """Sets a savepoint."""
+        del is_first
+        driver.execute("SAVEPOINT unit")
+
+    def leave(self, driver: Any) -> None:
+        """Releases it."""
+        driver.execute("RELEASE unit")
+
+    def cancel(self, driver: Any) -> None:
+        """Goes back to it; fails if SQLite itself gave up the whole transaction."""
+        driver.execute("ROLLBACK TO unit")
+        driver.execute("RELEASE unit")
 
     def undo(self, driver: Any) -> bool:
         """Undoes what a failed commit may have left open, which SQLAlchemy takes for ended."""
@@ -117,9 +135,21 @@ class PostgresWay:
         """Waits for the lock of all writers and returns the transaction's number."""
         return str(driver.execute(self._BEGIN).fetchone()[0])
 
-    def execute(self, driver: Any, text: str) -> None:
-        """Runs a statement; several may be joined, so it is never prepared."""
-        driver.execute(text, prepare=False)
+    def enter(self, driver: Any, *, is_first: bool) -> None:
+        """Sets a savepoint for the first unit; those after it find one."""
+        if is_first:
+            driver.execute("SAVEPOINT unit", prepare=False)
+
+    def leave(self, driver: Any) -> None:
+        """Releases it, and sets the next unit's on the same way to the server.
+
+        Refused after a statement that failed and that the unit did not tell of.
+        """
+        driver.execute("RELEASE unit; SAVEPOINT unit", prepare=False)
+
+    def cancel(self, driver: Any) -> None:
+        """Goes back to it; it stays for the next unit."""
+        driver.execute("ROLLBACK TO unit", prepare=False)
 
     def undo(self, driver: Any) -> bool:
         """Says no: another connection is cheaper than knowing the state of this one."""

@@ -451,6 +451,7 @@ class _Errand:
         self._connection = connection
         self._driver = driver
         self._way = way
+        self._is_first = True
         # Held by the thread that runs units, so that the other one cannot.
         self._turn = threading.Lock()
         self._done = threading.Event()
@@ -487,7 +488,9 @@ class _Errand:
             return
         try:
             for unit in self._units:
-                _run_in_savepoint(unit, self._connection, self._driver, self._way)
+                self._way.enter(self._driver, is_first=self._is_first)
+                self._is_first = False
+                _run_inside(unit, self._connection, self._driver, self._way)
                 if time.monotonic() > until:
                     return
         except Exception as error:  # noqa: BLE001 - the group fails as one, in the writer's thread
@@ -499,18 +502,13 @@ async def _finish(waiting: Awaitable[None]) -> None:
     await waiting
 
 
-def _run_in_savepoint(unit: _Unit, connection: sa.Connection, driver: Any, way: Way) -> None:
-    """Runs one unit; if it fails, undoes it alone.
-
-    The savepoint is set on the driver: through SQLAlchemy it costs more than a short unit.
-    """
-    way.execute(driver, "SAVEPOINT unit")
+def _run_inside(unit: _Unit, connection: sa.Connection, driver: Any, way: Way) -> None:
+    """Runs one unit inside of its savepoint; if it fails, undoes it alone."""
     try:
         unit.value = unit.work(connection)
         # Here, because PostgreSQL refuses it after a statement that failed and was not told of.
-        way.execute(driver, "RELEASE unit")
+        way.leave(driver)
     except Exception as error:  # noqa: BLE001 - it is the unit's own error, told to its caller
         unit.error = error
         # Fails if the database itself gave up the whole transaction; then the group fails as one.
-        way.execute(driver, "ROLLBACK TO unit")
-        way.execute(driver, "RELEASE unit")
+        way.cancel(driver)
