@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-__all__ = ["Callback", "CallbackKind", "MalformedCallbackError", "parse_callback"]
+__all__ = ["Callback", "CallbackKind", "MalformedCallbackError", "parse_callback", "plain"]
 
 _ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 # The key that a refund was asked for with: longer than an id, for a provider may add to ours.
@@ -134,4 +134,12 @@ def _text(body: dict[str, Any], name: str) -> str:
     value = body.get(name, "")
     if not isinstance(value, str) or len(value) > CODE_LENGTH_MAX:
         raise MalformedCallbackError(f"{name} is not a text of at most {CODE_LENGTH_MAX}")
-    return value
+    return plain(value)
+
+
+def plain(text: str) -> str:
+    """Returns a text with `?` for what cannot be shown or stored: controls, NUL, half characters.
+
+    A provider's words about money must not be lost for one of them.
+    """
+    return "".join(each if each.isprintable() else "?" for each in text)

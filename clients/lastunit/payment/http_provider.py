@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import httpx
 
+from lastunit.payment.callback import CODE_LENGTH_MAX, plain
 from lastunit.payment.provider import (
     BillLine,
     BillLineKind,
@@ -119,7 +120,7 @@ class HttpProvider:
             return CloseAnswer(
                 status=CloseStatus(body["status"]),
                 attempt=_attempt(body["attempt"]),
-                detail=str(body.get("detail", "")),
+                detail=plain(str(body.get("detail", "")))[:CODE_LENGTH_MAX],
             )
         except (KeyError, ValueError) as error:
             raise _unreadable(error) from error
@@ -142,7 +143,7 @@ class HttpProvider:
             return RefundAnswer(
                 status=RefundStatus(body["status"]),
                 refund_no=str(body["refund_no"]),
-                detail=str(body.get("detail", "")),
+                detail=plain(str(body.get("detail", "")))[:CODE_LENGTH_MAX],
                 occurred_ms=int(body.get("occurred_ms", 0)),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -183,29 +184,37 @@ def _attempt(body: dict[str, Any]) -> ProviderAttempt:
     """Reads an attempt; what cannot be read is no answer, never a guess."""
     try:
         return ProviderAttempt(
-            merchant_no=str(body["merchant_no"]),
-            provider_no=str(body["provider_no"]),
+            merchant_no=_word(body, "merchant_no"),
+            provider_no=_word(body, "provider_no"),
             status=ProviderStatus(body["status"]),
             amount_minor=int(body["amount_minor"]),
-            currency=str(body["currency"]),
-            pay_url=str(body["pay_url"]),
+            currency=_word(body, "currency"),
+            pay_url=_word(body, "pay_url"),
             occurred_ms=int(body["occurred_ms"]),
             state_version=int(body["state_version"]),
-            failure_code=str(body.get("failure_code", "")),
+            failure_code=plain(str(body.get("failure_code", "")))[:CODE_LENGTH_MAX],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(error) from error
 
 
+def _word(body: dict[str, Any], name: str) -> str:
+    """Reads a text that is kept as it is."""
+    text = str(body[name])
+    if not text.isprintable():
+        raise ValueError(f"{name} holds what cannot be stored")
+    return text
+
+
 def _line(body: dict[str, Any]) -> BillLine:
     return BillLine(
         kind=BillLineKind(body["kind"]),
-        merchant_no=str(body["merchant_no"]),
-        provider_no=str(body["provider_no"]),
+        merchant_no=_word(body, "merchant_no"),
+        provider_no=_word(body, "provider_no"),
         amount_minor=int(body["amount_minor"]),
-        currency=str(body["currency"]),
+        currency=_word(body, "currency"),
         occurred_ms=int(body["occurred_ms"]),
-        refund_key=str(body["refund_key"]),
+        refund_key=_word(body, "refund_key"),
     )
 
 

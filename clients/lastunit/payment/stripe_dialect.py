@@ -19,6 +19,7 @@ from lastunit.payment.callback import (
     Callback,
     CallbackKind,
     MalformedCallbackError,
+    plain,
 )
 from lastunit.payment.dialect import Envelope
 
@@ -146,7 +147,7 @@ def _callback(
         currency=_currency(subject),
         occurred_ms=_number(event, "created", TIME_MS_MAX // 1_000) * 1_000,
         state_version=VERSIONS[kind],
-        failure_code=str(subject.get("failure_reason") or "")[:CODE_LENGTH_MAX],
+        failure_code=plain(str(subject.get("failure_reason") or ""))[:CODE_LENGTH_MAX],
         refund_key=refund_key if is_refund and isinstance(refund_key, str) else "",
         refund_no=provider_no if is_refund else "",
     )

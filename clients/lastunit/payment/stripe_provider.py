@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import stripe
 
-from lastunit.payment.callback import CODE_LENGTH_MAX, CallbackKind
+from lastunit.payment.callback import CODE_LENGTH_MAX, CallbackKind, plain
 from lastunit.payment.provider import (
     BillLine,
     BillLineKind,
@@ -332,7 +332,7 @@ def _status(session: Any, intent: Any) -> ProviderStatus:
 
 def _failure(intent: Any) -> str:
     error = getattr(intent, "last_payment_error", None)
-    return str(getattr(error, "code", "") or "FAILED")[:CODE_LENGTH_MAX]
+    return plain(str(getattr(error, "code", "") or "FAILED"))[:CODE_LENGTH_MAX]
 
 
 def _never_made(merchant_no: str) -> ProviderAttempt:
@@ -350,7 +350,7 @@ def _never_made(merchant_no: str) -> ProviderAttempt:
 
 def _refund(refund: Any) -> RefundAnswer:
     status = _REFUND_STATUS.get(str(refund.status), RefundStatus.PENDING)
-    reason = str(getattr(refund, "failure_reason", "") or "")[:CODE_LENGTH_MAX]
+    reason = plain(str(getattr(refund, "failure_reason", "") or ""))[:CODE_LENGTH_MAX]
     occurred_ms = refund.created * 1_000 if status is RefundStatus.DONE else 0
     return RefundAnswer(status, refund.id, reason, occurred_ms)
 
