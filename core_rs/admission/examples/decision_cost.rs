@@ -173,45 +173,6 @@ fn timed_by_two(each: impl Fn(u64) -> bool + Sync) -> Duration {
     start.elapsed()
 }
 
-/// What a front does beside the decision for its cheapest call, as steps of a loop (about 5 µs).
-const OTHER_STEPS: u64 = 10_000;
-const WORKED_CALLS: u32 = 100_000;
-
-fn other_work(number: u64) {
-    let mut sum = number;
-    for step in 0..OTHER_STEPS {
-        sum = black_box(sum ^ step);
-    }
-    black_box(sum);
-}
-
-/// What a decision adds, in nanoseconds, for two threads that do other work between their calls: no
-/// call comes to admission without having been received. The time of one call in its thread.
-fn added_to_work(each: impl Fn(u64) -> bool + Sync) -> String {
-    let run = |each: &(dyn Fn(u64) -> bool + Sync)| {
-        let start = Instant::now();
-        std::thread::scope(|scope| {
-            for half in 0..2 {
-                scope.spawn(move || {
-                    for number in 0..u64::from(WORKED_CALLS / 2) {
-                        other_work(number);
-                        black_box(each(black_box(number * 2 + half)));
-                    }
-                });
-            }
-        });
-        start.elapsed().as_secs_f64() * 1e9 / (f64::from(WORKED_CALLS) / 2.0)
-    };
-    let mut all: Vec<f64> = (0..RUNS).map(|_| run(&each) - run(&|_| true)).collect();
-    all.sort_by(f64::total_cmp);
-    format!(
-        "{:6.1} ({:.1} to {:.1})",
-        all[RUNS / 2],
-        all[0],
-        all[RUNS - 1]
-    )
-}
-
 fn measure() {
     let skus = sku_names();
     // A million calls a second are offered: the first rate admits all, the second one in ten.
@@ -253,20 +214,11 @@ fn measure() {
             })
         });
         println!("  lastunit, 2 threads, batches of 32   {ours}");
-        let worked = Mutex::new(door(rate));
-        let ours = added_to_work(|number| {
-            let mut door = worked.lock().expect("no thread panics");
-            decide(&mut door, &skus, number)
-        });
-        println!("  lastunit, 2 threads with other work  {ours}");
         let peer = nanoseconds(|| {
             let peer = Peer::new(per_second, &skus);
             timed_by_two(|number| peer.decide(&skus, number))
         });
         println!("  governor, 2 threads                  {peer}");
-        let worked = Peer::new(per_second, &skus);
-        let peer = added_to_work(|number| worked.decide(&skus, number));
-        println!("  governor, 2 threads with other work  {peer}");
     }
 }
 
