@@ -49,7 +49,6 @@ def test_calm_storm_and_sold_out_are_seen_as_they_happen(
     expect(page.locator("#health")).to_have_text("serving")
     expect(page.locator("#lanes")).to_contain_text("reservation")
     page.wait_for_timeout(1500)
-    picture(page, "console-calm")
 
     first = [ledger.held(sale_id) for _ in range(52)]
     light(page, sale_id, "CLOSED")
@@ -59,8 +58,7 @@ def test_calm_storm_and_sold_out_are_seen_as_they_happen(
     try:
         expect(page.locator("#callers")).to_contain_text("anonymous")
         page.wait_for_timeout(STORM_SECONDS * 1000)
-        picture(page, "console-storm")
-        light(page, sale_id, "CLOSED")
+            light(page, sale_id, "CLOSED")
     finally:
         is_over.set()
         buyers.join()
@@ -74,7 +72,6 @@ def test_calm_storm_and_sold_out_are_seen_as_they_happen(
         ledger.must(ledger.settling.Confirm(request))
     light(page, sale_id, "SOLD OUT")
     expect(page.locator("#skus")).to_contain_text("gone")
-    picture(page, "console-sold-out")
 
 
 def _held(ledger: Ledger, sale_id: str) -> list[str]:
