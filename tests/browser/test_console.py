@@ -58,7 +58,7 @@ def test_calm_storm_and_sold_out_are_seen_as_they_happen(
     try:
         expect(page.locator("#callers")).to_contain_text("anonymous")
         page.wait_for_timeout(STORM_SECONDS * 1000)
-            light(page, sale_id, "CLOSED")
+        light(page, sale_id, "CLOSED")
     finally:
         is_over.set()
         buyers.join()
