@@ -86,7 +86,7 @@ def serve(
     """Serve AccountService until SIGTERM or Ctrl-C."""
     from lastunit.account import process
     from lastunit.account.core import KeyMismatchError
-    from lastunit.account.keys import KeyFileError
+    from lastunit.account.key_file import KeyFileError
     from lastunit.service.log import configure_logging
 
     try:

@@ -18,9 +18,9 @@ from typing import Final
 import email_validator
 import phonenumbers
 
-__all__ = ["BlindIndex", "Identifier", "IdentifierError", "IdentifierKind"]
+from lastunit.account.keys import KEY_BYTES
 
-KEY_BYTES: Final = 32
+__all__ = ["BlindIndex", "Identifier", "IdentifierError", "IdentifierKind"]
 
 _STARS: Final = "*****"
 

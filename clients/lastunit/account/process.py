@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from lastunit.account import _tables
 from lastunit.account.core import AccountCore
 from lastunit.account.identifiers import BlindIndex
-from lastunit.account.keys import load_or_create_key
+from lastunit.account.key_file import load_or_create_keys
 from lastunit.account.servicer import SERVICE_NAME, AccountServicer
 from lastunit.account.v1 import account_service_pb2_grpc
 from lastunit.service.clock import SystemClock
@@ -76,7 +76,7 @@ async def serve(
         key_file: Of the blind index; None: in the data directory.
         is_json: False prints the ready line as a sentence.
     """
-    key = load_or_create_key(key_file or data_directory / _KEY)
+    key = load_or_create_keys(key_file or data_directory / _KEY).active.secret
     with open_database(place_of(database_url, data_directory, DATABASE_FILE)) as database:
         server = ServiceServer("account", service_names=[SERVICE_NAME], listen=listen)
         server.metrics.watch("account", database)
