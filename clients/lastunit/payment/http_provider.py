@@ -14,6 +14,7 @@ import httpx
 
 from lastunit.payment.callback import CODE_LENGTH_MAX, plain
 from lastunit.payment.provider import (
+    CHECK_NO,
     BillLine,
     BillLineKind,
     BillPage,
@@ -63,18 +64,17 @@ class HttpProvider:
         api_key: str = "",
     ) -> None:
         self._name = name
-        limits = httpx.Limits(
-            max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX
-        )
-        # Proxies of the environment are for the world outside, not for a provider next door.
-        self._client = httpx.AsyncClient(
-            base_url=base_url,
-            headers={"authorization": f"Bearer {api_key}"} if api_key else None,
+        words: dict[str, Any] = {
+            "base_url": base_url,
+            "headers": {"authorization": f"Bearer {api_key}"} if api_key else None,
             # Waiting for a free connection is our own queue and says nothing of the provider.
-            timeout=httpx.Timeout(timeout_seconds, pool=POOL_SECONDS),
-            limits=limits,
-            trust_env=False,
-        )
+            "timeout": httpx.Timeout(timeout_seconds, pool=POOL_SECONDS),
+            # Proxies of the environment are for the world outside, not for a provider next door.
+            "trust_env": False,
+        }
+        self._client = httpx.AsyncClient(limits=_connections(CONNECTIONS_MAX), **words)
+        # Behind a rush of ours a sign of life would come too late, from a provider that is well.
+        self._checks = httpx.AsyncClient(limits=_connections(1), **words)
         self._turns = asyncio.Semaphore(CONNECTIONS_MAX)
 
     @property
@@ -85,6 +85,7 @@ class HttpProvider:
     async def aclose(self) -> None:
         """Closes the connections."""
         await self._client.aclose()
+        await self._checks.aclose()
 
     async def create(self, order: CreateOrder) -> ProviderAttempt:
         """Makes an attempt payable; see `Provider.create`."""
@@ -110,6 +111,15 @@ class HttpProvider:
         if status == _NOT_FOUND:
             return None
         return _attempt(_expect(status, answer))
+
+    async def check(self) -> None:
+        """Gives a sign of life on a connection of its own; see `Provider.check`."""
+        try:
+            response = await self._checks.get(f"/v1/attempts/{CHECK_NO}")
+        except httpx.HTTPError as error:
+            raise self._silent(error) from error
+        if response.status_code not in {_OK, _NOT_FOUND}:
+            raise ProviderUnavailableError(f"{self._name} answered {response.status_code}")
 
     async def close(self, merchant_no: str, *, known: Known | None = None) -> CloseAnswer:
         """Asks to shut the attempt; see `Provider.close`."""
@@ -168,10 +178,17 @@ class HttpProvider:
                 response = await self._client.request(method, path, json=body)
             answer = response.json()
         except (httpx.HTTPError, ValueError) as error:
-            raise ProviderUnavailableError(f"{self._name} did not answer: {error!r}") from error
+            raise self._silent(error) from error
         if not isinstance(answer, dict):
             raise ProviderUnavailableError(f"{self._name} answered something that is no object")
         return response.status_code, answer
+
+    def _silent(self, error: Exception) -> ProviderUnavailableError:
+        return ProviderUnavailableError(f"{self._name} did not answer: {error!r}")
+
+
+def _connections(count: int) -> httpx.Limits:
+    return httpx.Limits(max_connections=count, max_keepalive_connections=count)
 
 
 def _expect(status: int, answer: dict[str, Any]) -> dict[str, Any]:

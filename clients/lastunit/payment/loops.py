@@ -100,7 +100,7 @@ def start_loops(
         repeat(
             core.check_once,
             name="check",
-            pause_seconds=settings.check_seconds * settings.time_scale / 2,
+            pause_seconds=settings.check_seconds / 2,
             full_count=_NEVER_FULL,
         )
     )

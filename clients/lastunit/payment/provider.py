@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 __all__ = [
+    "CHECK_NO",
     "BillLine",
     "BillLineKind",
     "BillPage",
@@ -26,6 +27,10 @@ __all__ = [
     "RefundAnswer",
     "RefundStatus",
 ]
+
+
+# Nobody has an attempt with this number: asking for it changes nothing.
+CHECK_NO: Final = "health-check"
 
 
 class ProviderStatus(StrEnum):
@@ -234,6 +239,18 @@ class Provider(Protocol):
 
         Raises:
             ProviderUnavailableError: No answer.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Asks for a sign of life: returns once the provider has answered, whatever it says.
+
+        It must not wait behind other calls of this process: a rush of ours says nothing of the
+        provider.
+
+        Raises:
+            ProviderUnavailableError: No answer.
+            ProviderRefusedError: It is there, and refuses.
         """
         ...
 

@@ -35,7 +35,6 @@ __all__ = ["PROVIDERS_MAX", "AbsentProvider", "Providers"]
 PROVIDERS_MAX: Final = 8
 
 # No attempt has this number: an order's has a colon in it. Any answer is a sign of life.
-CHECK_NO: Final = "health-check"
 
 # Moves that wait to be written down; a breaker moves a few times a minute at most.
 _MOVES_MAX: Final = 1_000
@@ -73,6 +72,10 @@ class AbsentProvider:
         """Gives no answer."""
         del known
         raise self._unavailable(merchant_no)
+
+    async def check(self) -> None:
+        """Gives no answer."""
+        raise self._unavailable("an attempt")
 
     async def close(self, merchant_no: str, *, known: Known | None = None) -> CloseAnswer:
         """Gives no answer."""
@@ -135,7 +138,7 @@ class Providers:
                 f"{[each.name for each in providers]}"
             )
         self._clock = clock
-        self._check_seconds = settings.check_seconds * settings.time_scale
+        self._check_seconds = settings.check_seconds
         limits = BreakerLimits(rest_ms=round(settings.rest_seconds * settings.time_scale * 1_000))
         now_ms = clock.now_ms()
         self.breakers = {name: Breaker(limits, now_ms=now_ms) for name in self.by_name}
@@ -192,11 +195,11 @@ class Providers:
     async def _is_answering(self, provider: Provider) -> bool:
         try:
             async with asyncio.timeout(self._check_seconds):
-                await provider.query(CHECK_NO)
+                await provider.check()
         except (ProviderUnavailableError, TimeoutError):
             return False
         except ProviderRefusedError:
-            # It is there, and says no to a number that nobody has.
+            # It is there, and says no.
             return True
         return True
 

@@ -37,7 +37,8 @@ class PaymentSettings:
             comes half as long after it, and three lost in a row send new attempts to the next
             provider.
         rest_seconds: Pause before a provider that was given up is tried again, 0.01 to 86,400.
-        time_scale: All spans above are multiplied by it, 0.001 to 100; 0.1 for a 1:10 run.
+        time_scale: All spans above but `check_seconds` are multiplied by it, 0.001 to 100; 0.1 for
+            a 1:10 run. How long an answer may take is a matter of machines, not of the sale.
         attempts_per_order_max: More attempts of one order are refused, 1 to 99.
         calls_at_once_max: Calls to provider or ledger under way in one step, 1 to 1,024.
         creates_at_once_max: Create calls under way, 1 to 1,024; few, so that a rush to the pay

@@ -15,6 +15,7 @@ import stripe
 
 from lastunit.payment.callback import CODE_LENGTH_MAX, CallbackKind, plain
 from lastunit.payment.provider import (
+    CHECK_NO,
     BillLine,
     BillLineKind,
     BillPage,
@@ -124,6 +125,10 @@ class StripeProvider:
         """Returns the session as it stands; see `Provider.query`."""
         session = await self._session(merchant_no, known)
         return None if session is None else _attempt(merchant_no, session)
+
+    async def check(self) -> None:
+        """Gives a sign of life; see `Provider.check`."""
+        await self.query(CHECK_NO)
 
     async def close(self, merchant_no: str, *, known: Known | None = None) -> CloseAnswer:
         """Lets the session expire; see `Provider.close`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,7 +13,7 @@ import stripe
 from lastunit.payment import stripe_provider
 from lastunit.payment.adapters import open_dialect, open_provider, parse_spec
 from lastunit.payment.callback import CallbackKind, MalformedCallbackError
-from lastunit.payment.http_provider import HttpProvider
+from lastunit.payment.http_provider import CONNECTIONS_MAX, HttpProvider
 from lastunit.payment.http_server import HttpServer
 from lastunit.payment.provider import (
     BillLineKind,
@@ -402,7 +403,6 @@ async def test_the_bill_has_what_came_and_went(desk: Desk, monkeypatch: Any) -> 
 
 async def test_a_server_that_never_answers_is_left_after_the_time_allowed() -> None:
     """A port that takes the connection and says nothing: no answer, soon."""
-    import asyncio
 
     async def swallow(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await gone.wait()
@@ -424,6 +424,37 @@ async def test_a_server_that_never_answers_is_left_after_the_time_allowed() -> N
     gone.set()
     server.close()
     await server.wait_closed()
+
+
+async def test_a_rush_of_ours_is_no_silence_of_the_provider() -> None:
+    """All connections wait for attempts, more calls wait for them, and a sign of life comes."""
+    creates = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal creates
+        if (await reader.readline()).startswith(b"POST"):
+            creates += 1
+            await gone.wait()
+        else:
+            writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}")
+        writer.close()
+
+    gone = asyncio.Event()
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()[:2]
+    provider = HttpProvider(f"http://{host}:{port}", timeout_seconds=60)
+    calls = [asyncio.create_task(provider.create(ORDER)) for _ in range(CONNECTIONS_MAX * 4)]
+    async with asyncio.timeout(30):
+        while creates < CONNECTIONS_MAX:  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.01)
+        await provider.check()
+    still_waiting = [call for call in calls if not call.done()]
+    gone.set()
+    await asyncio.gather(*calls, return_exceptions=True)
+    await provider.aclose()
+    server.close()
+
+    assert len(still_waiting) == len(calls)
 
 
 # --- Stripe's events -----------------------------------------------------------------------

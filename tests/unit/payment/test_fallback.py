@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -247,3 +248,16 @@ def test_names_of_providers_differ(world: World) -> None:
     for wrong in ([one, one], [], many):
         with pytest.raises(ValueError, match="providers with different names"):
             Providers(wrong, clock=world.clock, settings=PaymentSettings())
+
+
+async def test_a_fast_run_does_not_shorten_how_long_an_answer_may_take(world: World) -> None:
+    """Spans of the sale shrink with it; the machines and their network stay as they are."""
+
+    class Slow(InProcessProvider):
+        async def check(self) -> None:
+            await asyncio.sleep(0.1)
+
+    settings = PaymentSettings(check_seconds=30, time_scale=0.001)
+    providers = Providers([Slow(world.sandbox)], clock=world.clock, settings=settings)
+
+    assert await providers.check_once() == 0

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lastunit.payment.provider import CHECK_NO
+
 if TYPE_CHECKING:
     from lastunit.payment.provider import (
         BillPage,
@@ -48,6 +50,10 @@ class InProcessProvider:
         """Returns the attempt as it stands; see `Provider.query`."""
         del known
         return self._core.query(merchant_no)
+
+    async def check(self) -> None:
+        """Gives a sign of life; see `Provider.check`."""
+        self._core.query(CHECK_NO)
 
     async def close(self, merchant_no: str, *, known: Known | None = None) -> CloseAnswer:
         """Asks to shut the attempt; see `Provider.close`."""
