@@ -95,7 +95,7 @@ class History:
             (self.confirm, 4),
             (self.release, 4),
             (self.extend, 3),
-            (self.return_units, 5),
+            (self.return_units, 8),
             (self.record_refund, 3),
             (self.again, 7),
             (self.again_otherwise, 3),
@@ -320,9 +320,10 @@ class History:
         )
         if self.odd(0.3):
             request.ttl.CopyFrom(duration(self.pick(1, 30, 300, 5000) * SECOND + self.pick(0, 1)))
-        if self.odd(0.1):
+        if self.odd(0.2):
             # Not the present millisecond itself: known difference, see the page of the model.
-            request.not_after_time.CopyFrom(timestamp(self.now + self.pick(-1, 1, SECOND)))
+            ahead = self.pick(-1, 1, SECOND, 600 * SECOND, 20_000 * SECOND)
+            request.not_after_time.CopyFrom(timestamp(self.now + ahead))
         self.reservations.append(request.reservation_id)
         return request
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import random
+from typing import Any
 
 import pytest
 
+from lastunit.stock.v1 import reservation_pb2
+from lastunit.stock.v1 import stock_admin_service_pb2 as admin_pb2
+from lastunit.stock.v1 import stock_service_pb2 as stock_pb2
+
 from . import comparing, shrinking
-from .histories import History, Operation
+from .histories import START_MS, Clock, History, Operation
 
 # A fresh seed each day's run; the printed one plays the same histories again.
 SEED = int(os.environ.get("LASTUNIT_SEED", random.randrange(1, 1_000_000)))
@@ -61,3 +66,38 @@ def test_a_history_is_made_by_its_seed_alone() -> None:
 
     assert made(7) == made(7)
     assert made(7) != made(8)
+
+
+@pytest.mark.parametrize("seconds", [2, 5_000, 20_000])
+def test_what_was_claimed_before_its_sale_forgot_while_open_outlives_its_copies(
+    seconds: int,
+) -> None:
+    """A claim of an ordinary sale may name any end; it is kept until then, and the next with it."""
+    sale = admin_pb2.PutSaleRequest(request_id="q-1", actor="me", reason="try", sale_id="sale")
+    sale.policy.forget_after.seconds = 1
+    sku: dict[str, Any] = {"sale_id": "sale", "sku": "unit", "pool": "main"}
+    by = {"actor": "me", "reason": "try"}
+    rolling = admin_pb2.PutSaleRequest()
+    rolling.CopyFrom(sale)
+    rolling.request_id = "q-4"
+    rolling.policy.does_forget_while_open = True
+
+    def reserve(name: str, ahead: int) -> stock_pb2.ReserveRequest:
+        line = reservation_pb2.Line(sku="unit", units=1)
+        request = stock_pb2.ReserveRequest(
+            reservation_id=name, sale_id="sale", person_id=name, lines=[line]
+        )
+        request.not_after_time.FromMilliseconds(START_MS + ahead * 1_000)
+        return request
+
+    history: list[Operation] = [
+        sale,
+        admin_pb2.PutPoolRequest(request_id="q-2", **sku, **by, is_offered=True),
+        admin_pb2.SupplyStockRequest(request_id="q-3", **sku, **by, units=5),
+        reserve("r-1", seconds),
+        reserve("r-2", 1),
+        rolling,
+        *(Clock(by_ms=step) for step in (601_000, 300_000, 3_600_000, 100_000_000)),
+    ]
+
+    assert comparing.run(history) is None

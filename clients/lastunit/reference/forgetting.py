@@ -7,6 +7,7 @@ payment or owed money. Sold units stay sold.
 from __future__ import annotations
 
 import heapq
+import itertools
 from typing import TYPE_CHECKING, Any, Final
 
 from lastunit.stock.v1 import reservation_pb2, sale_pb2
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["earliest", "forget"]
 
 AT_ONCE_MAX: Final = 128
+# A request's end is remembered as 32 bits of milliseconds after it.
+NOT_AFTER_KEPT_MAX: Final = (1 << 32) - 1
 ENDED: Final = frozenset(
     {
         reservation_pb2.STATE_CONFIRMED,
@@ -48,12 +51,28 @@ def time_of(sale: Sale, reservation: Reservation) -> int | None:
     """Returns from when a reservation may be forgotten; None if it may not."""
     if not has_ended(reservation):
         return None
-    since = reservation.changed
-    if not sale.policy.does_forget_while_open:
-        if sale.state not in ENDED_SALES:
-            return None
-        since = max(since, sale.ended)
-    return since + sale.policy.forget_after
+    forgets = reservation.changed + sale.policy.forget_after
+    if sale.policy.does_forget_while_open:
+        # A late copy of its request may still come: its sale may not have forgotten while it was
+        # open when it was made, and then any end was taken.
+        return max(forgets, last_copy(reservation))
+    if sale.state not in ENDED_SALES:
+        return None
+    return max(forgets, sale.ended + sale.policy.forget_after)
+
+
+def last_copy(reservation: Reservation) -> int:
+    """Returns until when a copy of its request is taken, at most about 50 days after it."""
+    if reservation.not_after is None:
+        return reservation.created
+    return min(reservation.not_after, reservation.created + NOT_AFTER_KEPT_MAX)
+
+
+def in_order(sale: Sale) -> list[tuple[int, Reservation]]:
+    """Returns what ended with when it may be forgotten: one waits for all that ended before it."""
+    times = ((time_of(sale, each), each) for each in sale.reservations)
+    ended = [(at, each) for at, each in times if at is not None]
+    return sorted(ended, key=lambda pair: pair[1].last_sequence)
 
 
 def time_of_request(sale: Sale, made: int) -> int:
@@ -68,7 +87,8 @@ def earliest(sale: Sale, until: int) -> int | None:
         return None
     if not is_rolling and sale.ended + sale.policy.forget_after > until:
         return None
-    times = [at for at in (time_of(sale, each) for each in sale.reservations) if at is not None]
+    first = next(iter(in_order(sale)), None)
+    times = [] if first is None else [first[0]]
     if sale.state == sale_pb2.SALE_STATE_ARCHIVED and sale.requests:
         times += [time_of_request(sale, made) for _, made in sale.requests]
     return min(times, default=None)
@@ -76,9 +96,8 @@ def earliest(sale: Sale, until: int) -> int | None:
 
 def forget(ledger: Ledger, sale: Sale) -> bool:
     """Forgets what may be by now, so much at once; tells whether there was anything."""
-    times = ((time_of(sale, each), each) for each in sale.reservations)
-    due = [each for at, each in times if at is not None and at <= ledger.now]
-    gone = sorted(due, key=lambda each: each.last_sequence)[:AT_ONCE_MAX]
+    due = itertools.takewhile(lambda pair: pair[0] <= ledger.now, in_order(sale))
+    gone = [each for _, each in itertools.islice(due, AT_ONCE_MAX)]
     requests: list[str] = []
     if sale.state == sale_pb2.SALE_STATE_ARCHIVED:
         old = [pair for pair in sale.requests if time_of_request(sale, pair[1]) <= ledger.now]
