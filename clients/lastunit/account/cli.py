@@ -85,8 +85,8 @@ def serve(
 ) -> None:
     """Serve AccountService until SIGTERM or Ctrl-C."""
     from lastunit.account import process
-    from lastunit.account.core import KeyMismatchError
     from lastunit.account.key_file import KeyFileError
+    from lastunit.account.registering import KeyMismatchError
     from lastunit.service.log import configure_logging
 
     try:

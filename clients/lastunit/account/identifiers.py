@@ -1,7 +1,7 @@
 """Identifiers of humans: one written form, one keyed digest, one mask.
 
 Owns how a phone number or an e-mail address is compared and what is kept of it. Must not store
-or log one. Next: `lastunit.account.core`.
+or log one. Next: `lastunit.account.registering`.
 
 The digest (a blind index) is HMAC-SHA256 under a key that is kept apart from the database: who
 steals the database alone can neither read an identifier nor test a guess.

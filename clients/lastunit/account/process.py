@@ -1,44 +1,69 @@
 """The account service as a process.
 
 Owns putting the parts together and taking them down. Must not hold rules.
-Next: `lastunit.account.core`.
+Next: `lastunit.account.registering`, `resolving`, and the README for the other parts.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from lastunit.account import _tables
-from lastunit.account.core import AccountCore
 from lastunit.account.identifiers import BlindIndex
 from lastunit.account.key_file import load_or_create_keys
-from lastunit.account.servicer import SERVICE_NAME, AccountServicer
+from lastunit.account.registering import Registrar
+from lastunit.account.resolving import Directory
+from lastunit.account.servicer import OPERATOR_METHODS, SERVICE_NAME, AccountServicer
 from lastunit.account.v1 import account_service_pb2_grpc
 from lastunit.service.clock import SystemClock
 from lastunit.service.database import Database, place_of
 from lastunit.service.server import ServiceServer, run_service
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from lastunit.service.clock import Clock
     from lastunit.service.database import Place
 
-__all__ = ["DATABASE_FILE", "add_account_service", "open_core", "open_database", "serve"]
+__all__ = ["DATABASE_FILE", "Parts", "add_account_service", "open_database", "open_parts", "serve"]
 
 DATABASE_FILE: Final = "account.db"
 _KEY: Final = "account.key"
 
 
-def open_core(database: Database, *, key: bytes, clock: Clock | None = None) -> AccountCore:
-    """Returns a core over an open database.
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Is what answers the methods of the contract.
+
+    Attributes:
+        directory: Says who stands behind accounts.
+        registrar: Makes accounts.
+    """
+
+    directory: Directory
+    registrar: Registrar
+
+    def all(self) -> Sequence[object]:
+        """Returns every part that has methods of the contract."""
+        return [self.directory, self.registrar]
+
+
+def open_parts(database: Database, *, key: bytes, clock: Clock | None = None) -> Parts:
+    """Returns the parts over an open database.
 
     Args:
         database: As `open_database` gives it.
         key: 32 bytes, always the same for one database.
         clock: The system's if None.
     """
-    return AccountCore(database, index=BlindIndex(key), clock=clock or SystemClock())
+    clock = clock or SystemClock()
+    directory = Directory(database)
+    return Parts(
+        directory=directory,
+        registrar=Registrar(database, index=BlindIndex(key), clock=clock, directory=directory),
+    )
 
 
 def open_database(place: Place, *, is_threaded: bool = True) -> Database:
@@ -52,10 +77,10 @@ def open_database(place: Place, *, is_threaded: bool = True) -> Database:
     return Database(place, _tables.metadata, is_threaded=is_threaded)
 
 
-def add_account_service(server: ServiceServer, core: AccountCore) -> None:
+def add_account_service(server: ServiceServer, parts: Parts) -> None:
     """Adds AccountService to a server."""
     account_service_pb2_grpc.add_AccountServiceServicer_to_server(
-        AccountServicer(core), server.grpc
+        AccountServicer(parts.all()), server.grpc
     )
 
 
@@ -78,7 +103,12 @@ async def serve(
     """
     key = load_or_create_keys(key_file or data_directory / _KEY).active.secret
     with open_database(place_of(database_url, data_directory, DATABASE_FILE)) as database:
-        server = ServiceServer("account", service_names=[SERVICE_NAME], listen=listen)
+        server = ServiceServer(
+            "account",
+            service_names=[SERVICE_NAME],
+            listen=listen,
+            operator_methods=OPERATOR_METHODS,
+        )
         server.metrics.watch("account", database)
-        add_account_service(server, open_core(database, key=key))
+        add_account_service(server, open_parts(database, key=key))
         await run_service(server, is_json=is_json)

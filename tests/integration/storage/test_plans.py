@@ -66,7 +66,9 @@ ACCOUNT_QUERIES: dict[str, Query] = {
         sa.select(accounts.accounts).where(accounts.accounts.c.account_id.in_(["a-1"]))
     ).all(),
     "a known identifier": lambda c: c.execute(
-        sa.select(accounts.accounts).where(accounts.accounts.c.identifier_digest.in_([b"1"]))
+        sa.select(accounts.identifiers).where(
+            accounts.identifiers.c.digest.in_([b"1"]), accounts.identifiers.c.state != "RELEASED"
+        )
     ).all(),
 }
 ALL = [

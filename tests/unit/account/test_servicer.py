@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from lastunit import errors
-from lastunit.account.process import add_account_service, open_core, open_database
+from lastunit.account.process import add_account_service, open_database, open_parts
 from lastunit.account.servicer import SERVICE_NAME
 from lastunit.account.v1 import account_service_pb2 as pb
 from lastunit.account.v1 import account_service_pb2_grpc
@@ -25,7 +25,7 @@ async def accounts(tmp_path: Path) -> AsyncIterator[Any]:
     """Gives a stub of a service that runs in this process."""
     with open_database(tmp_path / "account.db") as database:
         server = ServiceServer("account", service_names=[SERVICE_NAME])
-        add_account_service(server, open_core(database, key=bytes(range(32))))
+        add_account_service(server, open_parts(database, key=bytes(range(32))))
         address = await server.start()
         async with grpc.aio.insecure_channel(address) as channel:
             yield account_service_pb2_grpc.AccountServiceStub(channel)
@@ -147,3 +147,15 @@ async def test_a_request_at_its_limits_is_served(
 ) -> None:
     """The largest request that the contract allows is answered."""
     assert await getattr(accounts, method)(request_message)
+
+
+async def test_a_method_that_no_part_has_says_so(accounts: Any) -> None:
+    """What this process was not given the means for is UNIMPLEMENTED, stream or not."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await accounts.GetPolicy(pb.GetPolicyRequest())
+    with pytest.raises(grpc.aio.AioRpcError) as caught_stream:
+        async for _ in accounts.WatchPersons(pb.WatchPersonsRequest()):
+            pass
+
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert caught_stream.value.code() is grpc.StatusCode.UNIMPLEMENTED

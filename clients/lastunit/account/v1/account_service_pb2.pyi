@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from lastunit.account.v1 import person_pb2 as _person_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -34,6 +35,8 @@ class _AccountStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AccountS
     """It may only look at what it has."""
     ACCOUNT_STATE_UNKNOWN: _AccountState.ValueType  # 3
     """There is no such account."""
+    ACCOUNT_STATE_CLOSED: _AccountState.ValueType  # 4
+    """It is closed for good."""
 
 class AccountState(_AccountState, metaclass=_AccountStateEnumTypeWrapper):
     """Says whether an account may be used."""
@@ -46,7 +49,89 @@ ACCOUNT_STATE_LOCKED: AccountState.ValueType  # 2
 """It may only look at what it has."""
 ACCOUNT_STATE_UNKNOWN: AccountState.ValueType  # 3
 """There is no such account."""
+ACCOUNT_STATE_CLOSED: AccountState.ValueType  # 4
+"""It is closed for good."""
 Global___AccountState: _TypeAlias = AccountState  # noqa: Y015
+
+class _LockReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LockReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LockReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOCK_REASON_UNSPECIFIED: _LockReason.ValueType  # 0
+    """It may be used."""
+    LOCK_REASON_OPERATOR: _LockReason.ValueType  # 1
+    """Support locked it."""
+    LOCK_REASON_CHOOSE: _LockReason.ValueType  # 2
+    """Its owner has to keep one of several accounts: ChooseAccount."""
+    LOCK_REASON_CLAIM: _LockReason.ValueType  # 3
+    """It claimed a person whose owner objected."""
+
+class LockReason(_LockReason, metaclass=_LockReasonEnumTypeWrapper):
+    """Says why an account may only look at what it has."""
+
+LOCK_REASON_UNSPECIFIED: LockReason.ValueType  # 0
+"""It may be used."""
+LOCK_REASON_OPERATOR: LockReason.ValueType  # 1
+"""Support locked it."""
+LOCK_REASON_CHOOSE: LockReason.ValueType  # 2
+"""Its owner has to keep one of several accounts: ChooseAccount."""
+LOCK_REASON_CLAIM: LockReason.ValueType  # 3
+"""It claimed a person whose owner objected."""
+Global___LockReason: _TypeAlias = LockReason  # noqa: Y015
+
+class _CodePurpose:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CodePurposeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CodePurpose.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CODE_PURPOSE_UNSPECIFIED: _CodePurpose.ValueType  # 0
+    """Is never sent."""
+    CODE_PURPOSE_SIGN_IN: _CodePurpose.ValueType  # 1
+    """Register and Login."""
+    CODE_PURPOSE_NEW_IDENTIFIER: _CodePurpose.ValueType  # 2
+    """The new identifier of AddIdentifier and ChangeIdentifier."""
+    CODE_PURPOSE_PROVE: _CodePurpose.ValueType  # 3
+    """A Proof of an account that there is."""
+
+class CodePurpose(_CodePurpose, metaclass=_CodePurposeEnumTypeWrapper):
+    """Says what a code is for."""
+
+CODE_PURPOSE_UNSPECIFIED: CodePurpose.ValueType  # 0
+"""Is never sent."""
+CODE_PURPOSE_SIGN_IN: CodePurpose.ValueType  # 1
+"""Register and Login."""
+CODE_PURPOSE_NEW_IDENTIFIER: CodePurpose.ValueType  # 2
+"""The new identifier of AddIdentifier and ChangeIdentifier."""
+CODE_PURPOSE_PROVE: CodePurpose.ValueType  # 3
+"""A Proof of an account that there is."""
+Global___CodePurpose: _TypeAlias = CodePurpose  # noqa: Y015
+
+class _AccountPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AccountPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AccountPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ACCOUNT_POLICY_UNSPECIFIED: _AccountPolicy.ValueType  # 0
+    """Is never sent."""
+    ACCOUNT_POLICY_MULTI: _AccountPolicy.ValueType  # 1
+    """All of them; limits count the person."""
+    ACCOUNT_POLICY_SINGLE: _AccountPolicy.ValueType  # 2
+    """One; the others may only look at what they have."""
+
+class AccountPolicy(_AccountPolicy, metaclass=_AccountPolicyEnumTypeWrapper):
+    """Says how many accounts of a person may be used."""
+
+ACCOUNT_POLICY_UNSPECIFIED: AccountPolicy.ValueType  # 0
+"""Is never sent."""
+ACCOUNT_POLICY_MULTI: AccountPolicy.ValueType  # 1
+"""All of them; limits count the person."""
+ACCOUNT_POLICY_SINGLE: AccountPolicy.ValueType  # 2
+"""One; the others may only look at what they have."""
+Global___AccountPolicy: _TypeAlias = AccountPolicy  # noqa: Y015
 
 class _Refusal:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -64,6 +149,62 @@ class _RefusalEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refusal.Value
     """The identifier is well formed but cannot exist, for example no such number range."""
     REFUSAL_UNKNOWN_ACCOUNT: _Refusal.ValueType  # 4
     """There is no such account."""
+    REFUSAL_RATE_LIMITED: _Refusal.ValueType  # 5
+    """Too many codes were sent to the identifier; `come_back_time` says when the next one may be."""
+    REFUSAL_PROOF_EXPIRED: _Refusal.ValueType  # 6
+    """The proof is too old, or was never for this; ask for a new code."""
+    REFUSAL_ACCOUNT_LOCKED: _Refusal.ValueType  # 7
+    """The account is locked; it may only look at what it has."""
+    REFUSAL_ACCOUNT_CLOSED: _Refusal.ValueType  # 8
+    """The account is closed. Final."""
+    REFUSAL_IDENTIFIER_IN_USE: _Refusal.ValueType  # 9
+    """The identifier leads to another account."""
+    REFUSAL_UNKNOWN_IDENTIFIER: _Refusal.ValueType  # 10
+    """There is no such identifier, or it leads nowhere."""
+    REFUSAL_CHECK_FAILED: _Refusal.ValueType  # 11
+    """The checker of real names said no; name and number must be as on the document."""
+    REFUSAL_IDENTITY_BOUND: _Refusal.ValueType  # 12
+    """The real name is another person's; `exits` says what may be done."""
+    REFUSAL_OTHER_REAL_NAME: _Refusal.ValueType  # 13
+    """The person has another real name already. Final."""
+    REFUSAL_DIFFERENT_VERIFIED_PERSONS: _Refusal.ValueType  # 14
+    """Each account's person has a real name of its own, so they are two humans. Final."""
+    REFUSAL_TOO_MANY_PARTS: _Refusal.ValueType  # 15
+    """The person would have more than 64 parts; ask support."""
+    REFUSAL_TOO_MANY_CLAIMS: _Refusal.ValueType  # 16
+    """Three claims in 30 days were enough; `come_back_time` says when the next one may be."""
+    REFUSAL_CLAIM_OPEN: _Refusal.ValueType  # 17
+    """Another claim on the person is open; `come_back_time` says when it is decided at the latest."""
+    REFUSAL_NOTHING_TO_CLAIM: _Refusal.ValueType  # 18
+    """No real name of the account was found to be another person's; BindRealName first."""
+    REFUSAL_UNKNOWN_CLAIM: _Refusal.ValueType  # 19
+    """There is no such claim."""
+    REFUSAL_WAITING: _Refusal.ValueType  # 20
+    """The owner may still object; `come_back_time` says until when."""
+    REFUSAL_WRONG_STATE: _Refusal.ValueType  # 21
+    """It is in a state that does not allow this; the answer shows it."""
+    REFUSAL_TOO_LATE: _Refusal.ValueType  # 22
+    """The time for it has passed. Final."""
+    REFUSAL_UNKNOWN_MERGE: _Refusal.ValueType  # 23
+    """There is no such merge."""
+    REFUSAL_UNKNOWN_PERSON: _Refusal.ValueType  # 24
+    """There is no such person."""
+    REFUSAL_SESSION_ENDED: _Refusal.ValueType  # 25
+    """The session has ended, or there was none."""
+    REFUSAL_ORDER_IN_PAYMENT: _Refusal.ValueType  # 26
+    """An order of the account is being paid; try again when that is over."""
+    REFUSAL_VERSION_MISMATCH: _Refusal.ValueType  # 27
+    """The policy was changed by somebody else; read it again."""
+    REFUSAL_BLOCKED: _Refusal.ValueType  # 28
+    """The identifier is blocked, because too many wrong codes came for it; `come_back_time` says
+    until when.
+    """
+    REFUSAL_IDENTIFIER_NOT_DORMANT: _Refusal.ValueType  # 29
+    """The identifier was used within the last 90 days, so it is its account's; that account's owner,
+    or support, can give it up.
+    """
+    REFUSAL_UNKNOWN_SEQUENCE: _Refusal.ValueType  # 30
+    """The event asked for is later than the last one: it is of another database. Start from 0."""
 
 class Refusal(_Refusal, metaclass=_RefusalEnumTypeWrapper):
     """Says why the account service said no."""
@@ -78,6 +219,62 @@ REFUSAL_IDENTIFIER_BAD: Refusal.ValueType  # 3
 """The identifier is well formed but cannot exist, for example no such number range."""
 REFUSAL_UNKNOWN_ACCOUNT: Refusal.ValueType  # 4
 """There is no such account."""
+REFUSAL_RATE_LIMITED: Refusal.ValueType  # 5
+"""Too many codes were sent to the identifier; `come_back_time` says when the next one may be."""
+REFUSAL_PROOF_EXPIRED: Refusal.ValueType  # 6
+"""The proof is too old, or was never for this; ask for a new code."""
+REFUSAL_ACCOUNT_LOCKED: Refusal.ValueType  # 7
+"""The account is locked; it may only look at what it has."""
+REFUSAL_ACCOUNT_CLOSED: Refusal.ValueType  # 8
+"""The account is closed. Final."""
+REFUSAL_IDENTIFIER_IN_USE: Refusal.ValueType  # 9
+"""The identifier leads to another account."""
+REFUSAL_UNKNOWN_IDENTIFIER: Refusal.ValueType  # 10
+"""There is no such identifier, or it leads nowhere."""
+REFUSAL_CHECK_FAILED: Refusal.ValueType  # 11
+"""The checker of real names said no; name and number must be as on the document."""
+REFUSAL_IDENTITY_BOUND: Refusal.ValueType  # 12
+"""The real name is another person's; `exits` says what may be done."""
+REFUSAL_OTHER_REAL_NAME: Refusal.ValueType  # 13
+"""The person has another real name already. Final."""
+REFUSAL_DIFFERENT_VERIFIED_PERSONS: Refusal.ValueType  # 14
+"""Each account's person has a real name of its own, so they are two humans. Final."""
+REFUSAL_TOO_MANY_PARTS: Refusal.ValueType  # 15
+"""The person would have more than 64 parts; ask support."""
+REFUSAL_TOO_MANY_CLAIMS: Refusal.ValueType  # 16
+"""Three claims in 30 days were enough; `come_back_time` says when the next one may be."""
+REFUSAL_CLAIM_OPEN: Refusal.ValueType  # 17
+"""Another claim on the person is open; `come_back_time` says when it is decided at the latest."""
+REFUSAL_NOTHING_TO_CLAIM: Refusal.ValueType  # 18
+"""No real name of the account was found to be another person's; BindRealName first."""
+REFUSAL_UNKNOWN_CLAIM: Refusal.ValueType  # 19
+"""There is no such claim."""
+REFUSAL_WAITING: Refusal.ValueType  # 20
+"""The owner may still object; `come_back_time` says until when."""
+REFUSAL_WRONG_STATE: Refusal.ValueType  # 21
+"""It is in a state that does not allow this; the answer shows it."""
+REFUSAL_TOO_LATE: Refusal.ValueType  # 22
+"""The time for it has passed. Final."""
+REFUSAL_UNKNOWN_MERGE: Refusal.ValueType  # 23
+"""There is no such merge."""
+REFUSAL_UNKNOWN_PERSON: Refusal.ValueType  # 24
+"""There is no such person."""
+REFUSAL_SESSION_ENDED: Refusal.ValueType  # 25
+"""The session has ended, or there was none."""
+REFUSAL_ORDER_IN_PAYMENT: Refusal.ValueType  # 26
+"""An order of the account is being paid; try again when that is over."""
+REFUSAL_VERSION_MISMATCH: Refusal.ValueType  # 27
+"""The policy was changed by somebody else; read it again."""
+REFUSAL_BLOCKED: Refusal.ValueType  # 28
+"""The identifier is blocked, because too many wrong codes came for it; `come_back_time` says
+until when.
+"""
+REFUSAL_IDENTIFIER_NOT_DORMANT: Refusal.ValueType  # 29
+"""The identifier was used within the last 90 days, so it is its account's; that account's owner,
+or support, can give it up.
+"""
+REFUSAL_UNKNOWN_SEQUENCE: Refusal.ValueType  # 30
+"""The event asked for is later than the last one: it is of another database. Start from 0."""
 Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
 
 @_typing.final
@@ -92,19 +289,32 @@ class Account(_message.Message):
     MASKED_IDENTIFIER_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    HOME_PERSON_ID_FIELD_NUMBER: _builtins.int
+    LOCK_REASON_FIELD_NUMBER: _builtins.int
+    UNLOCK_TIME_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Names the account."""
     person_id: _builtins.str
-    """Names the person behind it."""
+    """Names the live person behind it."""
     state: Global___AccountState.ValueType
     """States whether it may be used."""
     masked_identifier: _builtins.str
-    """Shows the identifier with its middle masked, for example `+49*****789`."""
+    """Shows its first identifier with its middle masked, for example `+49*****789`; empty when it has
+    none any more.
+    """
     version: _builtins.int
     """Counts the changes of the account or its person, from 1."""
+    home_person_id: _builtins.str
+    """Names the person that the account was made with; never changes."""
+    lock_reason: Global___LockReason.ValueType
+    """Says why it may not be used; unspecified when it may."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Says when it was made."""
+
+    @_builtins.property
+    def unlock_time(self) -> _timestamp_pb2.Timestamp:
+        """Says when a lock ends by itself; unset if it does not."""
 
     def __init__(
         self,
@@ -115,10 +325,13 @@ class Account(_message.Message):
         masked_identifier: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         version: _builtins.int = ...,
+        home_person_id: _builtins.str = ...,
+        lock_reason: Global___LockReason.ValueType = ...,
+        unlock_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "unlock_time", b"unlock_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "create_time", b"create_time", "masked_identifier", b"masked_identifier", "person_id", b"person_id", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "create_time", b"create_time", "home_person_id", b"home_person_id", "lock_reason", b"lock_reason", "masked_identifier", b"masked_identifier", "person_id", b"person_id", "state", b"state", "unlock_time", b"unlock_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -132,25 +345,57 @@ class Identifier(_message.Message):
 
     PHONE_FIELD_NUMBER: _builtins.int
     EMAIL_FIELD_NUMBER: _builtins.int
+    EXTERNAL_FIELD_NUMBER: _builtins.int
     phone: _builtins.str
     """Is a phone number in E.164, for example `+4930123456`; 8 to 16 bytes."""
     email: _builtins.str
     """Is an e-mail address; 3 to 254 bytes, compared without regard to case."""
+    @_builtins.property
+    def external(self) -> Global___ExternalLogin:
+        """Is a login at somebody else, whose word the caller has checked."""
+
     def __init__(
         self,
         *,
         phone: _builtins.str = ...,
         email: _builtins.str = ...,
+        external: Global___ExternalLogin | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "kind", b"kind", "phone", b"phone"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "external", b"external", "kind", b"kind", "phone", b"phone"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "kind", b"kind", "phone", b"phone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "external", b"external", "kind", b"kind", "phone", b"phone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["phone", "email"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["phone", "email", "external"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___Identifier: _TypeAlias = Identifier  # noqa: Y015
+
+@_typing.final
+class ExternalLogin(_message.Message):
+    """Names a login at somebody else."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ISSUER_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    issuer: _builtins.str
+    """Names who keeps the login; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    subject: _builtins.str
+    """Names the login there; 1 to 254 bytes without NUL."""
+    def __init__(
+        self,
+        *,
+        issuer: _builtins.str = ...,
+        subject: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["issuer", b"issuer", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExternalLogin: _TypeAlias = ExternalLogin  # noqa: Y015
 
 @_typing.final
 class RegisterRequest(_message.Message):
@@ -161,11 +406,16 @@ class RegisterRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     IDENTIFIER_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
+    IS_RECYCLED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the call idempotent; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared: the identifier."""
     proof: _builtins.str
     """Proves that the identifier is the caller's; up to 64 bytes, empty where the service's
     configuration asks for none. Not stored.
+    """
+    is_recycled: _builtins.bool
+    """Is true when the caller got the identifier anew and the account behind it is not theirs: an
+    identifier that nobody used for 90 days becomes DISPUTED and is free after 7 days' notice.
     """
     @_builtins.property
     def identifier(self) -> Global___Identifier:
@@ -177,10 +427,11 @@ class RegisterRequest(_message.Message):
         request_id: _builtins.str = ...,
         identifier: Global___Identifier | None = ...,
         proof: _builtins.str = ...,
+        is_recycled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier", "proof", b"proof", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier", "is_recycled", b"is_recycled", "proof", b"proof", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -198,6 +449,8 @@ class RegisterResponse(_message.Message):
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     PERSON_ID_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
+    HOME_PERSON_ID_FIELD_NUMBER: _builtins.int
+    RELEASE_TIME_FIELD_NUMBER: _builtins.int
     refusal: Global___Refusal.ValueType
     """Says why not; unspecified when there is an account."""
     replayed: _builtins.bool
@@ -210,6 +463,12 @@ class RegisterResponse(_message.Message):
     """Names the person behind it; empty if refused."""
     created: _builtins.bool
     """Is true when the account was made by this request."""
+    home_person_id: _builtins.str
+    """Names the person that the account was made with; empty if refused."""
+    @_builtins.property
+    def release_time(self) -> _timestamp_pb2.Timestamp:
+        """Says when a recycled identifier is free; unset unless it is DISPUTED now."""
+
     def __init__(
         self,
         *,
@@ -219,10 +478,12 @@ class RegisterResponse(_message.Message):
         account_id: _builtins.str = ...,
         person_id: _builtins.str = ...,
         created: _builtins.bool = ...,
+        home_person_id: _builtins.str = ...,
+        release_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["release_time", b"release_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "conflict_field", b"conflict_field", "created", b"created", "person_id", b"person_id", "refusal", b"refusal", "replayed", b"replayed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "conflict_field", b"conflict_field", "created", b"created", "home_person_id", b"home_person_id", "person_id", b"person_id", "refusal", b"refusal", "release_time", b"release_time", "replayed", b"replayed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -334,15 +595,20 @@ class ResolvedPerson(_message.Message):
     PERSON_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    HOME_PERSON_ID_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Names the account."""
     person_id: _builtins.str
-    """Names the person; empty if the account is unknown."""
+    """Names the live person, for lists and views; empty if the account is unknown."""
     state: Global___AccountState.ValueType
     """States whether the account may be used."""
     version: _builtins.int
     """Counts the changes of the account or its person, from 1; 0 if unknown. What a caller keeps is
     outdated by a higher one.
+    """
+    home_person_id: _builtins.str
+    """Names the person that the account was made with, whom the ledger counts it under; it never
+    changes. Empty if the account is unknown.
     """
     def __init__(
         self,
@@ -351,10 +617,11 @@ class ResolvedPerson(_message.Message):
         person_id: _builtins.str = ...,
         state: Global___AccountState.ValueType = ...,
         version: _builtins.int = ...,
+        home_person_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "person_id", b"person_id", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "home_person_id", b"home_person_id", "person_id", b"person_id", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -409,3 +676,2054 @@ class GetAccountResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetAccountResponse: _TypeAlias = GetAccountResponse  # noqa: Y015
+
+@_typing.final
+class Proof(_message.Message):
+    """Proves that an account is the caller's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_TOKEN_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    session_token: _builtins.str
+    """Names a session that Login began at most 300 s ago; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    @_builtins.property
+    def code(self) -> Global___CodeProof:
+        """Gives a code that SendCode sent for the purpose PROVE."""
+
+    def __init__(
+        self,
+        *,
+        session_token: _builtins.str = ...,
+        code: Global___CodeProof | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "kind", b"kind", "session_token", b"session_token"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "kind", b"kind", "session_token", b"session_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["session_token", "code"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___Proof: _TypeAlias = Proof  # noqa: Y015
+
+@_typing.final
+class CodeProof(_message.Message):
+    """Gives the code that was sent to an identifier; it is used up by the call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """Gives the code; six digits."""
+    @_builtins.property
+    def identifier(self) -> Global___Identifier:
+        """Says where the code was sent; required."""
+
+    def __init__(
+        self,
+        *,
+        identifier: Global___Identifier | None = ...,
+        code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "identifier", b"identifier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CodeProof: _TypeAlias = CodeProof  # noqa: Y015
+
+@_typing.final
+class SendCodeRequest(_message.Message):
+    """Asks to send a code."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    purpose: Global___CodePurpose.ValueType
+    """States what the code is for; it is good for nothing else."""
+    @_builtins.property
+    def identifier(self) -> Global___Identifier:
+        """Says where to; required."""
+
+    def __init__(
+        self,
+        *,
+        identifier: Global___Identifier | None = ...,
+        purpose: Global___CodePurpose.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier", "purpose", b"purpose"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendCodeRequest: _TypeAlias = SendCodeRequest  # noqa: Y015
+
+@_typing.final
+class SendCodeResponse(_message.Message):
+    """Answers SendCode."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    COME_BACK_TIME_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when the code is sent."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Says until when the code is good, 300 s; unset if refused."""
+
+    @_builtins.property
+    def come_back_time(self) -> _timestamp_pb2.Timestamp:
+        """Says when trying again may help; unset means never or unknown."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        come_back_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["come_back_time", b"come_back_time", "expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["come_back_time", b"come_back_time", "expire_time", b"expire_time", "refusal", b"refusal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendCodeResponse: _TypeAlias = SendCodeResponse  # noqa: Y015
+
+@_typing.final
+class LoginRequest(_message.Message):
+    """Asks to log in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    proof: _builtins.str
+    """Gives a code that SendCode sent for the purpose SIGN_IN; up to 64 bytes, empty where the
+    service's configuration asks for none.
+    """
+    @_builtins.property
+    def identifier(self) -> Global___Identifier:
+        """Says which login; required."""
+
+    def __init__(
+        self,
+        *,
+        identifier: Global___Identifier | None = ...,
+        proof: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier", "proof", b"proof"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoginRequest: _TypeAlias = LoginRequest  # noqa: Y015
+
+@_typing.final
+class LoginResponse(_message.Message):
+    """Answers Login."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    SESSION_TOKEN_FIELD_NUMBER: _builtins.int
+    SESSION_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    PERSON_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_STATE_FIELD_NUMBER: _builtins.int
+    MUST_CHOOSE_FIELD_NUMBER: _builtins.int
+    DISPUTED_IDENTIFIER_IDS_FIELD_NUMBER: _builtins.int
+    OPEN_CLAIM_IDS_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when there is a session."""
+    session_token: _builtins.str
+    """Names the session, a secret of its holder; empty if refused."""
+    account_id: _builtins.str
+    """Names the account; empty if refused."""
+    person_id: _builtins.str
+    """Names the live person behind it; empty if refused."""
+    account_state: Global___AccountState.ValueType
+    """States whether the account may be used; with LOCKED it may only look at what it has."""
+    must_choose: _builtins.bool
+    """Is true when the person has to keep one of several accounts: ChooseAccount."""
+    @_builtins.property
+    def session_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Says when it ends by itself; unset if refused."""
+
+    @_builtins.property
+    def disputed_identifier_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names identifiers that are taken from the account unless their owner proves them: a Login by
+        them does.
+        """
+
+    @_builtins.property
+    def open_claim_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names claims of others on this person: CancelClaim stops them."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        session_token: _builtins.str = ...,
+        session_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        account_id: _builtins.str = ...,
+        person_id: _builtins.str = ...,
+        account_state: Global___AccountState.ValueType = ...,
+        must_choose: _builtins.bool = ...,
+        disputed_identifier_ids: _abc.Iterable[_builtins.str] | None = ...,
+        open_claim_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session_expire_time", b"session_expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "account_state", b"account_state", "disputed_identifier_ids", b"disputed_identifier_ids", "must_choose", b"must_choose", "open_claim_ids", b"open_claim_ids", "person_id", b"person_id", "refusal", b"refusal", "session_expire_time", b"session_expire_time", "session_token", b"session_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoginResponse: _TypeAlias = LoginResponse  # noqa: Y015
+
+@_typing.final
+class CheckSessionRequest(_message.Message):
+    """Asks what a session is worth."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_TOKEN_FIELD_NUMBER: _builtins.int
+    session_token: _builtins.str
+    """Names the session; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    def __init__(
+        self,
+        *,
+        session_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_token", b"session_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckSessionRequest: _TypeAlias = CheckSessionRequest  # noqa: Y015
+
+@_typing.final
+class CheckSessionResponse(_message.Message):
+    """Answers CheckSession."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    PERSON_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_STATE_FIELD_NUMBER: _builtins.int
+    SESSION_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when the session lasts."""
+    account_id: _builtins.str
+    """Names the account; empty if refused."""
+    person_id: _builtins.str
+    """Names the live person behind it; empty if refused."""
+    account_state: Global___AccountState.ValueType
+    """States whether the account may be used."""
+    @_builtins.property
+    def session_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Says when it ends by itself; unset if refused."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        account_id: _builtins.str = ...,
+        person_id: _builtins.str = ...,
+        account_state: Global___AccountState.ValueType = ...,
+        session_expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session_expire_time", b"session_expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "account_state", b"account_state", "person_id", b"person_id", "refusal", b"refusal", "session_expire_time", b"session_expire_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckSessionResponse: _TypeAlias = CheckSessionResponse  # noqa: Y015
+
+@_typing.final
+class EndSessionRequest(_message.Message):
+    """Asks to end a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_TOKEN_FIELD_NUMBER: _builtins.int
+    session_token: _builtins.str
+    """Names the session; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    def __init__(
+        self,
+        *,
+        session_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_token", b"session_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndSessionRequest: _TypeAlias = EndSessionRequest  # noqa: Y015
+
+@_typing.final
+class EndSessionResponse(_message.Message):
+    """Answers EndSession."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it has ended, now or earlier."""
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndSessionResponse: _TypeAlias = EndSessionResponse  # noqa: Y015
+
+@_typing.final
+class AddIdentifierRequest(_message.Message):
+    """Asks to add a further identifier to an account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    NEW_PROOF_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared: the account and
+    the identifier.
+    """
+    account_id: _builtins.str
+    """Names the account; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    @_builtins.property
+    def proof(self) -> Global___Proof:
+        """Proves that the account is the caller's; required."""
+
+    @_builtins.property
+    def new_proof(self) -> Global___CodeProof:
+        """Names the new identifier and proves it, by a code for the purpose NEW_IDENTIFIER; required."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        proof: Global___Proof | None = ...,
+        new_proof: Global___CodeProof | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["new_proof", b"new_proof", "proof", b"proof"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "new_proof", b"new_proof", "proof", b"proof", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddIdentifierRequest: _TypeAlias = AddIdentifierRequest  # noqa: Y015
+
+@_typing.final
+class AddIdentifierResponse(_message.Message):
+    """Answers AddIdentifier."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    MASKED_OWNER_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it is added."""
+    replayed: _builtins.bool
+    """Is true when this id was already carried out and the first answer is given again."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    masked_owner: _builtins.str
+    """Shows the identifier's present owner, masked; with IDENTIFIER_IN_USE."""
+    @_builtins.property
+    def identifier(self) -> _person_pb2.IdentifierView:
+        """Shows it; unset if refused."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        replayed: _builtins.bool = ...,
+        conflict_field: _builtins.str = ...,
+        identifier: _person_pb2.IdentifierView | None = ...,
+        masked_owner: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflict_field", b"conflict_field", "identifier", b"identifier", "masked_owner", b"masked_owner", "refusal", b"refusal", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddIdentifierResponse: _TypeAlias = AddIdentifierResponse  # noqa: Y015
+
+@_typing.final
+class ChangeIdentifierRequest(_message.Message):
+    """Asks to put a new identifier in the place of an old one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    IDENTIFIER_ID_FIELD_NUMBER: _builtins.int
+    NEW_PROOF_FIELD_NUMBER: _builtins.int
+    OLD_PROOF_FIELD_NUMBER: _builtins.int
+    REAL_NAME_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared: the account and
+    both identifiers.
+    """
+    account_id: _builtins.str
+    """Names the account; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    identifier_id: _builtins.str
+    """Names the old identifier; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    @_builtins.property
+    def new_proof(self) -> Global___CodeProof:
+        """Names the new identifier and proves it, by a code for the purpose NEW_IDENTIFIER; required."""
+
+    @_builtins.property
+    def old_proof(self) -> Global___CodeProof:
+        """Proves the old identifier itself, by a code for the purpose PROVE."""
+
+    @_builtins.property
+    def real_name(self) -> Global___RealName:
+        """Gives the real name of the account's person, when the old identifier is dead."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        identifier_id: _builtins.str = ...,
+        new_proof: Global___CodeProof | None = ...,
+        old_proof: Global___CodeProof | None = ...,
+        real_name: Global___RealName | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["new_proof", b"new_proof", "old_proof", b"old_proof", "real_name", b"real_name", "right", b"right"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "identifier_id", b"identifier_id", "new_proof", b"new_proof", "old_proof", b"old_proof", "real_name", b"real_name", "request_id", b"request_id", "right", b"right"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_right: _TypeAlias = _typing.Literal["old_proof", "real_name"]  # noqa: Y015
+    _WhichOneofArgType_right: _TypeAlias = _typing.Literal["right", b"right"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_right) -> _WhichOneofReturnType_right | None: ...
+
+Global___ChangeIdentifierRequest: _TypeAlias = ChangeIdentifierRequest  # noqa: Y015
+
+@_typing.final
+class ChangeIdentifierResponse(_message.Message):
+    """Answers ChangeIdentifier."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it is changed."""
+    replayed: _builtins.bool
+    """Is true when this id was already carried out and the first answer is given again."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    @_builtins.property
+    def identifier(self) -> _person_pb2.IdentifierView:
+        """Shows the new one; unset if refused."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        replayed: _builtins.bool = ...,
+        conflict_field: _builtins.str = ...,
+        identifier: _person_pb2.IdentifierView | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflict_field", b"conflict_field", "identifier", b"identifier", "refusal", b"refusal", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeIdentifierResponse: _TypeAlias = ChangeIdentifierResponse  # noqa: Y015
+
+@_typing.final
+class RealName(_message.Message):
+    """Gives a real name as it stands on a document."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """States the name as on the document; 1 to 256 bytes. Shown to the checker, never stored."""
+    number: _builtins.str
+    """States the number of the document; 1 to 64 bytes. Only a keyed fingerprint of it is stored."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        number: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RealName: _TypeAlias = RealName  # noqa: Y015
+
+@_typing.final
+class BindRealNameRequest(_message.Message):
+    """Asks to bind a real name to the person of an account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    REAL_NAME_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared: the account and
+    the number.
+    """
+    account_id: _builtins.str
+    """Names the account, whose owner the caller has logged in; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    @_builtins.property
+    def real_name(self) -> Global___RealName:
+        """Gives the name; required."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        real_name: Global___RealName | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["real_name", b"real_name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "real_name", b"real_name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BindRealNameRequest: _TypeAlias = BindRealNameRequest  # noqa: Y015
+
+@_typing.final
+class BindRealNameResponse(_message.Message):
+    """Answers BindRealName. With IDENTITY_BOUND both persons count as one towards limits from now on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    PERSON_ID_FIELD_NUMBER: _builtins.int
+    HINTS_FIELD_NUMBER: _builtins.int
+    EXITS_FIELD_NUMBER: _builtins.int
+    IS_QUOTA_UNITED_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it is bound."""
+    replayed: _builtins.bool
+    """Is true when this id was already carried out and the first answer is given again."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    person_id: _builtins.str
+    """Names the person of the account; empty if unknown."""
+    is_quota_united: _builtins.bool
+    """Is true when both persons count as one towards limits; with IDENTITY_BOUND."""
+    @_builtins.property
+    def hints(self) -> _containers.RepeatedCompositeFieldContainer[_person_pb2.IdentifierView]:
+        """Shows by which identifiers the other person logs in, masked; with IDENTITY_BOUND."""
+
+    @_builtins.property
+    def exits(self) -> _containers.RepeatedCompositeFieldContainer[_person_pb2.Exit]:
+        """Lists what may be done; with IDENTITY_BOUND, at least one is open."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        replayed: _builtins.bool = ...,
+        conflict_field: _builtins.str = ...,
+        person_id: _builtins.str = ...,
+        hints: _abc.Iterable[_person_pb2.IdentifierView] | None = ...,
+        exits: _abc.Iterable[_person_pb2.Exit] | None = ...,
+        is_quota_united: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflict_field", b"conflict_field", "exits", b"exits", "hints", b"hints", "is_quota_united", b"is_quota_united", "person_id", b"person_id", "refusal", b"refusal", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BindRealNameResponse: _TypeAlias = BindRealNameResponse  # noqa: Y015
+
+@_typing.final
+class CanLinkRequest(_message.Message):
+    """Asks whether two accounts can be joined."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    TARGET_ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    source_account_id: _builtins.str
+    """Names the account that would be moved; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    target_account_id: _builtins.str
+    """Names the account whose person would stay; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    def __init__(
+        self,
+        *,
+        source_account_id: _builtins.str = ...,
+        target_account_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source_account_id", b"source_account_id", "target_account_id", b"target_account_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CanLinkRequest: _TypeAlias = CanLinkRequest  # noqa: Y015
+
+@_typing.final
+class CanLinkResponse(_message.Message):
+    """Answers CanLink."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    SOURCE_PERSON_ID_FIELD_NUMBER: _builtins.int
+    TARGET_PERSON_ID_FIELD_NUMBER: _builtins.int
+    HINTS_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when they can."""
+    source_person_id: _builtins.str
+    """Names the person that would become a part; empty if unknown."""
+    target_person_id: _builtins.str
+    """Names the person that would stay; empty if unknown."""
+    @_builtins.property
+    def hints(self) -> _containers.RepeatedCompositeFieldContainer[_person_pb2.IdentifierView]:
+        """Shows by which identifiers the persons log in, masked; with DIFFERENT_VERIFIED_PERSONS."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        source_person_id: _builtins.str = ...,
+        target_person_id: _builtins.str = ...,
+        hints: _abc.Iterable[_person_pb2.IdentifierView] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hints", b"hints", "refusal", b"refusal", "source_person_id", b"source_person_id", "target_person_id", b"target_person_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CanLinkResponse: _TypeAlias = CanLinkResponse  # noqa: Y015
+
+@_typing.final
+class LinkByLoginRequest(_message.Message):
+    """Asks to join two accounts that the caller can log in to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SOURCE_PROOF_FIELD_NUMBER: _builtins.int
+    TARGET_PROOF_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared: the accounts
+    that were proved.
+    """
+    @_builtins.property
+    def source_proof(self) -> Global___Proof:
+        """Proves the account that is moved; required, at most 300 s old."""
+
+    @_builtins.property
+    def target_proof(self) -> Global___Proof:
+        """Proves the account whose person stays; required, at most 300 s old. A person with a real name
+        stays always.
+        """
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        source_proof: Global___Proof | None = ...,
+        target_proof: Global___Proof | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["source_proof", b"source_proof", "target_proof", b"target_proof"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "source_proof", b"source_proof", "target_proof", b"target_proof"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinkByLoginRequest: _TypeAlias = LinkByLoginRequest  # noqa: Y015
+
+@_typing.final
+class LinkByLoginResponse(_message.Message):
+    """Answers LinkByLogin."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    PERSON_ID_FIELD_NUMBER: _builtins.int
+    MERGE_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when they are joined."""
+    replayed: _builtins.bool
+    """Is true when this id was already carried out and the first answer is given again."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    person_id: _builtins.str
+    """Names the person that stayed; empty if refused."""
+    @_builtins.property
+    def merge(self) -> _person_pb2.Merge:
+        """Shows the merge; unset if refused, or if they were one person already."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        replayed: _builtins.bool = ...,
+        conflict_field: _builtins.str = ...,
+        person_id: _builtins.str = ...,
+        merge: _person_pb2.Merge | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["merge", b"merge"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflict_field", b"conflict_field", "merge", b"merge", "person_id", b"person_id", "refusal", b"refusal", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinkByLoginResponse: _TypeAlias = LinkByLoginResponse  # noqa: Y015
+
+@_typing.final
+class OpenClaimRequest(_message.Message):
+    """Asks to claim the person that the real name belongs to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    REAL_NAME_FIELD_NUMBER: _builtins.int
+    DEAD_IDENTIFIER_IDS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared: the account, the
+    number and the dead identifiers.
+    """
+    account_id: _builtins.str
+    """Names the account that claims; BindRealName answered it IDENTITY_BOUND; 1 to 64 bytes of
+    [A-Za-z0-9._:-].
+    """
+    @_builtins.property
+    def real_name(self) -> Global___RealName:
+        """Gives the name again, for the strong check; required."""
+
+    @_builtins.property
+    def dead_identifier_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names identifiers of the other person that are dead and are released with the claim; up to 16."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        real_name: Global___RealName | None = ...,
+        dead_identifier_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["real_name", b"real_name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "dead_identifier_ids", b"dead_identifier_ids", "real_name", b"real_name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenClaimRequest: _TypeAlias = OpenClaimRequest  # noqa: Y015
+
+@_typing.final
+class OpenClaimResponse(_message.Message):
+    """Answers OpenClaim."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    CLAIM_FIELD_NUMBER: _builtins.int
+    CLAIM_TOKEN_FIELD_NUMBER: _builtins.int
+    TOLD_COUNT_FIELD_NUMBER: _builtins.int
+    COME_BACK_TIME_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it is open."""
+    replayed: _builtins.bool
+    """Is true when this id was already carried out and the first answer is given again."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    claim_token: _builtins.str
+    """Is a secret of the claimant that ConfirmClaim asks for; empty if refused."""
+    told_count: _builtins.int
+    """Counts the identifiers of the other person that are told of it."""
+    @_builtins.property
+    def claim(self) -> _person_pb2.Claim:
+        """Shows it; unset if refused."""
+
+    @_builtins.property
+    def come_back_time(self) -> _timestamp_pb2.Timestamp:
+        """Says when trying again may help; unset means never or unknown."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        replayed: _builtins.bool = ...,
+        conflict_field: _builtins.str = ...,
+        claim: _person_pb2.Claim | None = ...,
+        claim_token: _builtins.str = ...,
+        told_count: _builtins.int = ...,
+        come_back_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "come_back_time", b"come_back_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "claim_token", b"claim_token", "come_back_time", b"come_back_time", "conflict_field", b"conflict_field", "refusal", b"refusal", "replayed", b"replayed", "told_count", b"told_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenClaimResponse: _TypeAlias = OpenClaimResponse  # noqa: Y015
+
+@_typing.final
+class GetClaimRequest(_message.Message):
+    """Asks for one claim."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLAIM_ID_FIELD_NUMBER: _builtins.int
+    claim_id: _builtins.str
+    """Names the claim; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    def __init__(
+        self,
+        *,
+        claim_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_id", b"claim_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetClaimRequest: _TypeAlias = GetClaimRequest  # noqa: Y015
+
+@_typing.final
+class GetClaimResponse(_message.Message):
+    """Answers GetClaim."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    CLAIM_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when there is a claim."""
+    @_builtins.property
+    def claim(self) -> _person_pb2.Claim:
+        """Shows it; unset if refused."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        claim: _person_pb2.Claim | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "refusal", b"refusal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetClaimResponse: _TypeAlias = GetClaimResponse  # noqa: Y015
+
+@_typing.final
+class ListClaimsRequest(_message.Message):
+    """Asks for a page of claims."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    PERSON_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    state: _person_pb2.ClaimState.ValueType
+    """Keeps those in one state; unspecified keeps all."""
+    person_id: _builtins.str
+    """Keeps those by and on one person, or is empty; up to 64 bytes of [A-Za-z0-9._:-]."""
+    page_size: _builtins.int
+    """Bounds the page; 1 to 1,000 claims."""
+    page_token: _builtins.str
+    """Continues where the page ended that gave this token; empty for the first page; up to 64 bytes
+    of [A-Za-z0-9._:-].
+    """
+    def __init__(
+        self,
+        *,
+        state: _person_pb2.ClaimState.ValueType = ...,
+        person_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "person_id", b"person_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListClaimsRequest: _TypeAlias = ListClaimsRequest  # noqa: Y015
+
+@_typing.final
+class ListClaimsResponse(_message.Message):
+    """Answers ListClaims."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLAIMS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last one."""
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[_person_pb2.Claim]:
+        """Lists at most `page_size` claims, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        claims: _abc.Iterable[_person_pb2.Claim] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListClaimsResponse: _TypeAlias = ListClaimsResponse  # noqa: Y015
+
+@_typing.final
+class CancelClaimRequest(_message.Message):
+    """Asks to stop a claim."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CLAIM_ID_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared: the claim and
+    the account that was proved.
+    """
+    claim_id: _builtins.str
+    """Names the claim; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    @_builtins.property
+    def proof(self) -> Global___Proof:
+        """Proves an account of the claimed person, or the account that claims; required."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        claim_id: _builtins.str = ...,
+        proof: Global___Proof | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_id", b"claim_id", "proof", b"proof", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelClaimRequest: _TypeAlias = CancelClaimRequest  # noqa: Y015
+
+@_typing.final
+class CancelClaimResponse(_message.Message):
+    """Answers CancelClaim."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    CLAIM_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it is stopped."""
+    replayed: _builtins.bool
+    """Is true when this id was already carried out and the first answer is given again."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    @_builtins.property
+    def claim(self) -> _person_pb2.Claim:
+        """Shows it as it stands; unset if unknown."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        replayed: _builtins.bool = ...,
+        conflict_field: _builtins.str = ...,
+        claim: _person_pb2.Claim | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "conflict_field", b"conflict_field", "refusal", b"refusal", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelClaimResponse: _TypeAlias = CancelClaimResponse  # noqa: Y015
+
+@_typing.final
+class ConfirmClaimRequest(_message.Message):
+    """Asks to carry out a claim that was approved."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CLAIM_ID_FIELD_NUMBER: _builtins.int
+    CLAIM_TOKEN_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared: every field."""
+    claim_id: _builtins.str
+    """Names the claim; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    claim_token: _builtins.str
+    """Is what OpenClaim answered; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        claim_id: _builtins.str = ...,
+        claim_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_id", b"claim_id", "claim_token", b"claim_token", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmClaimRequest: _TypeAlias = ConfirmClaimRequest  # noqa: Y015
+
+@_typing.final
+class ConfirmClaimResponse(_message.Message):
+    """Answers ConfirmClaim."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    CLAIM_FIELD_NUMBER: _builtins.int
+    MERGE_FIELD_NUMBER: _builtins.int
+    COME_BACK_TIME_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it is done."""
+    replayed: _builtins.bool
+    """Is true when this id was already carried out and the first answer is given again."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    @_builtins.property
+    def claim(self) -> _person_pb2.Claim:
+        """Shows it as it stands; unset if unknown."""
+
+    @_builtins.property
+    def merge(self) -> _person_pb2.Merge:
+        """Shows the merge; unset if refused."""
+
+    @_builtins.property
+    def come_back_time(self) -> _timestamp_pb2.Timestamp:
+        """Says when trying again may help; unset means never or unknown."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        replayed: _builtins.bool = ...,
+        conflict_field: _builtins.str = ...,
+        claim: _person_pb2.Claim | None = ...,
+        merge: _person_pb2.Merge | None = ...,
+        come_back_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "come_back_time", b"come_back_time", "merge", b"merge"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "come_back_time", b"come_back_time", "conflict_field", b"conflict_field", "merge", b"merge", "refusal", b"refusal", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmClaimResponse: _TypeAlias = ConfirmClaimResponse  # noqa: Y015
+
+@_typing.final
+class ApproveClaimRequest(_message.Message):
+    """Asks to approve a claim before its wait is over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CLAIM_ID_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared: the claim."""
+    claim_id: _builtins.str
+    """Names the claim; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    actor: _builtins.str
+    """Names who asks, for the record; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    reason: _builtins.str
+    """Says why, for the record; 1 to 256 bytes without NUL. It is shown to support staff: no personal
+    data.
+    """
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        claim_id: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "claim_id", b"claim_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveClaimRequest: _TypeAlias = ApproveClaimRequest  # noqa: Y015
+
+@_typing.final
+class ApproveClaimResponse(_message.Message):
+    """Answers ApproveClaim."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    CLAIM_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it is approved."""
+    replayed: _builtins.bool
+    """Is true when this id was already carried out and the first answer is given again."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    @_builtins.property
+    def claim(self) -> _person_pb2.Claim:
+        """Shows it as it stands; unset if unknown."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        replayed: _builtins.bool = ...,
+        conflict_field: _builtins.str = ...,
+        claim: _person_pb2.Claim | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "conflict_field", b"conflict_field", "refusal", b"refusal", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveClaimResponse: _TypeAlias = ApproveClaimResponse  # noqa: Y015
+
+@_typing.final
+class RejectClaimRequest(_message.Message):
+    """Asks to say no to a claim."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CLAIM_ID_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared: the claim."""
+    claim_id: _builtins.str
+    """Names the claim; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    actor: _builtins.str
+    """Names who asks, for the record; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    reason: _builtins.str
+    """Says why, for the record; 1 to 256 bytes without NUL. It is shown to support staff: no personal
+    data.
+    """
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        claim_id: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "claim_id", b"claim_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectClaimRequest: _TypeAlias = RejectClaimRequest  # noqa: Y015
+
+@_typing.final
+class RejectClaimResponse(_message.Message):
+    """Answers RejectClaim."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    CLAIM_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it is rejected."""
+    replayed: _builtins.bool
+    """Is true when this id was already carried out and the first answer is given again."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    @_builtins.property
+    def claim(self) -> _person_pb2.Claim:
+        """Shows it as it stands; unset if unknown."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        replayed: _builtins.bool = ...,
+        conflict_field: _builtins.str = ...,
+        claim: _person_pb2.Claim | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "conflict_field", b"conflict_field", "refusal", b"refusal", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectClaimResponse: _TypeAlias = RejectClaimResponse  # noqa: Y015
+
+@_typing.final
+class ReverseMergeRequest(_message.Message):
+    """Asks to undo a merge."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MERGE_ID_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared: the merge."""
+    merge_id: _builtins.str
+    """Names the merge; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    actor: _builtins.str
+    """Names who asks, for the record; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    reason: _builtins.str
+    """Says why, for the record; 1 to 256 bytes without NUL. It is shown to support staff: no personal
+    data.
+    """
+    @_builtins.property
+    def proof(self) -> Global___Proof:
+        """Proves an account of either person, when its owner asks; unset when support decides."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        merge_id: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        proof: Global___Proof | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "merge_id", b"merge_id", "proof", b"proof", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReverseMergeRequest: _TypeAlias = ReverseMergeRequest  # noqa: Y015
+
+@_typing.final
+class ReverseMergeResponse(_message.Message):
+    """Answers ReverseMerge."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    MERGE_FIELD_NUMBER: _builtins.int
+    ACCOUNT_IDS_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it is undone."""
+    replayed: _builtins.bool
+    """Is true when this id was already carried out and the first answer is given again."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    @_builtins.property
+    def merge(self) -> _person_pb2.Merge:
+        """Shows it as it stands; unset if unknown."""
+
+    @_builtins.property
+    def account_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names the accounts that went back."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        replayed: _builtins.bool = ...,
+        conflict_field: _builtins.str = ...,
+        merge: _person_pb2.Merge | None = ...,
+        account_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["merge", b"merge"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_ids", b"account_ids", "conflict_field", b"conflict_field", "merge", b"merge", "refusal", b"refusal", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReverseMergeResponse: _TypeAlias = ReverseMergeResponse  # noqa: Y015
+
+@_typing.final
+class LockAccountRequest(_message.Message):
+    """Asks to take an account out of use for a while."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared: the account."""
+    account_id: _builtins.str
+    """Names the account; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    actor: _builtins.str
+    """Names who asks, for the record; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    reason: _builtins.str
+    """Says why, for the record; 1 to 256 bytes without NUL. It is shown to support staff: no personal
+    data.
+    """
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "actor", b"actor", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LockAccountRequest: _TypeAlias = LockAccountRequest  # noqa: Y015
+
+@_typing.final
+class LockAccountResponse(_message.Message):
+    """Answers LockAccount."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it is locked."""
+    replayed: _builtins.bool
+    """Is true when this id was already carried out and the first answer is given again."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    @_builtins.property
+    def account(self) -> Global___Account:
+        """Shows it as it stands; unset if unknown."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        replayed: _builtins.bool = ...,
+        conflict_field: _builtins.str = ...,
+        account: Global___Account | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "conflict_field", b"conflict_field", "refusal", b"refusal", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LockAccountResponse: _TypeAlias = LockAccountResponse  # noqa: Y015
+
+@_typing.final
+class UnlockAccountRequest(_message.Message):
+    """Asks to take an account into use again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared: the account."""
+    account_id: _builtins.str
+    """Names the account; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    actor: _builtins.str
+    """Names who asks, for the record; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    reason: _builtins.str
+    """Says why, for the record; 1 to 256 bytes without NUL. It is shown to support staff: no personal
+    data.
+    """
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "actor", b"actor", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlockAccountRequest: _TypeAlias = UnlockAccountRequest  # noqa: Y015
+
+@_typing.final
+class UnlockAccountResponse(_message.Message):
+    """Answers UnlockAccount."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it is unlocked."""
+    replayed: _builtins.bool
+    """Is true when this id was already carried out and the first answer is given again."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    @_builtins.property
+    def account(self) -> Global___Account:
+        """Shows it as it stands; unset if unknown."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        replayed: _builtins.bool = ...,
+        conflict_field: _builtins.str = ...,
+        account: Global___Account | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "conflict_field", b"conflict_field", "refusal", b"refusal", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlockAccountResponse: _TypeAlias = UnlockAccountResponse  # noqa: Y015
+
+@_typing.final
+class CloseAccountRequest(_message.Message):
+    """Asks to close an account for good."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared: the account."""
+    account_id: _builtins.str
+    """Names the account; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    actor: _builtins.str
+    """Names who asks, for the record; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    reason: _builtins.str
+    """Says why, for the record; 1 to 256 bytes without NUL. It is shown to support staff: no personal
+    data.
+    """
+    @_builtins.property
+    def proof(self) -> Global___Proof:
+        """Proves the account, when its owner asks; unset when support decides."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        proof: Global___Proof | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "actor", b"actor", "proof", b"proof", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CloseAccountRequest: _TypeAlias = CloseAccountRequest  # noqa: Y015
+
+@_typing.final
+class CloseAccountResponse(_message.Message):
+    """Answers CloseAccount."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it is closed."""
+    replayed: _builtins.bool
+    """Is true when this id was already carried out and the first answer is given again."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    @_builtins.property
+    def account(self) -> Global___Account:
+        """Shows it as it stands; unset if unknown."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        replayed: _builtins.bool = ...,
+        conflict_field: _builtins.str = ...,
+        account: Global___Account | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "conflict_field", b"conflict_field", "refusal", b"refusal", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CloseAccountResponse: _TypeAlias = CloseAccountResponse  # noqa: Y015
+
+@_typing.final
+class ChooseAccountRequest(_message.Message):
+    """Asks to keep one account of a person where only one may be used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared: the account."""
+    @_builtins.property
+    def proof(self) -> Global___Proof:
+        """Proves the account that is kept; required."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        proof: Global___Proof | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChooseAccountRequest: _TypeAlias = ChooseAccountRequest  # noqa: Y015
+
+@_typing.final
+class ChooseAccountResponse(_message.Message):
+    """Answers ChooseAccount."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it is chosen."""
+    replayed: _builtins.bool
+    """Is true when this id was already carried out and the first answer is given again."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    @_builtins.property
+    def account(self) -> Global___Account:
+        """Shows the account that is kept; unset if refused."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        replayed: _builtins.bool = ...,
+        conflict_field: _builtins.str = ...,
+        account: Global___Account | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "conflict_field", b"conflict_field", "refusal", b"refusal", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChooseAccountResponse: _TypeAlias = ChooseAccountResponse  # noqa: Y015
+
+@_typing.final
+class GetPolicyRequest(_message.Message):
+    """Asks which accounts a person may use."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPolicyRequest: _TypeAlias = GetPolicyRequest  # noqa: Y015
+
+@_typing.final
+class GetPolicyResponse(_message.Message):
+    """Answers GetPolicy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    policy: Global___AccountPolicy.ValueType
+    """States it."""
+    version: _builtins.int
+    """Counts its changes, from 1."""
+    def __init__(
+        self,
+        *,
+        policy: Global___AccountPolicy.ValueType = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPolicyResponse: _TypeAlias = GetPolicyResponse  # noqa: Y015
+
+@_typing.final
+class SetPolicyRequest(_message.Message):
+    """Asks to change which accounts a person may use."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    IF_VERSION_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared: every field but
+    `actor` and `reason`.
+    """
+    policy: Global___AccountPolicy.ValueType
+    """States the new one."""
+    if_version: _builtins.int
+    """Changes it only if this is its version; 0 or more, 0 changes it always."""
+    actor: _builtins.str
+    """Names who asks, for the record; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    reason: _builtins.str
+    """Says why, for the record; 1 to 256 bytes without NUL. It is shown to support staff: no personal
+    data.
+    """
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        policy: Global___AccountPolicy.ValueType = ...,
+        if_version: _builtins.int = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "if_version", b"if_version", "policy", b"policy", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPolicyRequest: _TypeAlias = SetPolicyRequest  # noqa: Y015
+
+@_typing.final
+class SetPolicyResponse(_message.Message):
+    """Answers SetPolicy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it is set."""
+    replayed: _builtins.bool
+    """Is true when this id was already carried out and the first answer is given again."""
+    conflict_field: _builtins.str
+    """Names the field that differs from the first request with this id; only with CONFLICT."""
+    version: _builtins.int
+    """Counts the changes, this one among them."""
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        replayed: _builtins.bool = ...,
+        conflict_field: _builtins.str = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflict_field", b"conflict_field", "refusal", b"refusal", "replayed", b"replayed", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPolicyResponse: _TypeAlias = SetPolicyResponse  # noqa: Y015
+
+@_typing.final
+class GetPersonRequest(_message.Message):
+    """Asks for all that is known of a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERSON_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    person_id: _builtins.str
+    """Names the person; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    account_id: _builtins.str
+    """Names one of its accounts; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    def __init__(
+        self,
+        *,
+        person_id: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "key", b"key", "person_id", b"person_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "key", b"key", "person_id", b"person_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_key: _TypeAlias = _typing.Literal["person_id", "account_id"]  # noqa: Y015
+    _WhichOneofArgType_key: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_key) -> _WhichOneofReturnType_key | None: ...
+
+Global___GetPersonRequest: _TypeAlias = GetPersonRequest  # noqa: Y015
+
+@_typing.final
+class GetPersonResponse(_message.Message):
+    """Answers GetPerson."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    PERSON_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    ACCOUNTS_FIELD_NUMBER: _builtins.int
+    IDENTIFIERS_FIELD_NUMBER: _builtins.int
+    UNIONS_FIELD_NUMBER: _builtins.int
+    MERGES_FIELD_NUMBER: _builtins.int
+    CLAIMS_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when there is a person."""
+    @_builtins.property
+    def person(self) -> _person_pb2.Person:
+        """Shows it; unset if refused."""
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[_person_pb2.Person]:
+        """Shows the persons that became part of it."""
+
+    @_builtins.property
+    def accounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Account]:
+        """Shows its accounts and those of its parts."""
+
+    @_builtins.property
+    def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_person_pb2.IdentifierView]:
+        """Shows the identifiers of these accounts, masked."""
+
+    @_builtins.property
+    def unions(self) -> _containers.RepeatedCompositeFieldContainer[_person_pb2.Union]:
+        """Shows the unions that it is or was in; at most 256, newest first."""
+
+    @_builtins.property
+    def merges(self) -> _containers.RepeatedCompositeFieldContainer[_person_pb2.Merge]:
+        """Shows the merges that it or a part of it was in; at most 256, newest first."""
+
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[_person_pb2.Claim]:
+        """Shows the claims by it and on it; at most 256, newest first."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        person: _person_pb2.Person | None = ...,
+        parts: _abc.Iterable[_person_pb2.Person] | None = ...,
+        accounts: _abc.Iterable[Global___Account] | None = ...,
+        identifiers: _abc.Iterable[_person_pb2.IdentifierView] | None = ...,
+        unions: _abc.Iterable[_person_pb2.Union] | None = ...,
+        merges: _abc.Iterable[_person_pb2.Merge] | None = ...,
+        claims: _abc.Iterable[_person_pb2.Claim] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["person", b"person"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "claims", b"claims", "identifiers", b"identifiers", "merges", b"merges", "parts", b"parts", "person", b"person", "refusal", b"refusal", "unions", b"unions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPersonResponse: _TypeAlias = GetPersonResponse  # noqa: Y015
+
+@_typing.final
+class FindAccountRequest(_message.Message):
+    """Asks which account an identifier leads to. Each answer leaves a row in the access log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    actor: _builtins.str
+    """Names who asks, for the record; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    reason: _builtins.str
+    """Says why, for the record; 1 to 256 bytes without NUL. It is shown to support staff: no personal
+    data.
+    """
+    @_builtins.property
+    def identifier(self) -> Global___Identifier:
+        """Says which identifier; required."""
+
+    def __init__(
+        self,
+        *,
+        identifier: Global___Identifier | None = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "identifier", b"identifier", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindAccountRequest: _TypeAlias = FindAccountRequest  # noqa: Y015
+
+@_typing.final
+class FindAccountResponse(_message.Message):
+    """Answers FindAccount."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when it leads to one."""
+    @_builtins.property
+    def account(self) -> Global___Account:
+        """Shows the account; unset if refused."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        account: Global___Account | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "refusal", b"refusal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindAccountResponse: _TypeAlias = FindAccountResponse  # noqa: Y015
+
+@_typing.final
+class ExplainPersonRequest(_message.Message):
+    """Asks for the moves of a person and of what belongs to it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERSON_ID_FIELD_NUMBER: _builtins.int
+    person_id: _builtins.str
+    """Names the person; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    def __init__(
+        self,
+        *,
+        person_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["person_id", b"person_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainPersonRequest: _TypeAlias = ExplainPersonRequest  # noqa: Y015
+
+@_typing.final
+class ExplainPersonResponse(_message.Message):
+    """Answers ExplainPerson."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    PERSON_FIELD_NUMBER: _builtins.int
+    TRANSITIONS_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when there is a person."""
+    @_builtins.property
+    def person(self) -> _person_pb2.Person:
+        """Shows it as it stands; unset if refused."""
+
+    @_builtins.property
+    def transitions(self) -> _containers.RepeatedCompositeFieldContainer[_person_pb2.Transition]:
+        """Lists every move of it, its parts, accounts, identifiers, claims, merges and unions, by time;
+        at most 4,096.
+        """
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        person: _person_pb2.Person | None = ...,
+        transitions: _abc.Iterable[_person_pb2.Transition] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["person", b"person"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["person", b"person", "refusal", b"refusal", "transitions", b"transitions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainPersonResponse: _TypeAlias = ExplainPersonResponse  # noqa: Y015
+
+@_typing.final
+class ListAccessesRequest(_message.Message):
+    """Asks who read the personal data of an account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """Names the account or the identifier; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    page_size: _builtins.int
+    """Bounds the page; 1 to 1,000 records."""
+    page_token: _builtins.str
+    """Continues where the page ended that gave this token; empty for the first page; up to 64 bytes
+    of [A-Za-z0-9._:-].
+    """
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAccessesRequest: _TypeAlias = ListAccessesRequest  # noqa: Y015
+
+@_typing.final
+class ListAccessesResponse(_message.Message):
+    """Answers ListAccesses."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last one."""
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[_person_pb2.AccessRecord]:
+        """Lists at most `page_size` records, newest first."""
+
+    def __init__(
+        self,
+        *,
+        records: _abc.Iterable[_person_pb2.AccessRecord] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAccessesResponse: _TypeAlias = ListAccessesResponse  # noqa: Y015
+
+@_typing.final
+class WatchPersonsRequest(_message.Message):
+    """Asks for what changes about persons."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    after_sequence: _builtins.int
+    """Continues after the event with this `sequence`; 0 begins with the first."""
+    def __init__(
+        self,
+        *,
+        after_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchPersonsRequest: _TypeAlias = WatchPersonsRequest  # noqa: Y015
+
+@_typing.final
+class WatchPersonsResponse(_message.Message):
+    """Answers WatchPersons, at once with what there is and then with each change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    refusal: Global___Refusal.ValueType
+    """Says why not; unspecified when there are events; UNKNOWN_SEQUENCE is the only message."""
+    last_sequence: _builtins.int
+    """Names the last event that there is; 0 or more."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_person_pb2.PersonEvent]:
+        """Lists events without a gap, oldest first; at most 256. Empty in a first message that has none
+        to tell, and in one sent each 10 s to show that the stream lives.
+        """
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal.ValueType = ...,
+        events: _abc.Iterable[_person_pb2.PersonEvent] | None = ...,
+        last_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "last_sequence", b"last_sequence", "refusal", b"refusal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchPersonsResponse: _TypeAlias = WatchPersonsResponse  # noqa: Y015

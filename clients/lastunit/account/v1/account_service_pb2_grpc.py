@@ -58,6 +58,146 @@ class AccountServiceStub:
                 request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.GetAccountRequest.SerializeToString,
                 response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.GetAccountResponse.FromString,
                 _registered_method=True)
+        self.SendCode = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/SendCode',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.SendCodeRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.SendCodeResponse.FromString,
+                _registered_method=True)
+        self.Login = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/Login',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.LoginRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.LoginResponse.FromString,
+                _registered_method=True)
+        self.CheckSession = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/CheckSession',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.CheckSessionRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.CheckSessionResponse.FromString,
+                _registered_method=True)
+        self.EndSession = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/EndSession',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.EndSessionRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.EndSessionResponse.FromString,
+                _registered_method=True)
+        self.AddIdentifier = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/AddIdentifier',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.AddIdentifierRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.AddIdentifierResponse.FromString,
+                _registered_method=True)
+        self.ChangeIdentifier = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/ChangeIdentifier',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ChangeIdentifierRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ChangeIdentifierResponse.FromString,
+                _registered_method=True)
+        self.BindRealName = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/BindRealName',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.BindRealNameRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.BindRealNameResponse.FromString,
+                _registered_method=True)
+        self.CanLink = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/CanLink',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.CanLinkRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.CanLinkResponse.FromString,
+                _registered_method=True)
+        self.LinkByLogin = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/LinkByLogin',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.LinkByLoginRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.LinkByLoginResponse.FromString,
+                _registered_method=True)
+        self.OpenClaim = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/OpenClaim',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.OpenClaimRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.OpenClaimResponse.FromString,
+                _registered_method=True)
+        self.GetClaim = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/GetClaim',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.GetClaimRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.GetClaimResponse.FromString,
+                _registered_method=True)
+        self.ListClaims = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/ListClaims',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ListClaimsRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ListClaimsResponse.FromString,
+                _registered_method=True)
+        self.CancelClaim = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/CancelClaim',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.CancelClaimRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.CancelClaimResponse.FromString,
+                _registered_method=True)
+        self.ConfirmClaim = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/ConfirmClaim',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ConfirmClaimRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ConfirmClaimResponse.FromString,
+                _registered_method=True)
+        self.ApproveClaim = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/ApproveClaim',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ApproveClaimRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ApproveClaimResponse.FromString,
+                _registered_method=True)
+        self.RejectClaim = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/RejectClaim',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.RejectClaimRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.RejectClaimResponse.FromString,
+                _registered_method=True)
+        self.ReverseMerge = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/ReverseMerge',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ReverseMergeRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ReverseMergeResponse.FromString,
+                _registered_method=True)
+        self.LockAccount = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/LockAccount',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.LockAccountRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.LockAccountResponse.FromString,
+                _registered_method=True)
+        self.UnlockAccount = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/UnlockAccount',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.UnlockAccountRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.UnlockAccountResponse.FromString,
+                _registered_method=True)
+        self.CloseAccount = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/CloseAccount',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.CloseAccountRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.CloseAccountResponse.FromString,
+                _registered_method=True)
+        self.ChooseAccount = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/ChooseAccount',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ChooseAccountRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ChooseAccountResponse.FromString,
+                _registered_method=True)
+        self.GetPolicy = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/GetPolicy',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.GetPolicyRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.GetPolicyResponse.FromString,
+                _registered_method=True)
+        self.SetPolicy = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/SetPolicy',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.SetPolicyRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.SetPolicyResponse.FromString,
+                _registered_method=True)
+        self.GetPerson = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/GetPerson',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.GetPersonRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.GetPersonResponse.FromString,
+                _registered_method=True)
+        self.FindAccount = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/FindAccount',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.FindAccountRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.FindAccountResponse.FromString,
+                _registered_method=True)
+        self.ExplainPerson = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/ExplainPerson',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ExplainPersonRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ExplainPersonResponse.FromString,
+                _registered_method=True)
+        self.ListAccesses = channel.unary_unary(
+                '/lastunit.account.v1.AccountService/ListAccesses',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ListAccessesRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ListAccessesResponse.FromString,
+                _registered_method=True)
+        self.WatchPersons = channel.unary_stream(
+                '/lastunit.account.v1.AccountService/WatchPersons',
+                request_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.WatchPersonsRequest.SerializeToString,
+                response_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.WatchPersonsResponse.FromString,
+                _registered_method=True)
 
 
 class AccountServiceServicer:
@@ -99,6 +239,242 @@ class AccountServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SendCode(self, request, context):
+        """Sends a six-digit code to an identifier. One in 60 s and five in an hour go to each; more are
+        refused as RATE_LIMITED. Not idempotent: each call that is not refused sends a new code, and
+        the old one is void.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Login(self, request, context):
+        """Begins a session: needs a code for the purpose SIGN_IN. Refused as UNKNOWN_IDENTIFIER,
+        PROOF_BAD, PROOF_EXPIRED or ACCOUNT_CLOSED; a LOCKED account gets a session and may only look
+        at what it has. Not idempotent: each call begins another session.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckSession(self, request, context):
+        """Says whose a session is. Changes nothing. Refused as SESSION_ENDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndSession(self, request, context):
+        """Ends a session. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddIdentifier(self, request, context):
+        """Adds a further identifier to an account: none to VERIFIED. Idempotent by `request_id`. Refused
+        as PROOF_BAD, PROOF_EXPIRED, IDENTIFIER_IN_USE, UNKNOWN_ACCOUNT, ACCOUNT_LOCKED or
+        ACCOUNT_CLOSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeIdentifier(self, request, context):
+        """Puts a new identifier in the place of an old one: the new one from none to VERIFIED, the old
+        one to RELEASED. Needs a proof of the new one, and of the old one or of the real name.
+        Idempotent by `request_id`. Refused as for AddIdentifier, and as UNKNOWN_IDENTIFIER or
+        CHECK_FAILED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BindRealName(self, request, context):
+        """Binds a real name to the person of an account: PROVISIONAL to VERIFIED. If the name is another
+        person's already, the answer is IDENTITY_BOUND with at least one way out, and both count as one
+        towards limits from then on. Idempotent by `request_id`. Refused as UNKNOWN_ACCOUNT,
+        ACCOUNT_LOCKED, ACCOUNT_CLOSED, CHECK_FAILED, IDENTITY_BOUND or OTHER_REAL_NAME. UNAVAILABLE
+        while the ledger does not answer: repeat with the same id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CanLink(self, request, context):
+        """Says whether two accounts can be joined, without doing it. Changes nothing. Refused as
+        LinkByLogin would be.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LinkByLogin(self, request, context):
+        """Joins the persons of two accounts: the one without a real name becomes MERGED into the other.
+        Needs fresh proofs of both. Idempotent by `request_id`. Refused as PROOF_BAD, PROOF_EXPIRED,
+        ACCOUNT_LOCKED, ACCOUNT_CLOSED, DIFFERENT_VERIFIED_PERSONS or TOO_MANY_PARTS. UNAVAILABLE while
+        the ledger does not answer: repeat with the same id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OpenClaim(self, request, context):
+        """Claims the person that the real name of the account belongs to: none to WAITING. All its
+        identifiers are told at once; its owner has 24 h to object, 72 h who logged in within 30 days.
+        Idempotent by `request_id`. Refused as NOTHING_TO_CLAIM, CHECK_FAILED, TOO_MANY_CLAIMS,
+        CLAIM_OPEN, UNKNOWN_IDENTIFIER, UNKNOWN_ACCOUNT, ACCOUNT_LOCKED or ACCOUNT_CLOSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetClaim(self, request, context):
+        """Shows one claim. Changes nothing. Refused as UNKNOWN_CLAIM.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListClaims(self, request, context):
+        """Lists claims. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelClaim(self, request, context):
+        """Stops a claim: WAITING or APPROVED to CANCELLED. When the claimed person's owner does it, the
+        account that claimed is LOCKED for 30 days. Idempotent by `request_id`. Refused as
+        UNKNOWN_CLAIM, PROOF_BAD, PROOF_EXPIRED or WRONG_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConfirmClaim(self, request, context):
+        """Carries out a claim: APPROVED to EXECUTED. The dead identifiers are RELEASED and the claiming
+        person becomes MERGED into the claimed one. Idempotent by `request_id`. Refused as
+        UNKNOWN_CLAIM, PROOF_BAD, WAITING, TOO_LATE, WRONG_STATE or TOO_MANY_PARTS. UNAVAILABLE while
+        the ledger does not answer: repeat with the same id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApproveClaim(self, request, context):
+        """Approves a claim before its wait is over: WAITING to APPROVED. For support. Idempotent by
+        `request_id`. Refused as UNKNOWN_CLAIM or WRONG_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RejectClaim(self, request, context):
+        """Says no to a claim: WAITING or APPROVED to REJECTED. Both persons go on counting as one. For
+        support. Idempotent by `request_id`. Refused as UNKNOWN_CLAIM or WRONG_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReverseMerge(self, request, context):
+        """Undoes a merge within 30 days: EXECUTED to REVERSED. Accounts go back, and each unit counts for
+        the person who bought it. Idempotent by `request_id`. Refused as UNKNOWN_MERGE, PROOF_BAD,
+        PROOF_EXPIRED, TOO_LATE, WRONG_STATE or TOO_MANY_PARTS. UNAVAILABLE while the ledger does not
+        answer: repeat with the same id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LockAccount(self, request, context):
+        """Takes an account out of use: ACTIVE to LOCKED; its sessions end. For support. Idempotent by
+        `request_id`. Refused as UNKNOWN_ACCOUNT or WRONG_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnlockAccount(self, request, context):
+        """Takes an account into use again: LOCKED to ACTIVE. For support. Idempotent by `request_id`.
+        Refused as UNKNOWN_ACCOUNT or WRONG_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CloseAccount(self, request, context):
+        """Closes an account for good: ACTIVE or LOCKED to CLOSED; its identifiers are RELEASED.
+        Idempotent by `request_id`. Refused as UNKNOWN_ACCOUNT, PROOF_BAD, PROOF_EXPIRED,
+        ORDER_IN_PAYMENT or WRONG_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChooseAccount(self, request, context):
+        """Keeps one account of a person where the policy is SINGLE: it becomes ACTIVE, the others LOCKED.
+        Idempotent by `request_id`. Refused as PROOF_BAD, PROOF_EXPIRED or WRONG_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPolicy(self, request, context):
+        """Says how many accounts of a person may be used. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPolicy(self, request, context):
+        """Sets how many accounts of a person may be used. For operators. Idempotent by `request_id`.
+        Refused as VERSION_MISMATCH.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPerson(self, request, context):
+        """Shows all that is known of a person, masked; one that is MERGED leads to the live one. Changes
+        nothing. For support. Refused as UNKNOWN_PERSON or UNKNOWN_ACCOUNT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindAccount(self, request, context):
+        """Says which account an identifier leads to, and writes down who asked. For support. Refused as
+        UNKNOWN_IDENTIFIER or IDENTIFIER_BAD.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainPerson(self, request, context):
+        """Lists every move of a person and of what belongs to it. Changes nothing. For support. Refused
+        as UNKNOWN_PERSON.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAccesses(self, request, context):
+        """Lists who read the personal data of an account or identifier. Changes nothing. For support.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchPersons(self, request, context):
+        """Streams what changes about persons, in order and without a gap; a client that was cut off
+        continues after the last event that it has. Refused as UNKNOWN_SEQUENCE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccountServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -121,6 +497,146 @@ def add_AccountServiceServicer_to_server(servicer, server):
                     servicer.GetAccount,
                     request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.GetAccountRequest.FromString,
                     response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.GetAccountResponse.SerializeToString,
+            ),
+            'SendCode': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendCode,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.SendCodeRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.SendCodeResponse.SerializeToString,
+            ),
+            'Login': grpc.unary_unary_rpc_method_handler(
+                    servicer.Login,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.LoginRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.LoginResponse.SerializeToString,
+            ),
+            'CheckSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckSession,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.CheckSessionRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.CheckSessionResponse.SerializeToString,
+            ),
+            'EndSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndSession,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.EndSessionRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.EndSessionResponse.SerializeToString,
+            ),
+            'AddIdentifier': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddIdentifier,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.AddIdentifierRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.AddIdentifierResponse.SerializeToString,
+            ),
+            'ChangeIdentifier': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeIdentifier,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ChangeIdentifierRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ChangeIdentifierResponse.SerializeToString,
+            ),
+            'BindRealName': grpc.unary_unary_rpc_method_handler(
+                    servicer.BindRealName,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.BindRealNameRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.BindRealNameResponse.SerializeToString,
+            ),
+            'CanLink': grpc.unary_unary_rpc_method_handler(
+                    servicer.CanLink,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.CanLinkRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.CanLinkResponse.SerializeToString,
+            ),
+            'LinkByLogin': grpc.unary_unary_rpc_method_handler(
+                    servicer.LinkByLogin,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.LinkByLoginRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.LinkByLoginResponse.SerializeToString,
+            ),
+            'OpenClaim': grpc.unary_unary_rpc_method_handler(
+                    servicer.OpenClaim,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.OpenClaimRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.OpenClaimResponse.SerializeToString,
+            ),
+            'GetClaim': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetClaim,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.GetClaimRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.GetClaimResponse.SerializeToString,
+            ),
+            'ListClaims': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListClaims,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ListClaimsRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ListClaimsResponse.SerializeToString,
+            ),
+            'CancelClaim': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelClaim,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.CancelClaimRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.CancelClaimResponse.SerializeToString,
+            ),
+            'ConfirmClaim': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmClaim,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ConfirmClaimRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ConfirmClaimResponse.SerializeToString,
+            ),
+            'ApproveClaim': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveClaim,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ApproveClaimRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ApproveClaimResponse.SerializeToString,
+            ),
+            'RejectClaim': grpc.unary_unary_rpc_method_handler(
+                    servicer.RejectClaim,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.RejectClaimRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.RejectClaimResponse.SerializeToString,
+            ),
+            'ReverseMerge': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReverseMerge,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ReverseMergeRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ReverseMergeResponse.SerializeToString,
+            ),
+            'LockAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.LockAccount,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.LockAccountRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.LockAccountResponse.SerializeToString,
+            ),
+            'UnlockAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnlockAccount,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.UnlockAccountRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.UnlockAccountResponse.SerializeToString,
+            ),
+            'CloseAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.CloseAccount,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.CloseAccountRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.CloseAccountResponse.SerializeToString,
+            ),
+            'ChooseAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChooseAccount,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ChooseAccountRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ChooseAccountResponse.SerializeToString,
+            ),
+            'GetPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPolicy,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.GetPolicyRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.GetPolicyResponse.SerializeToString,
+            ),
+            'SetPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPolicy,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.SetPolicyRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.SetPolicyResponse.SerializeToString,
+            ),
+            'GetPerson': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPerson,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.GetPersonRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.GetPersonResponse.SerializeToString,
+            ),
+            'FindAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindAccount,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.FindAccountRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.FindAccountResponse.SerializeToString,
+            ),
+            'ExplainPerson': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainPerson,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ExplainPersonRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ExplainPersonResponse.SerializeToString,
+            ),
+            'ListAccesses': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAccesses,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ListAccessesRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.ListAccessesResponse.SerializeToString,
+            ),
+            'WatchPersons': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchPersons,
+                    request_deserializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.WatchPersonsRequest.FromString,
+                    response_serializer=lastunit_dot_account_dot_v1_dot_account__service__pb2.WatchPersonsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -235,6 +751,762 @@ class AccountService:
             '/lastunit.account.v1.AccountService/GetAccount',
             lastunit_dot_account_dot_v1_dot_account__service__pb2.GetAccountRequest.SerializeToString,
             lastunit_dot_account_dot_v1_dot_account__service__pb2.GetAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendCode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/SendCode',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.SendCodeRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.SendCodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Login(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/Login',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.LoginRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.LoginResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/CheckSession',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.CheckSessionRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.CheckSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/EndSession',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.EndSessionRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.EndSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddIdentifier(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/AddIdentifier',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.AddIdentifierRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.AddIdentifierResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeIdentifier(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/ChangeIdentifier',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.ChangeIdentifierRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.ChangeIdentifierResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BindRealName(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/BindRealName',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.BindRealNameRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.BindRealNameResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CanLink(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/CanLink',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.CanLinkRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.CanLinkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LinkByLogin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/LinkByLogin',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.LinkByLoginRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.LinkByLoginResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OpenClaim(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/OpenClaim',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.OpenClaimRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.OpenClaimResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetClaim(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/GetClaim',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.GetClaimRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.GetClaimResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListClaims(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/ListClaims',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.ListClaimsRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.ListClaimsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelClaim(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/CancelClaim',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.CancelClaimRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.CancelClaimResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmClaim(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/ConfirmClaim',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.ConfirmClaimRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.ConfirmClaimResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveClaim(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/ApproveClaim',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.ApproveClaimRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.ApproveClaimResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RejectClaim(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/RejectClaim',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.RejectClaimRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.RejectClaimResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReverseMerge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/ReverseMerge',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.ReverseMergeRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.ReverseMergeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LockAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/LockAccount',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.LockAccountRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.LockAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnlockAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/UnlockAccount',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.UnlockAccountRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.UnlockAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CloseAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/CloseAccount',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.CloseAccountRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.CloseAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChooseAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/ChooseAccount',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.ChooseAccountRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.ChooseAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/GetPolicy',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.GetPolicyRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.GetPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/SetPolicy',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.SetPolicyRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.SetPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPerson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/GetPerson',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.GetPersonRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.GetPersonResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/FindAccount',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.FindAccountRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.FindAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainPerson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/ExplainPerson',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.ExplainPersonRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.ExplainPersonResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAccesses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/ListAccesses',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.ListAccessesRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.ListAccessesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchPersons(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lastunit.account.v1.AccountService/WatchPersons',
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.WatchPersonsRequest.SerializeToString,
+            lastunit_dot_account_dot_v1_dot_account__service__pb2.WatchPersonsResponse.FromString,
             options,
             channel_credentials,
             insecure,

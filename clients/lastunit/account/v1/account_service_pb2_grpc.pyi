@@ -52,6 +52,124 @@ class AccountServiceStub:
     """
     GetAccount: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.GetAccountRequest, _account_service_pb2.GetAccountResponse]
     """Shows one account, its identifier masked. Changes nothing. Refused as UNKNOWN_ACCOUNT."""
+    SendCode: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.SendCodeRequest, _account_service_pb2.SendCodeResponse]
+    """Sends a six-digit code to an identifier. One in 60 s and five in an hour go to each; more are
+    refused as RATE_LIMITED. Not idempotent: each call that is not refused sends a new code, and
+    the old one is void.
+    """
+    Login: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.LoginRequest, _account_service_pb2.LoginResponse]
+    """Begins a session: needs a code for the purpose SIGN_IN. Refused as UNKNOWN_IDENTIFIER,
+    PROOF_BAD, PROOF_EXPIRED or ACCOUNT_CLOSED; a LOCKED account gets a session and may only look
+    at what it has. Not idempotent: each call begins another session.
+    """
+    CheckSession: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.CheckSessionRequest, _account_service_pb2.CheckSessionResponse]
+    """Says whose a session is. Changes nothing. Refused as SESSION_ENDED."""
+    EndSession: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.EndSessionRequest, _account_service_pb2.EndSessionResponse]
+    """Ends a session. Idempotent."""
+    AddIdentifier: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.AddIdentifierRequest, _account_service_pb2.AddIdentifierResponse]
+    """Adds a further identifier to an account: none to VERIFIED. Idempotent by `request_id`. Refused
+    as PROOF_BAD, PROOF_EXPIRED, IDENTIFIER_IN_USE, UNKNOWN_ACCOUNT, ACCOUNT_LOCKED or
+    ACCOUNT_CLOSED.
+    """
+    ChangeIdentifier: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ChangeIdentifierRequest, _account_service_pb2.ChangeIdentifierResponse]
+    """Puts a new identifier in the place of an old one: the new one from none to VERIFIED, the old
+    one to RELEASED. Needs a proof of the new one, and of the old one or of the real name.
+    Idempotent by `request_id`. Refused as for AddIdentifier, and as UNKNOWN_IDENTIFIER or
+    CHECK_FAILED.
+    """
+    BindRealName: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.BindRealNameRequest, _account_service_pb2.BindRealNameResponse]
+    """Binds a real name to the person of an account: PROVISIONAL to VERIFIED. If the name is another
+    person's already, the answer is IDENTITY_BOUND with at least one way out, and both count as one
+    towards limits from then on. Idempotent by `request_id`. Refused as UNKNOWN_ACCOUNT,
+    ACCOUNT_LOCKED, ACCOUNT_CLOSED, CHECK_FAILED, IDENTITY_BOUND or OTHER_REAL_NAME. UNAVAILABLE
+    while the ledger does not answer: repeat with the same id.
+    """
+    CanLink: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.CanLinkRequest, _account_service_pb2.CanLinkResponse]
+    """Says whether two accounts can be joined, without doing it. Changes nothing. Refused as
+    LinkByLogin would be.
+    """
+    LinkByLogin: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.LinkByLoginRequest, _account_service_pb2.LinkByLoginResponse]
+    """Joins the persons of two accounts: the one without a real name becomes MERGED into the other.
+    Needs fresh proofs of both. Idempotent by `request_id`. Refused as PROOF_BAD, PROOF_EXPIRED,
+    ACCOUNT_LOCKED, ACCOUNT_CLOSED, DIFFERENT_VERIFIED_PERSONS or TOO_MANY_PARTS. UNAVAILABLE while
+    the ledger does not answer: repeat with the same id.
+    """
+    OpenClaim: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.OpenClaimRequest, _account_service_pb2.OpenClaimResponse]
+    """Claims the person that the real name of the account belongs to: none to WAITING. All its
+    identifiers are told at once; its owner has 24 h to object, 72 h who logged in within 30 days.
+    Idempotent by `request_id`. Refused as NOTHING_TO_CLAIM, CHECK_FAILED, TOO_MANY_CLAIMS,
+    CLAIM_OPEN, UNKNOWN_IDENTIFIER, UNKNOWN_ACCOUNT, ACCOUNT_LOCKED or ACCOUNT_CLOSED.
+    """
+    GetClaim: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.GetClaimRequest, _account_service_pb2.GetClaimResponse]
+    """Shows one claim. Changes nothing. Refused as UNKNOWN_CLAIM."""
+    ListClaims: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListClaimsRequest, _account_service_pb2.ListClaimsResponse]
+    """Lists claims. Changes nothing."""
+    CancelClaim: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.CancelClaimRequest, _account_service_pb2.CancelClaimResponse]
+    """Stops a claim: WAITING or APPROVED to CANCELLED. When the claimed person's owner does it, the
+    account that claimed is LOCKED for 30 days. Idempotent by `request_id`. Refused as
+    UNKNOWN_CLAIM, PROOF_BAD, PROOF_EXPIRED or WRONG_STATE.
+    """
+    ConfirmClaim: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ConfirmClaimRequest, _account_service_pb2.ConfirmClaimResponse]
+    """Carries out a claim: APPROVED to EXECUTED. The dead identifiers are RELEASED and the claiming
+    person becomes MERGED into the claimed one. Idempotent by `request_id`. Refused as
+    UNKNOWN_CLAIM, PROOF_BAD, WAITING, TOO_LATE, WRONG_STATE or TOO_MANY_PARTS. UNAVAILABLE while
+    the ledger does not answer: repeat with the same id.
+    """
+    ApproveClaim: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ApproveClaimRequest, _account_service_pb2.ApproveClaimResponse]
+    """Approves a claim before its wait is over: WAITING to APPROVED. For support. Idempotent by
+    `request_id`. Refused as UNKNOWN_CLAIM or WRONG_STATE.
+    """
+    RejectClaim: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.RejectClaimRequest, _account_service_pb2.RejectClaimResponse]
+    """Says no to a claim: WAITING or APPROVED to REJECTED. Both persons go on counting as one. For
+    support. Idempotent by `request_id`. Refused as UNKNOWN_CLAIM or WRONG_STATE.
+    """
+    ReverseMerge: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ReverseMergeRequest, _account_service_pb2.ReverseMergeResponse]
+    """Undoes a merge within 30 days: EXECUTED to REVERSED. Accounts go back, and each unit counts for
+    the person who bought it. Idempotent by `request_id`. Refused as UNKNOWN_MERGE, PROOF_BAD,
+    PROOF_EXPIRED, TOO_LATE, WRONG_STATE or TOO_MANY_PARTS. UNAVAILABLE while the ledger does not
+    answer: repeat with the same id.
+    """
+    LockAccount: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.LockAccountRequest, _account_service_pb2.LockAccountResponse]
+    """Takes an account out of use: ACTIVE to LOCKED; its sessions end. For support. Idempotent by
+    `request_id`. Refused as UNKNOWN_ACCOUNT or WRONG_STATE.
+    """
+    UnlockAccount: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.UnlockAccountRequest, _account_service_pb2.UnlockAccountResponse]
+    """Takes an account into use again: LOCKED to ACTIVE. For support. Idempotent by `request_id`.
+    Refused as UNKNOWN_ACCOUNT or WRONG_STATE.
+    """
+    CloseAccount: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.CloseAccountRequest, _account_service_pb2.CloseAccountResponse]
+    """Closes an account for good: ACTIVE or LOCKED to CLOSED; its identifiers are RELEASED.
+    Idempotent by `request_id`. Refused as UNKNOWN_ACCOUNT, PROOF_BAD, PROOF_EXPIRED,
+    ORDER_IN_PAYMENT or WRONG_STATE.
+    """
+    ChooseAccount: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ChooseAccountRequest, _account_service_pb2.ChooseAccountResponse]
+    """Keeps one account of a person where the policy is SINGLE: it becomes ACTIVE, the others LOCKED.
+    Idempotent by `request_id`. Refused as PROOF_BAD, PROOF_EXPIRED or WRONG_STATE.
+    """
+    GetPolicy: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.GetPolicyRequest, _account_service_pb2.GetPolicyResponse]
+    """Says how many accounts of a person may be used. Changes nothing."""
+    SetPolicy: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.SetPolicyRequest, _account_service_pb2.SetPolicyResponse]
+    """Sets how many accounts of a person may be used. For operators. Idempotent by `request_id`.
+    Refused as VERSION_MISMATCH.
+    """
+    GetPerson: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.GetPersonRequest, _account_service_pb2.GetPersonResponse]
+    """Shows all that is known of a person, masked; one that is MERGED leads to the live one. Changes
+    nothing. For support. Refused as UNKNOWN_PERSON or UNKNOWN_ACCOUNT.
+    """
+    FindAccount: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.FindAccountRequest, _account_service_pb2.FindAccountResponse]
+    """Says which account an identifier leads to, and writes down who asked. For support. Refused as
+    UNKNOWN_IDENTIFIER or IDENTIFIER_BAD.
+    """
+    ExplainPerson: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ExplainPersonRequest, _account_service_pb2.ExplainPersonResponse]
+    """Lists every move of a person and of what belongs to it. Changes nothing. For support. Refused
+    as UNKNOWN_PERSON.
+    """
+    ListAccesses: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListAccessesRequest, _account_service_pb2.ListAccessesResponse]
+    """Lists who read the personal data of an account or identifier. Changes nothing. For support."""
+    WatchPersons: _grpc.UnaryStreamMultiCallable[_account_service_pb2.WatchPersonsRequest, _account_service_pb2.WatchPersonsResponse]
+    """Streams what changes about persons, in order and without a gap; a client that was cut off
+    continues after the last event that it has. Refused as UNKNOWN_SEQUENCE.
+    """
 
 @_typing.type_check_only
 class AccountServiceAsyncStub(AccountServiceStub):
@@ -77,6 +195,124 @@ class AccountServiceAsyncStub(AccountServiceStub):
     """
     GetAccount: _aio.UnaryUnaryMultiCallable[_account_service_pb2.GetAccountRequest, _account_service_pb2.GetAccountResponse]  # type: ignore[assignment]
     """Shows one account, its identifier masked. Changes nothing. Refused as UNKNOWN_ACCOUNT."""
+    SendCode: _aio.UnaryUnaryMultiCallable[_account_service_pb2.SendCodeRequest, _account_service_pb2.SendCodeResponse]  # type: ignore[assignment]
+    """Sends a six-digit code to an identifier. One in 60 s and five in an hour go to each; more are
+    refused as RATE_LIMITED. Not idempotent: each call that is not refused sends a new code, and
+    the old one is void.
+    """
+    Login: _aio.UnaryUnaryMultiCallable[_account_service_pb2.LoginRequest, _account_service_pb2.LoginResponse]  # type: ignore[assignment]
+    """Begins a session: needs a code for the purpose SIGN_IN. Refused as UNKNOWN_IDENTIFIER,
+    PROOF_BAD, PROOF_EXPIRED or ACCOUNT_CLOSED; a LOCKED account gets a session and may only look
+    at what it has. Not idempotent: each call begins another session.
+    """
+    CheckSession: _aio.UnaryUnaryMultiCallable[_account_service_pb2.CheckSessionRequest, _account_service_pb2.CheckSessionResponse]  # type: ignore[assignment]
+    """Says whose a session is. Changes nothing. Refused as SESSION_ENDED."""
+    EndSession: _aio.UnaryUnaryMultiCallable[_account_service_pb2.EndSessionRequest, _account_service_pb2.EndSessionResponse]  # type: ignore[assignment]
+    """Ends a session. Idempotent."""
+    AddIdentifier: _aio.UnaryUnaryMultiCallable[_account_service_pb2.AddIdentifierRequest, _account_service_pb2.AddIdentifierResponse]  # type: ignore[assignment]
+    """Adds a further identifier to an account: none to VERIFIED. Idempotent by `request_id`. Refused
+    as PROOF_BAD, PROOF_EXPIRED, IDENTIFIER_IN_USE, UNKNOWN_ACCOUNT, ACCOUNT_LOCKED or
+    ACCOUNT_CLOSED.
+    """
+    ChangeIdentifier: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ChangeIdentifierRequest, _account_service_pb2.ChangeIdentifierResponse]  # type: ignore[assignment]
+    """Puts a new identifier in the place of an old one: the new one from none to VERIFIED, the old
+    one to RELEASED. Needs a proof of the new one, and of the old one or of the real name.
+    Idempotent by `request_id`. Refused as for AddIdentifier, and as UNKNOWN_IDENTIFIER or
+    CHECK_FAILED.
+    """
+    BindRealName: _aio.UnaryUnaryMultiCallable[_account_service_pb2.BindRealNameRequest, _account_service_pb2.BindRealNameResponse]  # type: ignore[assignment]
+    """Binds a real name to the person of an account: PROVISIONAL to VERIFIED. If the name is another
+    person's already, the answer is IDENTITY_BOUND with at least one way out, and both count as one
+    towards limits from then on. Idempotent by `request_id`. Refused as UNKNOWN_ACCOUNT,
+    ACCOUNT_LOCKED, ACCOUNT_CLOSED, CHECK_FAILED, IDENTITY_BOUND or OTHER_REAL_NAME. UNAVAILABLE
+    while the ledger does not answer: repeat with the same id.
+    """
+    CanLink: _aio.UnaryUnaryMultiCallable[_account_service_pb2.CanLinkRequest, _account_service_pb2.CanLinkResponse]  # type: ignore[assignment]
+    """Says whether two accounts can be joined, without doing it. Changes nothing. Refused as
+    LinkByLogin would be.
+    """
+    LinkByLogin: _aio.UnaryUnaryMultiCallable[_account_service_pb2.LinkByLoginRequest, _account_service_pb2.LinkByLoginResponse]  # type: ignore[assignment]
+    """Joins the persons of two accounts: the one without a real name becomes MERGED into the other.
+    Needs fresh proofs of both. Idempotent by `request_id`. Refused as PROOF_BAD, PROOF_EXPIRED,
+    ACCOUNT_LOCKED, ACCOUNT_CLOSED, DIFFERENT_VERIFIED_PERSONS or TOO_MANY_PARTS. UNAVAILABLE while
+    the ledger does not answer: repeat with the same id.
+    """
+    OpenClaim: _aio.UnaryUnaryMultiCallable[_account_service_pb2.OpenClaimRequest, _account_service_pb2.OpenClaimResponse]  # type: ignore[assignment]
+    """Claims the person that the real name of the account belongs to: none to WAITING. All its
+    identifiers are told at once; its owner has 24 h to object, 72 h who logged in within 30 days.
+    Idempotent by `request_id`. Refused as NOTHING_TO_CLAIM, CHECK_FAILED, TOO_MANY_CLAIMS,
+    CLAIM_OPEN, UNKNOWN_IDENTIFIER, UNKNOWN_ACCOUNT, ACCOUNT_LOCKED or ACCOUNT_CLOSED.
+    """
+    GetClaim: _aio.UnaryUnaryMultiCallable[_account_service_pb2.GetClaimRequest, _account_service_pb2.GetClaimResponse]  # type: ignore[assignment]
+    """Shows one claim. Changes nothing. Refused as UNKNOWN_CLAIM."""
+    ListClaims: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListClaimsRequest, _account_service_pb2.ListClaimsResponse]  # type: ignore[assignment]
+    """Lists claims. Changes nothing."""
+    CancelClaim: _aio.UnaryUnaryMultiCallable[_account_service_pb2.CancelClaimRequest, _account_service_pb2.CancelClaimResponse]  # type: ignore[assignment]
+    """Stops a claim: WAITING or APPROVED to CANCELLED. When the claimed person's owner does it, the
+    account that claimed is LOCKED for 30 days. Idempotent by `request_id`. Refused as
+    UNKNOWN_CLAIM, PROOF_BAD, PROOF_EXPIRED or WRONG_STATE.
+    """
+    ConfirmClaim: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ConfirmClaimRequest, _account_service_pb2.ConfirmClaimResponse]  # type: ignore[assignment]
+    """Carries out a claim: APPROVED to EXECUTED. The dead identifiers are RELEASED and the claiming
+    person becomes MERGED into the claimed one. Idempotent by `request_id`. Refused as
+    UNKNOWN_CLAIM, PROOF_BAD, WAITING, TOO_LATE, WRONG_STATE or TOO_MANY_PARTS. UNAVAILABLE while
+    the ledger does not answer: repeat with the same id.
+    """
+    ApproveClaim: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ApproveClaimRequest, _account_service_pb2.ApproveClaimResponse]  # type: ignore[assignment]
+    """Approves a claim before its wait is over: WAITING to APPROVED. For support. Idempotent by
+    `request_id`. Refused as UNKNOWN_CLAIM or WRONG_STATE.
+    """
+    RejectClaim: _aio.UnaryUnaryMultiCallable[_account_service_pb2.RejectClaimRequest, _account_service_pb2.RejectClaimResponse]  # type: ignore[assignment]
+    """Says no to a claim: WAITING or APPROVED to REJECTED. Both persons go on counting as one. For
+    support. Idempotent by `request_id`. Refused as UNKNOWN_CLAIM or WRONG_STATE.
+    """
+    ReverseMerge: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ReverseMergeRequest, _account_service_pb2.ReverseMergeResponse]  # type: ignore[assignment]
+    """Undoes a merge within 30 days: EXECUTED to REVERSED. Accounts go back, and each unit counts for
+    the person who bought it. Idempotent by `request_id`. Refused as UNKNOWN_MERGE, PROOF_BAD,
+    PROOF_EXPIRED, TOO_LATE, WRONG_STATE or TOO_MANY_PARTS. UNAVAILABLE while the ledger does not
+    answer: repeat with the same id.
+    """
+    LockAccount: _aio.UnaryUnaryMultiCallable[_account_service_pb2.LockAccountRequest, _account_service_pb2.LockAccountResponse]  # type: ignore[assignment]
+    """Takes an account out of use: ACTIVE to LOCKED; its sessions end. For support. Idempotent by
+    `request_id`. Refused as UNKNOWN_ACCOUNT or WRONG_STATE.
+    """
+    UnlockAccount: _aio.UnaryUnaryMultiCallable[_account_service_pb2.UnlockAccountRequest, _account_service_pb2.UnlockAccountResponse]  # type: ignore[assignment]
+    """Takes an account into use again: LOCKED to ACTIVE. For support. Idempotent by `request_id`.
+    Refused as UNKNOWN_ACCOUNT or WRONG_STATE.
+    """
+    CloseAccount: _aio.UnaryUnaryMultiCallable[_account_service_pb2.CloseAccountRequest, _account_service_pb2.CloseAccountResponse]  # type: ignore[assignment]
+    """Closes an account for good: ACTIVE or LOCKED to CLOSED; its identifiers are RELEASED.
+    Idempotent by `request_id`. Refused as UNKNOWN_ACCOUNT, PROOF_BAD, PROOF_EXPIRED,
+    ORDER_IN_PAYMENT or WRONG_STATE.
+    """
+    ChooseAccount: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ChooseAccountRequest, _account_service_pb2.ChooseAccountResponse]  # type: ignore[assignment]
+    """Keeps one account of a person where the policy is SINGLE: it becomes ACTIVE, the others LOCKED.
+    Idempotent by `request_id`. Refused as PROOF_BAD, PROOF_EXPIRED or WRONG_STATE.
+    """
+    GetPolicy: _aio.UnaryUnaryMultiCallable[_account_service_pb2.GetPolicyRequest, _account_service_pb2.GetPolicyResponse]  # type: ignore[assignment]
+    """Says how many accounts of a person may be used. Changes nothing."""
+    SetPolicy: _aio.UnaryUnaryMultiCallable[_account_service_pb2.SetPolicyRequest, _account_service_pb2.SetPolicyResponse]  # type: ignore[assignment]
+    """Sets how many accounts of a person may be used. For operators. Idempotent by `request_id`.
+    Refused as VERSION_MISMATCH.
+    """
+    GetPerson: _aio.UnaryUnaryMultiCallable[_account_service_pb2.GetPersonRequest, _account_service_pb2.GetPersonResponse]  # type: ignore[assignment]
+    """Shows all that is known of a person, masked; one that is MERGED leads to the live one. Changes
+    nothing. For support. Refused as UNKNOWN_PERSON or UNKNOWN_ACCOUNT.
+    """
+    FindAccount: _aio.UnaryUnaryMultiCallable[_account_service_pb2.FindAccountRequest, _account_service_pb2.FindAccountResponse]  # type: ignore[assignment]
+    """Says which account an identifier leads to, and writes down who asked. For support. Refused as
+    UNKNOWN_IDENTIFIER or IDENTIFIER_BAD.
+    """
+    ExplainPerson: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ExplainPersonRequest, _account_service_pb2.ExplainPersonResponse]  # type: ignore[assignment]
+    """Lists every move of a person and of what belongs to it. Changes nothing. For support. Refused
+    as UNKNOWN_PERSON.
+    """
+    ListAccesses: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListAccessesRequest, _account_service_pb2.ListAccessesResponse]  # type: ignore[assignment]
+    """Lists who read the personal data of an account or identifier. Changes nothing. For support."""
+    WatchPersons: _aio.UnaryStreamMultiCallable[_account_service_pb2.WatchPersonsRequest, _account_service_pb2.WatchPersonsResponse]  # type: ignore[assignment]
+    """Streams what changes about persons, in order and without a gap; a client that was cut off
+    continues after the last event that it has. Refused as UNKNOWN_SEQUENCE.
+    """
 
 class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
     """Knows which person stands behind an account; limits count persons.
@@ -123,5 +359,291 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_account_service_pb2.GetAccountResponse, _abc.Awaitable[_account_service_pb2.GetAccountResponse]]:
         """Shows one account, its identifier masked. Changes nothing. Refused as UNKNOWN_ACCOUNT."""
+
+    @_abc_1.abstractmethod
+    def SendCode(
+        self,
+        request: _account_service_pb2.SendCodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.SendCodeResponse, _abc.Awaitable[_account_service_pb2.SendCodeResponse]]:
+        """Sends a six-digit code to an identifier. One in 60 s and five in an hour go to each; more are
+        refused as RATE_LIMITED. Not idempotent: each call that is not refused sends a new code, and
+        the old one is void.
+        """
+
+    @_abc_1.abstractmethod
+    def Login(
+        self,
+        request: _account_service_pb2.LoginRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.LoginResponse, _abc.Awaitable[_account_service_pb2.LoginResponse]]:
+        """Begins a session: needs a code for the purpose SIGN_IN. Refused as UNKNOWN_IDENTIFIER,
+        PROOF_BAD, PROOF_EXPIRED or ACCOUNT_CLOSED; a LOCKED account gets a session and may only look
+        at what it has. Not idempotent: each call begins another session.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckSession(
+        self,
+        request: _account_service_pb2.CheckSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.CheckSessionResponse, _abc.Awaitable[_account_service_pb2.CheckSessionResponse]]:
+        """Says whose a session is. Changes nothing. Refused as SESSION_ENDED."""
+
+    @_abc_1.abstractmethod
+    def EndSession(
+        self,
+        request: _account_service_pb2.EndSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.EndSessionResponse, _abc.Awaitable[_account_service_pb2.EndSessionResponse]]:
+        """Ends a session. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def AddIdentifier(
+        self,
+        request: _account_service_pb2.AddIdentifierRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.AddIdentifierResponse, _abc.Awaitable[_account_service_pb2.AddIdentifierResponse]]:
+        """Adds a further identifier to an account: none to VERIFIED. Idempotent by `request_id`. Refused
+        as PROOF_BAD, PROOF_EXPIRED, IDENTIFIER_IN_USE, UNKNOWN_ACCOUNT, ACCOUNT_LOCKED or
+        ACCOUNT_CLOSED.
+        """
+
+    @_abc_1.abstractmethod
+    def ChangeIdentifier(
+        self,
+        request: _account_service_pb2.ChangeIdentifierRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.ChangeIdentifierResponse, _abc.Awaitable[_account_service_pb2.ChangeIdentifierResponse]]:
+        """Puts a new identifier in the place of an old one: the new one from none to VERIFIED, the old
+        one to RELEASED. Needs a proof of the new one, and of the old one or of the real name.
+        Idempotent by `request_id`. Refused as for AddIdentifier, and as UNKNOWN_IDENTIFIER or
+        CHECK_FAILED.
+        """
+
+    @_abc_1.abstractmethod
+    def BindRealName(
+        self,
+        request: _account_service_pb2.BindRealNameRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.BindRealNameResponse, _abc.Awaitable[_account_service_pb2.BindRealNameResponse]]:
+        """Binds a real name to the person of an account: PROVISIONAL to VERIFIED. If the name is another
+        person's already, the answer is IDENTITY_BOUND with at least one way out, and both count as one
+        towards limits from then on. Idempotent by `request_id`. Refused as UNKNOWN_ACCOUNT,
+        ACCOUNT_LOCKED, ACCOUNT_CLOSED, CHECK_FAILED, IDENTITY_BOUND or OTHER_REAL_NAME. UNAVAILABLE
+        while the ledger does not answer: repeat with the same id.
+        """
+
+    @_abc_1.abstractmethod
+    def CanLink(
+        self,
+        request: _account_service_pb2.CanLinkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.CanLinkResponse, _abc.Awaitable[_account_service_pb2.CanLinkResponse]]:
+        """Says whether two accounts can be joined, without doing it. Changes nothing. Refused as
+        LinkByLogin would be.
+        """
+
+    @_abc_1.abstractmethod
+    def LinkByLogin(
+        self,
+        request: _account_service_pb2.LinkByLoginRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.LinkByLoginResponse, _abc.Awaitable[_account_service_pb2.LinkByLoginResponse]]:
+        """Joins the persons of two accounts: the one without a real name becomes MERGED into the other.
+        Needs fresh proofs of both. Idempotent by `request_id`. Refused as PROOF_BAD, PROOF_EXPIRED,
+        ACCOUNT_LOCKED, ACCOUNT_CLOSED, DIFFERENT_VERIFIED_PERSONS or TOO_MANY_PARTS. UNAVAILABLE while
+        the ledger does not answer: repeat with the same id.
+        """
+
+    @_abc_1.abstractmethod
+    def OpenClaim(
+        self,
+        request: _account_service_pb2.OpenClaimRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.OpenClaimResponse, _abc.Awaitable[_account_service_pb2.OpenClaimResponse]]:
+        """Claims the person that the real name of the account belongs to: none to WAITING. All its
+        identifiers are told at once; its owner has 24 h to object, 72 h who logged in within 30 days.
+        Idempotent by `request_id`. Refused as NOTHING_TO_CLAIM, CHECK_FAILED, TOO_MANY_CLAIMS,
+        CLAIM_OPEN, UNKNOWN_IDENTIFIER, UNKNOWN_ACCOUNT, ACCOUNT_LOCKED or ACCOUNT_CLOSED.
+        """
+
+    @_abc_1.abstractmethod
+    def GetClaim(
+        self,
+        request: _account_service_pb2.GetClaimRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.GetClaimResponse, _abc.Awaitable[_account_service_pb2.GetClaimResponse]]:
+        """Shows one claim. Changes nothing. Refused as UNKNOWN_CLAIM."""
+
+    @_abc_1.abstractmethod
+    def ListClaims(
+        self,
+        request: _account_service_pb2.ListClaimsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.ListClaimsResponse, _abc.Awaitable[_account_service_pb2.ListClaimsResponse]]:
+        """Lists claims. Changes nothing."""
+
+    @_abc_1.abstractmethod
+    def CancelClaim(
+        self,
+        request: _account_service_pb2.CancelClaimRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.CancelClaimResponse, _abc.Awaitable[_account_service_pb2.CancelClaimResponse]]:
+        """Stops a claim: WAITING or APPROVED to CANCELLED. When the claimed person's owner does it, the
+        account that claimed is LOCKED for 30 days. Idempotent by `request_id`. Refused as
+        UNKNOWN_CLAIM, PROOF_BAD, PROOF_EXPIRED or WRONG_STATE.
+        """
+
+    @_abc_1.abstractmethod
+    def ConfirmClaim(
+        self,
+        request: _account_service_pb2.ConfirmClaimRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.ConfirmClaimResponse, _abc.Awaitable[_account_service_pb2.ConfirmClaimResponse]]:
+        """Carries out a claim: APPROVED to EXECUTED. The dead identifiers are RELEASED and the claiming
+        person becomes MERGED into the claimed one. Idempotent by `request_id`. Refused as
+        UNKNOWN_CLAIM, PROOF_BAD, WAITING, TOO_LATE, WRONG_STATE or TOO_MANY_PARTS. UNAVAILABLE while
+        the ledger does not answer: repeat with the same id.
+        """
+
+    @_abc_1.abstractmethod
+    def ApproveClaim(
+        self,
+        request: _account_service_pb2.ApproveClaimRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.ApproveClaimResponse, _abc.Awaitable[_account_service_pb2.ApproveClaimResponse]]:
+        """Approves a claim before its wait is over: WAITING to APPROVED. For support. Idempotent by
+        `request_id`. Refused as UNKNOWN_CLAIM or WRONG_STATE.
+        """
+
+    @_abc_1.abstractmethod
+    def RejectClaim(
+        self,
+        request: _account_service_pb2.RejectClaimRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.RejectClaimResponse, _abc.Awaitable[_account_service_pb2.RejectClaimResponse]]:
+        """Says no to a claim: WAITING or APPROVED to REJECTED. Both persons go on counting as one. For
+        support. Idempotent by `request_id`. Refused as UNKNOWN_CLAIM or WRONG_STATE.
+        """
+
+    @_abc_1.abstractmethod
+    def ReverseMerge(
+        self,
+        request: _account_service_pb2.ReverseMergeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.ReverseMergeResponse, _abc.Awaitable[_account_service_pb2.ReverseMergeResponse]]:
+        """Undoes a merge within 30 days: EXECUTED to REVERSED. Accounts go back, and each unit counts for
+        the person who bought it. Idempotent by `request_id`. Refused as UNKNOWN_MERGE, PROOF_BAD,
+        PROOF_EXPIRED, TOO_LATE, WRONG_STATE or TOO_MANY_PARTS. UNAVAILABLE while the ledger does not
+        answer: repeat with the same id.
+        """
+
+    @_abc_1.abstractmethod
+    def LockAccount(
+        self,
+        request: _account_service_pb2.LockAccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.LockAccountResponse, _abc.Awaitable[_account_service_pb2.LockAccountResponse]]:
+        """Takes an account out of use: ACTIVE to LOCKED; its sessions end. For support. Idempotent by
+        `request_id`. Refused as UNKNOWN_ACCOUNT or WRONG_STATE.
+        """
+
+    @_abc_1.abstractmethod
+    def UnlockAccount(
+        self,
+        request: _account_service_pb2.UnlockAccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.UnlockAccountResponse, _abc.Awaitable[_account_service_pb2.UnlockAccountResponse]]:
+        """Takes an account into use again: LOCKED to ACTIVE. For support. Idempotent by `request_id`.
+        Refused as UNKNOWN_ACCOUNT or WRONG_STATE.
+        """
+
+    @_abc_1.abstractmethod
+    def CloseAccount(
+        self,
+        request: _account_service_pb2.CloseAccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.CloseAccountResponse, _abc.Awaitable[_account_service_pb2.CloseAccountResponse]]:
+        """Closes an account for good: ACTIVE or LOCKED to CLOSED; its identifiers are RELEASED.
+        Idempotent by `request_id`. Refused as UNKNOWN_ACCOUNT, PROOF_BAD, PROOF_EXPIRED,
+        ORDER_IN_PAYMENT or WRONG_STATE.
+        """
+
+    @_abc_1.abstractmethod
+    def ChooseAccount(
+        self,
+        request: _account_service_pb2.ChooseAccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.ChooseAccountResponse, _abc.Awaitable[_account_service_pb2.ChooseAccountResponse]]:
+        """Keeps one account of a person where the policy is SINGLE: it becomes ACTIVE, the others LOCKED.
+        Idempotent by `request_id`. Refused as PROOF_BAD, PROOF_EXPIRED or WRONG_STATE.
+        """
+
+    @_abc_1.abstractmethod
+    def GetPolicy(
+        self,
+        request: _account_service_pb2.GetPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.GetPolicyResponse, _abc.Awaitable[_account_service_pb2.GetPolicyResponse]]:
+        """Says how many accounts of a person may be used. Changes nothing."""
+
+    @_abc_1.abstractmethod
+    def SetPolicy(
+        self,
+        request: _account_service_pb2.SetPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.SetPolicyResponse, _abc.Awaitable[_account_service_pb2.SetPolicyResponse]]:
+        """Sets how many accounts of a person may be used. For operators. Idempotent by `request_id`.
+        Refused as VERSION_MISMATCH.
+        """
+
+    @_abc_1.abstractmethod
+    def GetPerson(
+        self,
+        request: _account_service_pb2.GetPersonRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.GetPersonResponse, _abc.Awaitable[_account_service_pb2.GetPersonResponse]]:
+        """Shows all that is known of a person, masked; one that is MERGED leads to the live one. Changes
+        nothing. For support. Refused as UNKNOWN_PERSON or UNKNOWN_ACCOUNT.
+        """
+
+    @_abc_1.abstractmethod
+    def FindAccount(
+        self,
+        request: _account_service_pb2.FindAccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.FindAccountResponse, _abc.Awaitable[_account_service_pb2.FindAccountResponse]]:
+        """Says which account an identifier leads to, and writes down who asked. For support. Refused as
+        UNKNOWN_IDENTIFIER or IDENTIFIER_BAD.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainPerson(
+        self,
+        request: _account_service_pb2.ExplainPersonRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.ExplainPersonResponse, _abc.Awaitable[_account_service_pb2.ExplainPersonResponse]]:
+        """Lists every move of a person and of what belongs to it. Changes nothing. For support. Refused
+        as UNKNOWN_PERSON.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAccesses(
+        self,
+        request: _account_service_pb2.ListAccessesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.ListAccessesResponse, _abc.Awaitable[_account_service_pb2.ListAccessesResponse]]:
+        """Lists who read the personal data of an account or identifier. Changes nothing. For support."""
+
+    @_abc_1.abstractmethod
+    def WatchPersons(
+        self,
+        request: _account_service_pb2.WatchPersonsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_account_service_pb2.WatchPersonsResponse], _abc.AsyncIterator[_account_service_pb2.WatchPersonsResponse]]:
+        """Streams what changes about persons, in order and without a gap; a client that was cut off
+        continues after the last event that it has. Refused as UNKNOWN_SEQUENCE.
+        """
 
 def add_AccountServiceServicer_to_server(servicer: AccountServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
