@@ -252,7 +252,7 @@ fn stock_action(draw: &mut Draw<'_>, now: Millis) -> Action {
     let (sku, pool): (Text, Text) = (draw.pick(&SKUS).into(), draw.pick(&POOLS).into());
     let units = 1 + i64::from(draw.few(4));
     let change = stock_change(&sale_id, &sku, &pool, units, draw.is_one_in(2));
-    match draw.below(11) {
+    match draw.below(12) {
         0 | 1 => Action::SupplyStock(change),
         2 => Action::WithdrawStock(change),
         3 => Action::AdjustStock {
@@ -290,7 +290,17 @@ fn stock_action(draw: &mut Draw<'_>, now: Millis) -> Action {
         9 => Action::ReleaseUnverified {
             reservation_id: draw.pick(&RESERVATIONS).into(),
         },
+        10 => split(draw),
         _ => put_sale(draw, &sale_id, now),
+    }
+}
+
+/// Some persons from one on, so that a few of them are often together.
+fn split(draw: &mut Draw<'_>) -> Action {
+    let (first, count) = (draw.below(PERSONS.len()), 1 + draw.below(2));
+    let from_first = PERSONS.iter().cycle().skip(first);
+    Action::SplitPersons {
+        person_ids: from_first.take(count).map(|it| Text::from(*it)).collect(),
     }
 }
 

@@ -115,6 +115,8 @@ fn has_rule_of_two_fields(action: &Action) -> bool {
             source_person_id,
             target_person_id,
         } => source_person_id == target_person_id,
+        // In a new ledger nobody is counted with another.
+        Action::SplitPersons { person_ids } => person_ids.len() > 1,
         _ => false,
     }
 }

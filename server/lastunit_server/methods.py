@@ -64,6 +64,7 @@ _ADMIN_METHODS = (
     "PourBuffer",
     "ReleaseUnverified",
     "MergePersons",
+    "SplitPersons",
     "SetExpiryBrake",
     "Audit",
     "ExplainReservation",

@@ -150,6 +150,36 @@ def test_merged_persons_share_one_limit(ledger: Ledger) -> None:
     assert refused.result.outcome == outcome.OUTCOME_LIMIT_REACHED
 
 
+def test_split_persons_have_limits_of_their_own(ledger: Ledger) -> None:
+    """Each has what they reserved, also while they were merged; the one that stays may buy."""
+    sale_id = ledger.put_sale(units=5)
+    source, target = new_id("person"), new_id("person")
+    merge = admin.MergePersonsRequest(
+        **ledger.by(), source_person_id=source, target_person_id=target
+    )
+    ledger.must(ledger.admin.MergePersons(merge))
+    ledger.held(sale_id, person_id=source)
+    split = admin.SplitPersonsRequest(**ledger.by(), person_ids=[source])
+
+    ledger.must(ledger.admin.SplitPersons(split))
+
+    ledger.held(sale_id, person_id=target)
+    refused = ledger.reserve(sale_id, person_id=source)
+    assert refused.result.outcome == outcome.OUTCOME_LIMIT_REACHED
+    assert ledger.must(ledger.admin.SplitPersons(split)).result.replayed
+
+
+def test_only_persons_who_count_together_are_split(ledger: Ledger) -> None:
+    """Two strangers are refused, and so is one who is named twice."""
+    first, second = new_id("person"), new_id("person")
+
+    for names in ([first, second], [first, first]):
+        split = admin.SplitPersonsRequest(**ledger.by(), person_ids=names)
+        refused = ledger.admin.SplitPersons(split).result
+
+        assert (refused.outcome, refused.limit) == (outcome.OUTCOME_NOT_ALLOWED, "person_ids")
+
+
 def test_the_expiry_brake_is_set_and_let_go(ledger: Ledger) -> None:
     """Both moves are journaled."""
     until = Timestamp(seconds=4_000_000_000)

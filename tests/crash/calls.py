@@ -64,6 +64,7 @@ ADMIN_KINDS = [
     _admin("PourBuffer"),
     _admin("ReleaseUnverified"),
     _admin("MergePersons"),
+    _admin("SplitPersons"),
     _admin("SetExpiryBrake"),
 ]
 READ_KINDS = [

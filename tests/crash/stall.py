@@ -60,6 +60,8 @@ class Stall:
         if self.random.random() < 0.5:
             return self._call("SetExpiryBrake", is_on=False)
         source, target = (f"nobody-{self._name}-{self._number}-{side}" for side in "st")
+        if self.random.random() < 0.3:
+            return self._call("SplitPersons", person_ids=[source])
         return self._call("MergePersons", source_person_id=source, target_person_id=target)
 
     def _counted(self) -> Call:
@@ -99,7 +101,7 @@ class Stall:
     def answered(self, call: Call, response: Any) -> str:
         """Notes the answer to a call of the stall; returns what is wrong with it, or nothing."""
         kind, request = call.kind.name, call.request
-        if kind in {"SetExpiryBrake", "MergePersons"}:
+        if kind in {"SetExpiryBrake", "MergePersons", "SplitPersons"}:
             return "" if response.result.outcome == OK else f"{kind} was refused: {response.result}"
         self.is_busy = False
         if kind == "SetSaleState":

@@ -113,6 +113,7 @@ class History:
             (self.set_sale_state, 0.5),
             (self.release_unverified, 0.7),
             (self.merge, 0.15),
+            (self.split, 0.15),
             (self.brake, 0.2),
             (self.explain, 0.3),
             (self.audit, 0.05),
@@ -292,6 +293,11 @@ class History:
             source_person_id=self.pick(*self.persons),
             target_person_id=self.pick(*self.persons),
         )
+
+    def split(self) -> Operation:
+        """Counts persons apart again, now and then some who were never together."""
+        several = self.random.sample(self.persons, self.pick(1, 1, 1, 2, 2, 3))
+        return admin_pb2.SplitPersonsRequest(**self.by(), person_ids=several)
 
     def brake(self) -> Operation:
         """Puts the brake on or off."""
@@ -518,6 +524,7 @@ CHANGES: Final[dict[str, Callable[[History, Any], None]]] = {
     "target_pool": _swap("target_pool", *POOLS),
     "state": _swap("state", 2, 3, 4),
     "is_on": _swap("is_on", True, False),
+    "person_ids": lambda _, request: request.person_ids.reverse(),
     "actor": _swap("actor", "operator", "someone"),
     "policy": lambda history, request: request.policy.CopyFrom(history.policy()),
     "opens_time": lambda history, request: request.opens_time.CopyFrom(timestamp(history.now)),

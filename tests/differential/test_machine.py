@@ -187,6 +187,11 @@ class LedgerMachine(RuleBasedStateMachine):
         )
         self.ask(message)
 
+    @rule(request=REQUESTS, persons=st.lists(PERSONS, min_size=1, max_size=3, unique=True))
+    def split(self, request: str, persons: list[str]) -> None:
+        """Counts persons apart."""
+        self.ask(admin_pb2.SplitPersonsRequest(request_id=request, person_ids=persons, **WHO))
+
     @rule(seconds=st.sampled_from([0, 1, 30, 60, 600, 900, 1800]))
     def wait(self, seconds: int) -> None:
         """Lets time pass."""

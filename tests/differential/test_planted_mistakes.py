@@ -100,6 +100,11 @@ def a_merge_forgets_what_the_source_has(patch: Patch) -> None:
     patch.setattr(limits, "root_of", lambda _ledger, person_id: person_id)
 
 
+def a_split_leaves_what_those_who_go_have(patch: Patch) -> None:
+    """What was reserved stays with whom they were counted."""
+    patch.setattr(persons, "count_as", lambda *_: None)
+
+
 def a_return_gives_the_first_part_first(patch: Patch) -> None:
     """Units taken first return first."""
     real = returning.parts_to_return
@@ -153,6 +158,7 @@ MISTAKES: tuple[Callable[[Patch], None], ...] = (
     a_failure_beats_a_success,
     a_payment_that_fails_loses_the_unit,
     a_merge_forgets_what_the_source_has,
+    a_split_leaves_what_those_who_go_have,
     a_return_gives_the_first_part_first,
     the_brake_does_not_hold,
     the_level_ignores_payments,

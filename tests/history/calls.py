@@ -49,6 +49,7 @@ METHODS: Final = (
     "PourBuffer",
     "ReleaseUnverified",
     "MergePersons",
+    "SplitPersons",
     "SetExpiryBrake",
     "Audit",
 )

@@ -252,6 +252,7 @@ class OperatorPlan:
             self._move,
             self._pour,
             self._merge,
+            self._split,
             self._unverified,
             self._list,
             self._pool,
@@ -308,12 +309,19 @@ class OperatorPlan:
         return "PourBuffer", admin.PourBufferRequest(**by, **self._pooled(), units=self._units())
 
     def _merge(self, by: dict[str, str]) -> tuple[str, Any]:
-        # Merges are for good: only a few persons are ever concerned.
+        # A limit counts who is merged: only a few persons are ever concerned.
         source, target = self._random.sample(range(40), 2)
         request = admin.MergePersonsRequest(
             **by, source_person_id=f"p{source}", target_person_id=f"p{target}"
         )
         return "MergePersons", request
+
+    def _split(self, by: dict[str, str]) -> tuple[str, Any]:
+        # Mostly one, who may be alone already; two are refused unless they are together.
+        some = self._random.sample(range(40), self._random.choice((1, 1, 2)))
+        return "SplitPersons", admin.SplitPersonsRequest(
+            **by, person_ids=[f"p{person}" for person in some]
+        )
 
     def _unverified(self, by: dict[str, str]) -> tuple[str, Any]:
         client = int(self._random.random() * self._clients)

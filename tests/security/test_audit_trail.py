@@ -52,6 +52,7 @@ def actions(sale_id: str, reservation_id: str) -> Iterator[tuple[str, Any]]:
     yield "AdjustStock", admin.AdjustStockRequest(**other, expected_available=2, available=3)
     yield "SetExpiryBrake", admin.SetExpiryBrakeRequest(is_on=True)
     yield "MergePersons", admin.MergePersonsRequest(source_person_id="a", target_person_id="b")
+    yield "SplitPersons", admin.SplitPersonsRequest(person_ids=["a"])
     yield "ReleaseUnverified", admin.ReleaseUnverifiedRequest(reservation_id=reservation_id)
     yield (
         "SetSaleState",

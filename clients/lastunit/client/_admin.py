@@ -88,6 +88,12 @@ class AdminClient:
         """Counts everything of one person as another's."""
         return await self._call("MergePersons", request, pb.MergePersonsResponse)
 
+    async def split_persons(
+        self, request: pb.SplitPersonsRequest
+    ) -> Reply[pb.SplitPersonsResponse]:
+        """Counts persons apart from those they were merged with."""
+        return await self._call("SplitPersons", request, pb.SplitPersonsResponse)
+
     async def set_expiry_brake(
         self, request: pb.SetExpiryBrakeRequest
     ) -> Reply[pb.SetExpiryBrakeResponse]:

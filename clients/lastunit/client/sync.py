@@ -477,6 +477,12 @@ class AdminClient:
         """Counts everything of one person as another's."""
         return self._thread.run(lambda: self._admin.merge_persons(request))
 
+    def split_persons(
+        self, request: admin_pb.SplitPersonsRequest
+    ) -> Reply[admin_pb.SplitPersonsResponse]:
+        """Counts persons apart from those they were merged with."""
+        return self._thread.run(lambda: self._admin.split_persons(request))
+
     def set_expiry_brake(
         self, request: admin_pb.SetExpiryBrakeRequest
     ) -> Reply[admin_pb.SetExpiryBrakeResponse]:

@@ -1,6 +1,6 @@
-"""MergePersons and SetExpiryBrake: what operators set for all sales.
+"""MergePersons, SplitPersons and SetExpiryBrake: what operators set for all sales.
 
-Owns merges and the brake that is set by hand. Must not change units.
+Owns who counts as whom, and the brake that is set by hand. Must not change units.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lastunit.reference.ledger import Ledger
     from lastunit.reference.state import Sale
 
-__all__ = ["braked_until", "is_braked", "merge_persons", "set_expiry_brake"]
+__all__ = ["braked_until", "is_braked", "merge_persons", "set_expiry_brake", "split_persons"]
 
 # For so long one late piece of news keeps the automatic brake on.
 LAG_MEMORY: Final = 60_000
@@ -40,6 +40,34 @@ def merge_persons(ledger: Ledger, request: Any) -> Answer:
         target_person_id=request.target_person_id,
     )
     return done()
+
+
+def split_persons(ledger: Ledger, request: Any) -> Answer:
+    """Counts persons apart from those they were merged with, each with what they reserved."""
+    going = list(request.person_ids)
+    root = limits.root_of(ledger, going[0])
+    if len(set(going)) < len(going) or any(
+        limits.root_of(ledger, person_id) != root for person_id in going
+    ):
+        return refused(outcome_pb2.OUTCOME_NOT_ALLOWED, limit="person_ids")
+    everybody = [root, *(name for name in ledger.merged if limits.root_of(ledger, name) == root)]
+    staying = [name for name in everybody if name not in going]
+    if staying:
+        count_as(ledger, going, going[0])
+        count_as(ledger, staying, min(staying) if root in going else root)
+        for sale_id in ledger.sales:
+            for reservation in ledger.persons.pop((sale_id, root), []):
+                limits.counted(ledger, reservation).append(reservation)
+    ledger.record("persons_split", person_ids=going)
+    return done()
+
+
+def count_as(ledger: Ledger, members: list[str], root: str) -> None:
+    """Makes persons count as one of them."""
+    for person_id in members:
+        ledger.merged.pop(person_id, None)
+        if person_id != root:
+            ledger.merged[person_id] = root
 
 
 def set_expiry_brake(ledger: Ledger, request: Any) -> Answer:

@@ -137,6 +137,10 @@ _TABLE: Final[dict[Any, tuple[Any, dict[str, Callable[[Any], Any]]]]] = {
         persons.merge_persons,
         plain("source_person_id", "target_person_id"),
     ),
+    admin_pb2.SplitPersonsRequest: (
+        persons.split_persons,
+        {"person_ids": lambda request: tuple(request.person_ids)},
+    ),
     admin_pb2.SetExpiryBrakeRequest: (
         persons.set_expiry_brake,
         plain("is_on") | millis("until_time"),

@@ -102,6 +102,9 @@ impl Ledger {
                 source_person_id,
                 target_person_id,
             } => self.decide_merge_persons(command, source_person_id, target_person_id, now),
+            Action::SplitPersons { person_ids } => {
+                self.decide_split_persons(command, person_ids, now)
+            }
             Action::SetExpiryBrake { is_on, until } => {
                 self.decide_set_expiry_brake(command, *is_on, *until, now)
             }
@@ -205,6 +208,7 @@ impl Ledger {
             } => {
                 self.apply_persons_merged(source_person_id, target_person_id);
             }
+            EventBody::PersonsSplit { person_ids } => self.apply_persons_split(person_ids),
             EventBody::ExpiryBrakeSet { is_on, until } => {
                 (self.brake.is_on, self.brake.until) = (*is_on, *until);
             }

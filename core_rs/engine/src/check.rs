@@ -8,6 +8,7 @@ use crate::ids::{Millis, Text, Units, is_id};
 use crate::limits::{
     ATTEMPT_COUNT_MAX, COUNTER_UNITS_MAX, FORGET_SPAN_MAX, ID_BYTES_MAX, INSTANT_MAX,
     LABEL_BYTES_MAX, LABEL_COUNT_MAX, LINE_COUNT_MAX, LINE_UNITS_MAX, REASON_BYTES_MAX, SPAN_MAX,
+    SPLIT_COUNT_MAX,
 };
 use crate::outcome::ReleaseReason;
 
@@ -75,6 +76,7 @@ fn maker_of(action: &Action) -> Maker {
         | Action::PourBuffer { .. }
         | Action::ReleaseUnverified { .. }
         | Action::MergePersons { .. }
+        | Action::SplitPersons { .. }
         | Action::SetExpiryBrake { .. } => Maker::Operator,
     }
 }
@@ -187,6 +189,7 @@ fn admin(action: &Action) -> Check {
             id(source_person_id, "source_person_id")?;
             id(target_person_id, "target_person_id")
         }
+        Action::SplitPersons { person_ids } => split_persons(person_ids),
         Action::SetExpiryBrake { until, .. } => optional_instant(*until, "until_time"),
         Action::CreditOutage { outage } => span(*outage, 1, "outage"),
         Action::NoteNodeOpened { epoch } => ensure(*epoch > 0, "epoch"),
@@ -260,6 +263,16 @@ fn put_pool(put: &PutPool) -> Check {
             put.labels[..place].iter().all(|(other, _)| other != key),
             "labels",
         )?;
+    }
+    Ok(())
+}
+
+fn split_persons(person_ids: &[Text]) -> Check {
+    let count = 1..=SPLIT_COUNT_MAX;
+    ensure(count.contains(&person_ids.len()), "person_ids")?;
+    for (place, person_id) in person_ids.iter().enumerate() {
+        id(person_id, "person_ids")?;
+        ensure(!person_ids[..place].contains(person_id), "person_ids")?;
     }
     Ok(())
 }

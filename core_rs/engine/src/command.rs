@@ -149,6 +149,11 @@ pub enum Action {
         /// Into whom; not the source.
         target_person_id: Text,
     },
+    /// Takes persons out of those they were joined with: limits count them apart from now on.
+    SplitPersons {
+        /// Who goes, together: 1 to 64, all different, all counted together now.
+        person_ids: Vec<Text>,
+    },
     /// Holds expiry back, or lets it go on.
     SetExpiryBrake {
         /// On or off.

@@ -92,6 +92,7 @@ fn is_same_kind(body: &EventBody, action: &Action) -> bool {
         | (EventBody::StockMoved { .. }, Action::MoveStock { .. })
         | (EventBody::BufferPoured { .. }, Action::PourBuffer { .. })
         | (EventBody::PersonsMerged { .. }, Action::MergePersons { .. })
+        | (EventBody::PersonsSplit { .. }, Action::SplitPersons { .. })
         | (EventBody::ExpiryBrakeSet { .. }, Action::SetExpiryBrake { .. }) => true,
         _ => false,
     }
@@ -184,6 +185,9 @@ fn admin_difference(body: &EventBody, action: &Action) -> Difference {
             ("source_person_id", source_person_id == s),
             ("target_person_id", target_person_id == t),
         ]),
+        (EventBody::PersonsSplit { person_ids }, Action::SplitPersons { person_ids: asked }) => {
+            first_difference(&[("person_ids", person_ids == asked)])
+        }
         (
             EventBody::ExpiryBrakeSet { is_on, until },
             Action::SetExpiryBrake {

@@ -183,6 +183,12 @@ pub enum EventBody {
         /// Its epoch.
         epoch: i64,
     },
+    /// Persons that were counted with others are counted apart from them, together among
+    /// themselves. The last, because a snapshot tells bodies by their place here.
+    PersonsSplit {
+        /// Who went; the first is whom the others count as.
+        person_ids: Vec<Text>,
+    },
 }
 
 /// Units of one line taken from one pool.
@@ -364,7 +370,8 @@ impl EventBody {
             | Self::ExpiryBrakeSet { .. }
             | Self::OutageCredited { .. }
             | Self::HistoryForgotten { .. }
-            | Self::NodeOpened { .. } => None,
+            | Self::NodeOpened { .. }
+            | Self::PersonsSplit { .. } => None,
         }
     }
 
@@ -399,6 +406,7 @@ impl EventBody {
             Self::OutageCredited { .. } => "OutageCredited",
             Self::HistoryForgotten { .. } => "HistoryForgotten",
             Self::NodeOpened { .. } => "NodeOpened",
+            Self::PersonsSplit { .. } => "PersonsSplit",
         }
     }
 }

@@ -19,6 +19,9 @@ pub const COUNTER_UNITS_MAX: Units = 1_000_000_000_000;
 pub const LABEL_COUNT_MAX: usize = 16;
 /// Bytes in a label's key or value; the same as an id.
 pub const LABEL_BYTES_MAX: usize = 64;
+/// Persons that one command takes out of those they were joined with. More accounts than a person
+/// brings into a merge that turns out wrong.
+pub const SPLIT_COUNT_MAX: usize = 64;
 /// Pools of one sku in one sale. A line without a pool walks them in order under the lock.
 pub const POOL_COUNT_MAX: usize = 64;
 /// Skus of one sale. The answer to "all availabilities" fits one message.

@@ -100,6 +100,7 @@ pub const REQUIRED: &[&str] = &[
     "retaken from buffer",
     "refund recorded",
     "brake held expiry back",
+    "split persons",
     "outage credited",
     "settled in liveness mode",
     "fault of a stopped node",

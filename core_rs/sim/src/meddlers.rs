@@ -134,10 +134,8 @@ impl World {
             }),
             12 => self.any_put_sale(sale_id),
             13..=14 => self.any_sale_state(sale_id),
-            15 => Action::MergePersons {
-                source_person_id: format!("person-{}", self.dice.below(self.plan.persons)).into(),
-                target_person_id: format!("person-{}", self.dice.below(self.plan.persons)).into(),
-            },
+            15 => self.any_merge(),
+            17 => self.any_split(),
             16 => {
                 let until = self.wall() + self.dice.within(0, 4_000);
                 let is_on = self.dice.permille(600);
@@ -153,6 +151,38 @@ impl World {
                 reservation_id: self.any_reservation(),
             },
         }
+    }
+
+    fn any_merge(&mut self) -> Action {
+        Action::MergePersons {
+            source_person_id: format!("person-{}", self.dice.below(self.plan.persons)).into(),
+            target_person_id: format!("person-{}", self.dice.below(self.plan.persons)).into(),
+        }
+    }
+
+    /// Persons that were merged, mostly, some or all of those that count as one.
+    fn any_split(&mut self) -> Action {
+        let book = &self.server.book;
+        let merged: Vec<_> = book.merged.keys().chain(book.merged.values()).collect();
+        let names = (0..self.plan.persons).map(|number| format!("person-{number}").into());
+        let names: Vec<Text> = names.filter(|it| merged.contains(&it)).collect();
+        let is_anybody = names.is_empty() || self.dice.permille(100);
+        let first: Text = if is_anybody {
+            format!("person-{}", self.dice.below(self.plan.persons)).into()
+        } else {
+            self.dice.pick(&names).clone()
+        };
+        let root = self.server.book.root(&first);
+        let is_stranger_asked = self.dice.permille(50);
+        let mut person_ids = vec![first];
+        for name in names {
+            let is_with_first = self.server.book.root(&name) == root || is_stranger_asked;
+            if is_with_first && name != person_ids[0] && self.dice.permille(400) {
+                person_ids.push(name);
+            }
+        }
+        self.cover.hit("split persons");
+        Action::SplitPersons { person_ids }
     }
 
     /// What an operator counted, mostly right.

@@ -265,6 +265,22 @@ fn encode_admin(command: &Command) -> (Method, Vec<u8>) {
                 }
             )
         }
+        Action::SetExpiryBrake { is_on, until } => {
+            admin!(
+                command,
+                SetExpiryBrake,
+                SetExpiryBrakeRequest {
+                    is_on: *is_on,
+                    until_time: until.map(instant),
+                }
+            )
+        }
+        _ => encode_persons(command),
+    }
+}
+
+fn encode_persons(command: &Command) -> (Method, Vec<u8>) {
+    match &command.action {
         Action::MergePersons {
             source_person_id,
             target_person_id,
@@ -278,13 +294,12 @@ fn encode_admin(command: &Command) -> (Method, Vec<u8>) {
                 }
             )
         }
-        Action::SetExpiryBrake { is_on, until } => {
+        Action::SplitPersons { person_ids } => {
             admin!(
                 command,
-                SetExpiryBrake,
-                SetExpiryBrakeRequest {
-                    is_on: *is_on,
-                    until_time: until.map(instant),
+                SplitPersons,
+                SplitPersonsRequest {
+                    person_ids: person_ids.iter().map(ToString::to_string).collect(),
                 }
             )
         }

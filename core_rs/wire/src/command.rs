@@ -276,6 +276,9 @@ operator_command!(MergePersonsRequest, self => Action::MergePersons {
     source_person_id: self.source_person_id.into(),
     target_person_id: self.target_person_id.into(),
 });
+operator_command!(SplitPersonsRequest, self => Action::SplitPersons {
+    person_ids: self.person_ids.into_iter().map(Into::into).collect(),
+});
 operator_command!(SetExpiryBrakeRequest, self => Action::SetExpiryBrake {
     is_on: self.is_on,
     until: optional_instant(self.until_time),

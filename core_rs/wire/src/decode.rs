@@ -124,6 +124,7 @@ pub fn decode(method: Method, bytes: &[u8], caller: &str) -> Result<Request, Fau
         Method::PourBuffer => read::<contract::PourBufferRequest>(bytes, caller),
         Method::ReleaseUnverified => read::<contract::ReleaseUnverifiedRequest>(bytes, caller),
         Method::MergePersons => read::<contract::MergePersonsRequest>(bytes, caller),
+        Method::SplitPersons => read::<contract::SplitPersonsRequest>(bytes, caller),
         Method::SetExpiryBrake => read::<contract::SetExpiryBrakeRequest>(bytes, caller),
         Method::Audit => read::<contract::AuditRequest>(bytes, caller),
         Method::ExplainReservation => read::<contract::ExplainReservationRequest>(bytes, caller),

@@ -75,6 +75,7 @@ pub(crate) fn body_from_proto(body: Body) -> Result<EventBody, Lack> {
         Body::RefundRecorded(body) => refund_recorded(body),
         Body::Returned(body) => returned(body).map(EventBody::Returned),
         Body::PersonsMerged(body) => Ok(persons_merged(body)),
+        Body::PersonsSplit(body) => Ok(persons_split(body)),
         Body::ExpiryBrakeSet(body) => Ok(brake_set(&body)),
         Body::OutageCredited(body) => outage_credited(&body),
         Body::HistoryForgotten(body) => Ok(EventBody::HistoryForgotten {
@@ -251,6 +252,12 @@ fn persons_merged(body: contract::PersonsMerged) -> EventBody {
     EventBody::PersonsMerged {
         source_person_id: body.source_person_id.into(),
         target_person_id: body.target_person_id.into(),
+    }
+}
+
+fn persons_split(body: contract::PersonsSplit) -> EventBody {
+    EventBody::PersonsSplit {
+        person_ids: body.person_ids.into_iter().map(Into::into).collect(),
     }
 }
 

@@ -218,6 +218,9 @@ fn other_body(body: &EventBody) -> Option<Body> {
             source_person_id: source_person_id.to_string(),
             target_person_id: target_person_id.to_string(),
         }),
+        EventBody::PersonsSplit { person_ids } => Body::PersonsSplit(contract::PersonsSplit {
+            person_ids: person_ids.iter().map(Text::to_string).collect(),
+        }),
         EventBody::ExpiryBrakeSet { is_on, until } => {
             Body::ExpiryBrakeSet(contract::ExpiryBrakeSet {
                 is_on: *is_on,

@@ -121,6 +121,7 @@ methods! {
         PourBuffer: CONTROL, false;
         ReleaseUnverified: CONTROL, false;
         MergePersons: CONTROL, false;
+        SplitPersons: CONTROL, false;
         SetExpiryBrake: CONTROL, false;
         Audit: CONTROL, false;
         ExplainReservation: CONTROL, false;

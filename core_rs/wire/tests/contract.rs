@@ -169,6 +169,7 @@ fn responses_written_without_fields_of_their_own_have_none() {
         Method::PourBuffer,
         Method::ReleaseUnverified,
         Method::MergePersons,
+        Method::SplitPersons,
         Method::SetExpiryBrake,
     ];
     for method in plain {

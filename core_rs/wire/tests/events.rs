@@ -18,7 +18,7 @@ use prost::Message;
 use random::Random;
 
 /// The number of kinds of event that `random_body` makes.
-const KIND_COUNT: u64 = 27;
+const KIND_COUNT: u64 = 28;
 
 fn units(random: &mut Random) -> i64 {
     i64::try_from(random.below(1_000_000_000_000)).expect("small")
@@ -204,6 +204,9 @@ fn other_body(kind: u64, random: &mut Random) -> EventBody {
         25 => EventBody::HistoryForgotten {
             reservation_ids: random.list(3, |random| random.id("reservation")),
             request_ids: random.list(3, |random| random.id("request")),
+        },
+        26 => EventBody::PersonsSplit {
+            person_ids: random.list(3, |random| random.id("person")),
         },
         _ => EventBody::NodeOpened {
             epoch: units(random),

@@ -180,6 +180,9 @@ fn admin_commands() -> Vec<(Method, Request)> {
         source_person_id: "x".into(),
         target_person_id: "y".into(),
     };
+    let split = Action::SplitPersons {
+        person_ids: vec!["y".into(), "x".into()],
+    };
     let unverified = Action::ReleaseUnverified {
         reservation_id: "r-1".into(),
     };
@@ -204,6 +207,7 @@ fn admin_commands() -> Vec<(Method, Request)> {
         (Method::PourBuffer, of_operator(pour)),
         (Method::ReleaseUnverified, of_operator(unverified)),
         (Method::MergePersons, of_operator(merge)),
+        (Method::SplitPersons, of_operator(split)),
         (Method::SetExpiryBrake, of_operator(brake)),
     ]
 }

@@ -195,7 +195,12 @@ fn the_engine_takes_at_its_own_door_what_the_contract_takes() {
     use lastunit_engine::{Ledger, Outcome};
 
     // Refusals of the ledger's rules, which relate two fields or two states.
-    let own = ["closes_time", "target_pool", "target_person_id"];
+    let own = [
+        "closes_time",
+        "target_pool",
+        "target_person_id",
+        "person_ids",
+    ];
     let pool = contract();
     let mut decision_count = 0;
 

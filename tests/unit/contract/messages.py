@@ -133,6 +133,7 @@ def list_admin_requests() -> dict[str, Message]:
         "MergePersons": admin.MergePersonsRequest(
             **HEAD, source_person_id="x", target_person_id="y"
         ),
+        "SplitPersons": admin.SplitPersonsRequest(**HEAD, person_ids=["y", "x"]),
         "SetExpiryBrake": admin.SetExpiryBrakeRequest(**HEAD, is_on=True, until_time=CLOSES),
         "Audit": admin.AuditRequest(),
         "ExplainReservation": admin.ExplainReservationRequest(reservation_id="r-1"),

@@ -66,6 +66,7 @@ class Event(_message.Message):
     OUTAGE_CREDITED_FIELD_NUMBER: _builtins.int
     NODE_OPENED_FIELD_NUMBER: _builtins.int
     HISTORY_FORGOTTEN_FIELD_NUMBER: _builtins.int
+    PERSONS_SPLIT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Names the event; 1 or more, gap-free."""
     request_id: _builtins.str
@@ -194,6 +195,10 @@ class Event(_message.Message):
     def history_forgotten(self) -> Global___HistoryForgotten:
         """Ended reservations and old requests of a sale were forgotten."""
 
+    @_builtins.property
+    def persons_split(self) -> Global___PersonsSplit:
+        """Persons count apart from those they were merged with."""
+
     def __init__(
         self,
         *,
@@ -232,12 +237,13 @@ class Event(_message.Message):
         outage_credited: Global___OutageCredited | None = ...,
         node_opened: Global___NodeOpened | None = ...,
         history_forgotten: Global___HistoryForgotten | None = ...,
+        persons_split: Global___PersonsSplit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ask_provider_requested", b"ask_provider_requested", "became_overdue", b"became_overdue", "body", b"body", "buffer_poured", b"buffer_poured", "cancel_at_provider_requested", b"cancel_at_provider_requested", "confirmed", b"confirmed", "expiry_brake_set", b"expiry_brake_set", "extended", b"extended", "history_forgotten", b"history_forgotten", "node_opened", b"node_opened", "outage_credited", b"outage_credited", "payment_begun", b"payment_begun", "payment_news_ignored", b"payment_news_ignored", "payment_settled", b"payment_settled", "persons_merged", b"persons_merged", "pool_defined", b"pool_defined", "refund_became_due", b"refund_became_due", "refund_recorded", b"refund_recorded", "release_requested", b"release_requested", "released", b"released", "reserved", b"reserved", "returned", b"returned", "sale_defined", b"sale_defined", "sale_state_changed", b"sale_state_changed", "stock_adjusted", b"stock_adjusted", "stock_moved", b"stock_moved", "stock_supplied", b"stock_supplied", "stock_withdrawn", b"stock_withdrawn", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ask_provider_requested", b"ask_provider_requested", "became_overdue", b"became_overdue", "body", b"body", "buffer_poured", b"buffer_poured", "cancel_at_provider_requested", b"cancel_at_provider_requested", "confirmed", b"confirmed", "expiry_brake_set", b"expiry_brake_set", "extended", b"extended", "history_forgotten", b"history_forgotten", "node_opened", b"node_opened", "outage_credited", b"outage_credited", "payment_begun", b"payment_begun", "payment_news_ignored", b"payment_news_ignored", "payment_settled", b"payment_settled", "persons_merged", b"persons_merged", "persons_split", b"persons_split", "pool_defined", b"pool_defined", "refund_became_due", b"refund_became_due", "refund_recorded", b"refund_recorded", "release_requested", b"release_requested", "released", b"released", "reserved", b"reserved", "returned", b"returned", "sale_defined", b"sale_defined", "sale_state_changed", b"sale_state_changed", "stock_adjusted", b"stock_adjusted", "stock_moved", b"stock_moved", "stock_supplied", b"stock_supplied", "stock_withdrawn", b"stock_withdrawn", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "ask_provider_requested", b"ask_provider_requested", "became_overdue", b"became_overdue", "body", b"body", "buffer_poured", b"buffer_poured", "caller", b"caller", "cancel_at_provider_requested", b"cancel_at_provider_requested", "confirmed", b"confirmed", "expiry_brake_set", b"expiry_brake_set", "extended", b"extended", "history_forgotten", b"history_forgotten", "node_opened", b"node_opened", "outage_credited", b"outage_credited", "payment_begun", b"payment_begun", "payment_news_ignored", b"payment_news_ignored", "payment_settled", b"payment_settled", "persons_merged", b"persons_merged", "pool_defined", b"pool_defined", "reason", b"reason", "refund_became_due", b"refund_became_due", "refund_recorded", b"refund_recorded", "release_requested", b"release_requested", "released", b"released", "request_id", b"request_id", "reservation_id", b"reservation_id", "reserved", b"reserved", "returned", b"returned", "sale_defined", b"sale_defined", "sale_id", b"sale_id", "sale_state_changed", b"sale_state_changed", "sequence", b"sequence", "stock_adjusted", b"stock_adjusted", "stock_moved", b"stock_moved", "stock_supplied", b"stock_supplied", "stock_withdrawn", b"stock_withdrawn", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "ask_provider_requested", b"ask_provider_requested", "became_overdue", b"became_overdue", "body", b"body", "buffer_poured", b"buffer_poured", "caller", b"caller", "cancel_at_provider_requested", b"cancel_at_provider_requested", "confirmed", b"confirmed", "expiry_brake_set", b"expiry_brake_set", "extended", b"extended", "history_forgotten", b"history_forgotten", "node_opened", b"node_opened", "outage_credited", b"outage_credited", "payment_begun", b"payment_begun", "payment_news_ignored", b"payment_news_ignored", "payment_settled", b"payment_settled", "persons_merged", b"persons_merged", "persons_split", b"persons_split", "pool_defined", b"pool_defined", "reason", b"reason", "refund_became_due", b"refund_became_due", "refund_recorded", b"refund_recorded", "release_requested", b"release_requested", "released", b"released", "request_id", b"request_id", "reservation_id", b"reservation_id", "reserved", b"reserved", "returned", b"returned", "sale_defined", b"sale_defined", "sale_id", b"sale_id", "sale_state_changed", b"sale_state_changed", "sequence", b"sequence", "stock_adjusted", b"stock_adjusted", "stock_moved", b"stock_moved", "stock_supplied", b"stock_supplied", "stock_withdrawn", b"stock_withdrawn", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["sale_defined", "sale_state_changed", "pool_defined", "stock_supplied", "stock_withdrawn", "stock_adjusted", "stock_moved", "buffer_poured", "reserved", "payment_begun", "payment_settled", "payment_news_ignored", "confirmed", "released", "extended", "became_overdue", "release_requested", "cancel_at_provider_requested", "ask_provider_requested", "refund_became_due", "refund_recorded", "returned", "persons_merged", "expiry_brake_set", "outage_credited", "node_opened", "history_forgotten"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["sale_defined", "sale_state_changed", "pool_defined", "stock_supplied", "stock_withdrawn", "stock_adjusted", "stock_moved", "buffer_poured", "reserved", "payment_begun", "payment_settled", "payment_news_ignored", "confirmed", "released", "extended", "became_overdue", "release_requested", "cancel_at_provider_requested", "ask_provider_requested", "refund_became_due", "refund_recorded", "returned", "persons_merged", "expiry_brake_set", "outage_credited", "node_opened", "history_forgotten", "persons_split"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -1048,6 +1054,30 @@ class PersonsMerged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PersonsMerged: _TypeAlias = PersonsMerged  # noqa: Y015
+
+@_typing.final
+class PersonsSplit(_message.Message):
+    """Records that persons count together among themselves, and apart from those they were merged with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERSON_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def person_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Lists who went; the first is whom the others count as; 1 to 64."""
+
+    def __init__(
+        self,
+        *,
+        person_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["person_ids", b"person_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PersonsSplit: _TypeAlias = PersonsSplit  # noqa: Y015
 
 @_typing.final
 class ExpiryBrakeSet(_message.Message):

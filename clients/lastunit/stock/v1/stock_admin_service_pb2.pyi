@@ -1055,6 +1055,76 @@ class MergePersonsResponse(_message.Message):
 Global___MergePersonsResponse: _TypeAlias = MergePersonsResponse  # noqa: Y015
 
 @_typing.final
+class SplitPersonsRequest(_message.Message):
+    """Asks to count persons apart from those they were merged with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PERSON_IDS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent; 1 to 64 bytes of [A-Za-z0-9._:-]. Content compared: every field but
+    `actor` and `reason`.
+    """
+    actor: _builtins.str
+    """Names who asks, for the record; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    reason: _builtins.str
+    """Says why, for the record; 1 to 256 bytes."""
+    @_builtins.property
+    def person_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names the persons that go, together; 1 to 64, all different, otherwise outcome NOT_ALLOWED;
+        each 1 to 64 bytes of [A-Za-z0-9._:-].
+        """
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        person_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "person_ids", b"person_ids", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SplitPersonsRequest: _TypeAlias = SplitPersonsRequest  # noqa: Y015
+
+@_typing.final
+class SplitPersonsResponse(_message.Message):
+    """Answers SplitPersons."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACE_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def place(self) -> _place_pb2.Place:
+        """States where the reply stands in the ledger's history."""
+
+    @_builtins.property
+    def result(self) -> _outcome_pb2.Result:
+        """Says what came of it."""
+
+    def __init__(
+        self,
+        *,
+        place: _place_pb2.Place | None = ...,
+        result: _outcome_pb2.Result | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SplitPersonsResponse: _TypeAlias = SplitPersonsResponse  # noqa: Y015
+
+@_typing.final
 class SetExpiryBrakeRequest(_message.Message):
     """Asks to stop or allow the release of held units by the clock."""
 

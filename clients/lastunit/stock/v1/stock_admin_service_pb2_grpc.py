@@ -88,6 +88,11 @@ class StockAdminServiceStub:
                 request_serializer=lastunit_dot_stock_dot_v1_dot_stock__admin__service__pb2.MergePersonsRequest.SerializeToString,
                 response_deserializer=lastunit_dot_stock_dot_v1_dot_stock__admin__service__pb2.MergePersonsResponse.FromString,
                 _registered_method=True)
+        self.SplitPersons = channel.unary_unary(
+                '/lastunit.stock.v1.StockAdminService/SplitPersons',
+                request_serializer=lastunit_dot_stock_dot_v1_dot_stock__admin__service__pb2.SplitPersonsRequest.SerializeToString,
+                response_deserializer=lastunit_dot_stock_dot_v1_dot_stock__admin__service__pb2.SplitPersonsResponse.FromString,
+                _registered_method=True)
         self.SetExpiryBrake = channel.unary_unary(
                 '/lastunit.stock.v1.StockAdminService/SetExpiryBrake',
                 request_serializer=lastunit_dot_stock_dot_v1_dot_stock__admin__service__pb2.SetExpiryBrakeRequest.SerializeToString,
@@ -201,6 +206,18 @@ class StockAdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SplitPersons(self, request, context):
+        """Takes persons out of those they were merged with, after a merge that was wrong: from now on
+        they count together among themselves and apart from the rest. Each reservation goes with the
+        person that made it, and keeps its units whatever the limits say. Those who go count as the
+        first of them; those who stay count as whom they did or, if that one goes, as the one with the
+        smallest id. Changes nothing if nobody stays. Idempotent by `request_id`. Refused as CONFLICT
+        or NOT_ALLOWED (one is named twice, or several are not counted together now).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetExpiryBrake(self, request, context):
         """Stops or allows the release of held units by the clock, in all sales, for example while a
         provider is down. Idempotent by `request_id`. Refused as CONFLICT.
@@ -277,6 +294,11 @@ def add_StockAdminServiceServicer_to_server(servicer, server):
                     servicer.MergePersons,
                     request_deserializer=lastunit_dot_stock_dot_v1_dot_stock__admin__service__pb2.MergePersonsRequest.FromString,
                     response_serializer=lastunit_dot_stock_dot_v1_dot_stock__admin__service__pb2.MergePersonsResponse.SerializeToString,
+            ),
+            'SplitPersons': grpc.unary_unary_rpc_method_handler(
+                    servicer.SplitPersons,
+                    request_deserializer=lastunit_dot_stock_dot_v1_dot_stock__admin__service__pb2.SplitPersonsRequest.FromString,
+                    response_serializer=lastunit_dot_stock_dot_v1_dot_stock__admin__service__pb2.SplitPersonsResponse.SerializeToString,
             ),
             'SetExpiryBrake': grpc.unary_unary_rpc_method_handler(
                     servicer.SetExpiryBrake,
@@ -568,6 +590,33 @@ class StockAdminService:
             '/lastunit.stock.v1.StockAdminService/MergePersons',
             lastunit_dot_stock_dot_v1_dot_stock__admin__service__pb2.MergePersonsRequest.SerializeToString,
             lastunit_dot_stock_dot_v1_dot_stock__admin__service__pb2.MergePersonsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SplitPersons(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lastunit.stock.v1.StockAdminService/SplitPersons',
+            lastunit_dot_stock_dot_v1_dot_stock__admin__service__pb2.SplitPersonsRequest.SerializeToString,
+            lastunit_dot_stock_dot_v1_dot_stock__admin__service__pb2.SplitPersonsResponse.FromString,
             options,
             channel_credentials,
             insecure,

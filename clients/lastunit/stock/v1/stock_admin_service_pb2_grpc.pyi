@@ -86,6 +86,14 @@ class StockAdminServiceStub:
     which only blocks new reservations. Idempotent by `request_id`. Refused as CONFLICT or
     NOT_ALLOWED.
     """
+    SplitPersons: _grpc.UnaryUnaryMultiCallable[_stock_admin_service_pb2.SplitPersonsRequest, _stock_admin_service_pb2.SplitPersonsResponse]
+    """Takes persons out of those they were merged with, after a merge that was wrong: from now on
+    they count together among themselves and apart from the rest. Each reservation goes with the
+    person that made it, and keeps its units whatever the limits say. Those who go count as the
+    first of them; those who stay count as whom they did or, if that one goes, as the one with the
+    smallest id. Changes nothing if nobody stays. Idempotent by `request_id`. Refused as CONFLICT
+    or NOT_ALLOWED (one is named twice, or several are not counted together now).
+    """
     SetExpiryBrake: _grpc.UnaryUnaryMultiCallable[_stock_admin_service_pb2.SetExpiryBrakeRequest, _stock_admin_service_pb2.SetExpiryBrakeResponse]
     """Stops or allows the release of held units by the clock, in all sales, for example while a
     provider is down. Idempotent by `request_id`. Refused as CONFLICT.
@@ -156,6 +164,14 @@ class StockAdminServiceAsyncStub(StockAdminServiceStub):
     """Counts everything of one person as another's, from now on. May leave the person past a limit,
     which only blocks new reservations. Idempotent by `request_id`. Refused as CONFLICT or
     NOT_ALLOWED.
+    """
+    SplitPersons: _aio.UnaryUnaryMultiCallable[_stock_admin_service_pb2.SplitPersonsRequest, _stock_admin_service_pb2.SplitPersonsResponse]  # type: ignore[assignment]
+    """Takes persons out of those they were merged with, after a merge that was wrong: from now on
+    they count together among themselves and apart from the rest. Each reservation goes with the
+    person that made it, and keeps its units whatever the limits say. Those who go count as the
+    first of them; those who stay count as whom they did or, if that one goes, as the one with the
+    smallest id. Changes nothing if nobody stays. Idempotent by `request_id`. Refused as CONFLICT
+    or NOT_ALLOWED (one is named twice, or several are not counted together now).
     """
     SetExpiryBrake: _aio.UnaryUnaryMultiCallable[_stock_admin_service_pb2.SetExpiryBrakeRequest, _stock_admin_service_pb2.SetExpiryBrakeResponse]  # type: ignore[assignment]
     """Stops or allows the release of held units by the clock, in all sales, for example while a
@@ -284,6 +300,20 @@ class StockAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Counts everything of one person as another's, from now on. May leave the person past a limit,
         which only blocks new reservations. Idempotent by `request_id`. Refused as CONFLICT or
         NOT_ALLOWED.
+        """
+
+    @_abc_1.abstractmethod
+    def SplitPersons(
+        self,
+        request: _stock_admin_service_pb2.SplitPersonsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_stock_admin_service_pb2.SplitPersonsResponse, _abc.Awaitable[_stock_admin_service_pb2.SplitPersonsResponse]]:
+        """Takes persons out of those they were merged with, after a merge that was wrong: from now on
+        they count together among themselves and apart from the rest. Each reservation goes with the
+        person that made it, and keeps its units whatever the limits say. Those who go count as the
+        first of them; those who stay count as whom they did or, if that one goes, as the one with the
+        smallest id. Changes nothing if nobody stays. Idempotent by `request_id`. Refused as CONFLICT
+        or NOT_ALLOWED (one is named twice, or several are not counted together now).
         """
 
     @_abc_1.abstractmethod

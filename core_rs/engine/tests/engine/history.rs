@@ -138,7 +138,11 @@ fn line(random: &mut Random, now: i64, attempts: &Attempts) -> String {
         76..=80 => format!("refund {due}"),
         81..=82 => format!("unverified {paying}"),
         83..=92 => stock_line(random, sale, sku, pool, units),
-        93 => format!("merge {person} p{}", random.below(6)),
+        93 => match random.below(4) {
+            0 => format!("split {person}"),
+            1 => format!("split {person}+p{}", random.below(6)),
+            _ => format!("merge {person} p{}", random.below(6)),
+        },
         94 => format!("brake {} until={}", random.pick(&["on", "off"]), now + 300),
         95 => format!("outage {}", 1 + random.below(50)),
         96 => format!("opened {}", 1 + random.below(50)),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lastunit_engine::{
     AttemptState, Disposition, Event, EventBody, Ledger, Millis, PaymentResult, ReleaseReason,
-    SalePolicy, State, Taken, Units,
+    SalePolicy, State, Taken, Text, Units,
 };
 
 /// Where a pool's units stand.
@@ -299,6 +299,7 @@ impl Model {
                     self.merged_into.insert(source, target);
                 }
             }
+            EventBody::PersonsSplit { person_ids } => self.split(person_ids),
             EventBody::OutageCredited { outage } => {
                 let held = self
                     .reservations
@@ -467,6 +468,32 @@ impl Model {
     fn pool(&self, id: &str, taken: &Taken) -> Pool {
         let sale_id = self.reservations[id].sale_id.clone();
         (sale_id, taken.sku.to_string(), taken.pool.to_string())
+    }
+
+    fn split(&mut self, person_ids: &[Text]) {
+        let root = self.root(&person_ids[0]);
+        let mut everybody: BTreeSet<String> = self.merged_into.keys().cloned().collect();
+        everybody.insert(root.clone());
+        everybody.retain(|person_id| self.root(person_id) == root);
+        let going: BTreeSet<String> = person_ids.iter().map(Text::to_string).collect();
+        assert!(going.is_subset(&everybody), "who goes was with the others");
+        let staying: BTreeSet<String> = everybody.difference(&going).cloned().collect();
+        if staying.is_empty() {
+            return;
+        }
+        let other_root = if staying.contains(&root) {
+            Some(&root)
+        } else {
+            staying.first()
+        };
+        for (members, root) in [(&going, &*person_ids[0]), (&staying, other_root.unwrap())] {
+            for member in members {
+                self.merged_into.remove(member);
+                if member != root {
+                    self.merged_into.insert(member.clone(), root.into());
+                }
+            }
+        }
     }
 
     fn root(&self, person_id: &str) -> String {

@@ -226,6 +226,30 @@ fn sizes_count_what_is_kept() {
     assert_eq!((3, 0), (sizes.person_count, sizes.attempt_count));
 }
 
+/// Whom a split leaves alone with nothing is forgotten, as after a release; the others are kept.
+#[test]
+fn a_split_forgets_who_is_alone_with_nothing() {
+    let mut world = world(&["sale S", "pool A/main", "supply A/main 9"]);
+    let count_after = |world: &mut World, line: &str| {
+        step(world, line);
+        world.ledger.sizes().person_count
+    };
+    let steps = [
+        ("merge p2 p1", 2),
+        ("merge p3 p1", 3),
+        ("split p3 => OK -", 2),
+        ("reserve r1 p2 A", 2),
+        ("split p2 => OK -", 1),
+        ("is r1 HELD person=p2", 1),
+        ("merge p4 p5", 3),
+        ("split p4", 1),
+        ("split nobody => OK -", 1),
+    ];
+    for (line, count) in steps {
+        assert_eq!(count, count_after(&mut world, line), "{line}");
+    }
+}
+
 /// The bytes grow with what is kept, long ids and lines included, and fall when it is forgotten.
 #[test]
 fn memory_is_stated_and_falls_with_forgetting() {

@@ -122,7 +122,7 @@ fn command(world: &mut World, verb: &str, words: &Words<'_>) -> Command {
             }
     );
     let is_entity = matches!(action, Action::Reserve(_) | Action::BeginPayment(_));
-    let is_operator = ADMIN_VERBS.contains(&verb);
+    let is_operator = ADMIN_VERBS.split(' ').any(|it| it == verb);
     let mut command = match () {
         () if is_node => Command::internal(action),
         () if is_entity => Command::from_caller("", "tester", action),
@@ -141,19 +141,8 @@ fn command(world: &mut World, verb: &str, words: &Words<'_>) -> Command {
     command
 }
 
-const ADMIN_VERBS: [&str; 11] = [
-    "sale",
-    "state",
-    "pool",
-    "supply",
-    "withdraw",
-    "adjust",
-    "move",
-    "pour",
-    "unverified",
-    "merge",
-    "brake",
-];
+const ADMIN_VERBS: &str =
+    "sale state pool supply withdraw adjust move pour unverified merge split brake";
 
 fn action(verb: &str, words: &Words<'_>) -> Action {
     let id = || Text::from(words.next());
@@ -254,6 +243,9 @@ fn admin_action(verb: &str, words: &Words<'_>) -> Action {
         "merge" => Action::MergePersons {
             source_person_id: id(),
             target_person_id: id(),
+        },
+        "split" => Action::SplitPersons {
+            person_ids: words.next().split('+').map(Text::from).collect(),
         },
         "brake" => Action::SetExpiryBrake {
             is_on: words.next() == "on",

@@ -40,6 +40,7 @@ tables![
     stock,
     levels,
     merge,
+    split,
     brake,
     repeats,
     precedence,

@@ -14,7 +14,7 @@ mod stock;
 mod timers;
 mod views;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lastunit_engine::{
     Action, Answer, AttemptState, Command, Counters, Event, EventBody, Level, Line, Millis,
@@ -211,6 +211,7 @@ impl Book {
                 source_person_id,
                 target_person_id,
             } => self.merge(source_person_id, target_person_id),
+            Action::SplitPersons { person_ids } => self.split(person_ids),
             Action::SetExpiryBrake { is_on, until } => {
                 (self.brake.is_on, self.brake.until) = (*is_on, *until);
                 ok(None, Answer::None)
@@ -432,6 +433,35 @@ impl Book {
         let (source, target) = (self.root(source), self.root(target));
         if source != target {
             self.merged.insert(source, target);
+        }
+        ok(None, Answer::None)
+    }
+
+    /// Everybody behind the same person, known by the merges alone.
+    fn split(&mut self, person_ids: &[Text]) -> Reply {
+        let root = self.root(&person_ids[0]);
+        let strangers = person_ids.iter().filter(|it| self.root(it) != root);
+        let are_distinct = person_ids.iter().collect::<BTreeSet<_>>().len() == person_ids.len();
+        if strangers.count() > 0 || !are_distinct {
+            return refuse(Outcome::NotAllowed);
+        }
+        let everybody = self.merged.keys().chain([&root]);
+        let staying: BTreeSet<Text> = everybody
+            .filter(|it| self.root(it) == root && !person_ids.contains(it))
+            .cloned()
+            .collect();
+        let is_root_going = person_ids.contains(&root);
+        let Some(smallest) = staying.first() else {
+            return ok(None, Answer::None);
+        };
+        let other_root = if is_root_going { smallest } else { &root }.clone();
+        let first = &person_ids[0];
+        let going = person_ids.iter().map(|it| (it, first));
+        for (person, root) in going.chain(staying.iter().map(|it| (it, &other_root))) {
+            self.merged.remove(person);
+            if person != root {
+                self.merged.insert(person.clone(), root.clone());
+            }
         }
         ok(None, Answer::None)
     }
