@@ -1,4 +1,4 @@
-"""Unary calls to a service beside the ledger, with the same deadlines, retries and errors.
+"""Calls and streams of a service beside the ledger, with the same deadlines, retries and errors.
 
 Owns one channel. Must not know any service: path and messages come from the caller.
 Next: `lastunit.client._unary` for the retries.
@@ -6,12 +6,17 @@ Next: `lastunit.client._unary` for the retries.
 
 from __future__ import annotations
 
+import contextlib
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lastunit.client._connection import open_channel
+from lastunit.client._events import Resumed
 from lastunit.client._unary import UnaryCaller, check_deadline
 from lastunit.client.security import ClientSecurity
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
 
 __all__ = ["PeerClient"]
 
@@ -38,8 +43,8 @@ class PeerClient:
     ) -> None:
         self._deadline_seconds = check_deadline(deadline_seconds)
         self._channel = open_channel(address, security or ClientSecurity())
-        jitter = random.Random(seed)  # noqa: S311 - spreads retries, keeps no secret
-        self._unary = UnaryCaller(self._channel, seen=None, jitter=jitter)
+        self._jitter = random.Random(seed)  # noqa: S311 - spreads retries, keeps no secret
+        self._unary = UnaryCaller(self._channel, seen=None, jitter=self._jitter)
 
     async def call(self, path: str, request: Any, response_type: Any) -> Any:
         """Calls a method and returns its answer.
@@ -55,6 +60,30 @@ class PeerClient:
         return await self._unary.call(
             path, request, response_type, deadline_seconds=self._deadline_seconds
         )
+
+    async def follow(
+        self, path: str, request: Callable[[], Any], response_type: Any
+    ) -> AsyncGenerator[Any]:
+        """Gives out the messages of a stream without an end, and opens it again when it breaks.
+
+        Args:
+            path: Such as `/lastunit.account.v1.AccountService/WatchPersons`.
+            request: Makes the request at the reader's present place, for each time it is opened.
+            response_type: The class of the messages.
+
+        Raises:
+            LastunitError: The service refuses it.
+        """
+        open_stream: Any = self._channel.unary_stream(
+            path,
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=response_type.FromString,
+        )
+        stream = Resumed[Any](lambda: open_stream(request()), does_end=False, jitter=self._jitter)
+        messages = stream.messages()
+        async with contextlib.aclosing(messages):
+            async for message in messages:
+                yield message
 
     async def close(self) -> None:
         """Closes the connection."""

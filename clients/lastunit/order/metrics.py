@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lastunit.order.follower import OrderFollower
+    from lastunit.order.person_watch import PersonWatch
     from lastunit.order.watching import OrderWatch
     from lastunit.service.clock import Clock
     from lastunit.service.database import Database
@@ -63,6 +64,22 @@ METRICS: Final = (
         "counter",
         "Comparisons in which the table knows no way to what the ledger says: find out why.",
     ),
+    Family(
+        "lastunit_order_person_answers_total",
+        "counter",
+        "Questions who stands behind an account, by whether the answer was kept in memory.",
+        ("source",),
+    ),
+    Family(
+        "lastunit_order_person_calls_total",
+        "counter",
+        "ResolvePerson calls that the other answers took, of up to 256 accounts each.",
+    ),
+    Family(
+        "lastunit_order_followed_person_sequence",
+        "gauge",
+        "The last change of persons at the account service that is known here.",
+    ),
 )
 _BY_NAME: Final = {family.name: family for family in METRICS}
 
@@ -86,6 +103,7 @@ class OrderMetrics(Collector):
         database: The order service's tables.
         follower: Follows the ledger.
         watch: Streams the orders' moves.
+        person_watch: Follows changes of persons, for what is kept of them.
         clock: Tells the time.
     """
 
@@ -95,11 +113,13 @@ class OrderMetrics(Collector):
         database: Database,
         follower: OrderFollower,
         watch: OrderWatch,
+        person_watch: PersonWatch,
         clock: Clock,
     ) -> None:
         self._database = database
         self._follower = follower
         self._watch = watch
+        self._person_watch = person_watch
         self._clock = clock
 
     def collect(self) -> Iterator[Metric]:
@@ -116,9 +136,16 @@ class OrderMetrics(Collector):
             "lastunit_order_followed_sequence": self._follower.position,
             "lastunit_order_unexpected_events_total": self._follower.illegal_count,
             "lastunit_order_disagreements_total": self._follower.divergent_count,
+            "lastunit_order_person_calls_total": self._person_watch.directory.call_count,
+            "lastunit_order_followed_person_sequence": self._person_watch.position,
         }
         for name, value in values.items():
             kind: Any = CounterMetricFamily
             if _BY_NAME[name].kind == "gauge":
                 kind = GaugeMetricFamily
             yield kind(name, _BY_NAME[name].help, value=value)
+        answers = _BY_NAME["lastunit_order_person_answers_total"]
+        counted = CounterMetricFamily(answers.name, answers.help, labels=answers.labels)
+        counted.add_metric(["memory"], self._person_watch.directory.hit_count)
+        counted.add_metric(["account service"], self._person_watch.directory.miss_count)
+        yield counted

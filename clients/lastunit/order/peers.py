@@ -6,6 +6,7 @@ Next: `lastunit.order.persons`, `lastunit.order.ports`.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final, cast
 
 from lastunit.account.v1 import account_service_pb2
@@ -16,12 +17,13 @@ from lastunit.order.v1 import order_service_pb2
 from lastunit.payment.v1 import payment_service_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
 __all__ = ["GrpcAccounts", "GrpcPayments", "explain_order"]
 
 _EXPLAIN: Final = "/lastunit.order.v1.OrderService/Explain"
 _RESOLVE: Final = "/lastunit.account.v1.AccountService/ResolvePerson"
+_WATCH: Final = "/lastunit.account.v1.AccountService/WatchPersons"
 _START: Final = "/lastunit.payment.v1.PaymentService/StartAttempt"
 _REFUND: Final = "/lastunit.payment.v1.PaymentService/RefundAttempt"
 _TRANSITIONS: Final = "/lastunit.payment.v1.PaymentService/ListTransitions"
@@ -29,6 +31,7 @@ _TRANSITIONS: Final = "/lastunit.payment.v1.PaymentService/ListTransitions"
 _STATES: Final[Mapping[int, AccountState]] = {
     account_service_pb2.ACCOUNT_STATE_ACTIVE: AccountState.ACTIVE,
     account_service_pb2.ACCOUNT_STATE_LOCKED: AccountState.LOCKED,
+    account_service_pb2.ACCOUNT_STATE_CLOSED: AccountState.CLOSED,
 }
 
 
@@ -54,10 +57,29 @@ class GrpcAccounts:
         )
         return {
             person.account_id: ResolvedPerson(
-                person.person_id, _STATES.get(person.state, AccountState.UNKNOWN)
+                person.person_id,
+                person.home_person_id,
+                _STATES.get(person.state, AccountState.UNKNOWN),
+                person.version,
             )
             for person in response.persons
         }
+
+    async def watch_persons(
+        self, after_sequence: int
+    ) -> AsyncGenerator[account_service_pb2.WatchPersonsResponse]:
+        """Gives out what changes about persons; see `PersonsPort`."""
+        cursor = after_sequence
+
+        def request() -> account_service_pb2.WatchPersonsRequest:
+            return account_service_pb2.WatchPersonsRequest(after_sequence=cursor)
+
+        messages = self._peer.follow(_WATCH, request, account_service_pb2.WatchPersonsResponse)
+        async with contextlib.aclosing(messages):
+            async for message in messages:
+                if message.events:
+                    cursor = message.events[-1].sequence
+                yield message
 
 
 class GrpcPayments:

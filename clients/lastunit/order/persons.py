@@ -1,7 +1,10 @@
 """Finds the person behind an account, many accounts to a call, and remembers it for a while.
 
 Owns the cache and the batching. Must not decide who is who: the account service does.
-Next: `lastunit.order.core`.
+Next: `lastunit.order.person_watch` tells it what is outdated.
+
+An outdated answer breaks no limit: the ledger counts an account under its home person, which never
+changes, and joins home persons itself. It may let a newly locked account in, for as long as below.
 """
 
 from __future__ import annotations
@@ -15,11 +18,18 @@ from typing import TYPE_CHECKING, Final, Protocol
 from lastunit.errors import BusyError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from lastunit.service.clock import Clock
 
-__all__ = ["AccountPort", "AccountState", "PersonDirectory", "ResolvedPerson"]
+__all__ = [
+    "ACCOUNTS_PER_CALL_MAX",
+    "UNKNOWN_PERSON",
+    "AccountPort",
+    "AccountState",
+    "PersonDirectory",
+    "ResolvedPerson",
+]
 
 ACCOUNTS_PER_CALL_MAX: Final = 256
 """The contract's bound on one ResolvePerson call."""
@@ -33,9 +43,14 @@ ACCOUNTS_WAITING_MAX: Final = 100_000
 
 CACHED_MAX: Final = 200_000
 
-# Two persons that became one count as one at the ledger at once; here the old name is good for
-# this long, and the ledger maps it.
+# How long an answer is good while changes are heard of, and while they are not. The first is not
+# for ever, because an account service of two processes may give an outdated answer just after a
+# change.
+WATCHED_MS: Final = 600_000
 CACHED_MS: Final = 60_000
+
+# A stream of changes that says nothing for so long, three times its sign of life, has broken.
+HEARD_MS: Final = 30_000
 
 
 class AccountState(StrEnum):
@@ -43,6 +58,7 @@ class AccountState(StrEnum):
 
     ACTIVE = "ACTIVE"
     LOCKED = "LOCKED"
+    CLOSED = "CLOSED"
     UNKNOWN = "UNKNOWN"
 
 
@@ -52,11 +68,19 @@ class ResolvedPerson:
 
     Attributes:
         person_id: The live person; empty if the account is unknown.
+        home_person_id: The person the account was made with, whom the ledger counts it under;
+            empty if the account is unknown.
         state: What the account may do.
+        version: Rises with each change; 0 if the account is unknown.
     """
 
     person_id: str
+    home_person_id: str
     state: AccountState
+    version: int = 1
+
+
+UNKNOWN_PERSON: Final = ResolvedPerson("", "", AccountState.UNKNOWN, 0)
 
 
 class AccountPort(Protocol):
@@ -78,6 +102,11 @@ class PersonDirectory:
         accounts: The account service.
         clock: Says how old an answer is.
         gather_seconds: Pause before a call in which further accounts get onto it, 0 or more.
+
+    Attributes:
+        hit_count: Answers that were given from memory.
+        miss_count: Answers that had to be asked for, alone or on the call of another.
+        call_count: Calls of the account service.
     """
 
     def __init__(self, accounts: AccountPort, clock: Clock, *, gather_seconds: float = 0.0) -> None:
@@ -90,6 +119,12 @@ class PersonDirectory:
         self._cached: OrderedDict[str, tuple[int, ResolvedPerson]] = OrderedDict()
         self._waiting: dict[str, asyncio.Future[ResolvedPerson]] = {}
         self._calls: set[asyncio.Task[None]] = set()
+        # Calls under way with the accounts that changed meanwhile, which are not remembered.
+        self._asked: list[tuple[Collection[str], set[str]]] = []
+        self._heard_ms: int | None = None
+        self.hit_count = 0
+        self.miss_count = 0
+        self.call_count = 0
 
     async def find(self, account_id: str) -> ResolvedPerson:
         """Returns who stands behind an account.
@@ -99,8 +134,10 @@ class PersonDirectory:
             LastunitError: The account service did not answer.
         """
         cached = self._cached.get(account_id)
-        if cached is not None and self._clock.now_ms() - cached[0] < CACHED_MS:
+        if cached is not None and self._clock.now_ms() - cached[0] < self._good_ms():
+            self.hit_count += 1
             return cached[1]
+        self.miss_count += 1
         future = self._waiting.get(account_id)
         if future is None:
             if len(self._waiting) >= ACCOUNTS_WAITING_MAX:
@@ -113,6 +150,29 @@ class PersonDirectory:
             self._start_calls()
         # One caller that goes away must not take the answer from the others.
         return await asyncio.shield(future)
+
+    def forget(self, account_ids: Iterable[str]) -> None:
+        """Drops the answers that a change has made outdated."""
+        for account_id in account_ids:
+            self._cached.pop(account_id, None)
+            for asked, changed in self._asked:
+                if account_id in asked:
+                    changed.add(account_id)
+
+    def forget_all(self) -> None:
+        """Drops every answer: changes may have been missed."""
+        self._cached.clear()
+        for asked, changed in self._asked:
+            changed.update(asked)
+        self._heard_ms = None
+
+    def note_heard(self) -> None:
+        """Notes that every change up to now was heard of."""
+        self._heard_ms = self._clock.now_ms()
+
+    def _good_ms(self) -> int:
+        is_heard = self._heard_ms is not None and self._clock.now_ms() - self._heard_ms < HEARD_MS
+        return WATCHED_MS if is_heard else CACHED_MS
 
     def _start_calls(self) -> None:
         if len(self._calls) < CALLS_AT_ONCE_MAX:
@@ -136,6 +196,9 @@ class PersonDirectory:
                 self._calls.discard(task)
 
     async def _resolve(self, futures: Mapping[str, asyncio.Future[ResolvedPerson]]) -> None:
+        self.call_count += 1
+        changed: set[str] = set()
+        self._asked.append((futures, changed))
         try:
             found = await self._accounts.resolve_persons(tuple(futures))
         except asyncio.CancelledError:
@@ -149,10 +212,12 @@ class PersonDirectory:
                     # Its callers may all be gone; then nobody is left to be told.
                     future.exception()
             return
+        finally:
+            self._asked.remove((futures, changed))
         now_ms = self._clock.now_ms()
         for account_id, future in futures.items():
-            person = found.get(account_id, ResolvedPerson("", AccountState.UNKNOWN))
-            if person.state is not AccountState.UNKNOWN:
+            person = found.get(account_id, UNKNOWN_PERSON)
+            if person.state is not AccountState.UNKNOWN and account_id not in changed:
                 self._remember(account_id, person, now_ms)
             if not future.done():
                 future.set_result(person)

@@ -174,7 +174,7 @@ class Placing:
         if person.state is not AccountState.ACTIVE:
             refusal = (
                 pb.REFUSAL_ACCOUNT_LOCKED
-                if person.state is AccountState.LOCKED
+                if person.state in {AccountState.LOCKED, AccountState.CLOSED}
                 else pb.REFUSAL_ACCOUNT_UNKNOWN
             )
         if refusal or isinstance(asked, pricing.Refused):
@@ -184,17 +184,17 @@ class Placing:
                 sku=asked.sku if isinstance(asked, pricing.Refused) else "",
                 order_state=order_pb2.ORDER_STATE_CLOSED,
             )
-        reply = await self._reserve(order_id, person.person_id, request, asked)
+        reply = await self._reserve(order_id, person.home_person_id, request, asked)
         while not reply.is_ok and reply.response.result.sku in asked.gifts:
             # A gift that is gone keeps nobody from what was bought.
             asked = asked.without(reply.response.result.sku)
-            reply = await self._reserve(order_id, person.person_id, request, asked)
+            reply = await self._reserve(order_id, person.home_person_id, request, asked)
         if reply.is_replayed or reply.outcome is Outcome.CONFLICT:
-            return await self._held_before(order_id, person.person_id, request, reply)
+            return await self._held_before(order_id, person.home_person_id, request, reply)
         if not reply.is_ok:
             return _refused(reply)
         return _Held(
-            person.person_id,
+            person.home_person_id,
             asked,
             reply.response.taken,
             expire_ms=reply.response.expire_time.ToMilliseconds(),
@@ -210,7 +210,7 @@ class Placing:
         reply: Reply[stock_service_pb2.ReserveResponse],
     ) -> pb.PlaceOrderResponse | _Held:
         """Returns what goes with units that an earlier call has taken, priced as they were then."""
-        # Two persons may have become one, or a gift may be back: the order itself still tells.
+        # A gift may be back meanwhile: the order itself still tells.
         placed = self._placed_before(order_id, request)
         if placed is not None and placed.refusal:
             return placed

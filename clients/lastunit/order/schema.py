@@ -29,6 +29,7 @@ __all__ = [
     "order_states",
     "order_transitions",
     "orders",
+    "person_accounts",
     "pressures",
 ]
 
@@ -219,6 +220,18 @@ cursors: Final = sa.Table(
     ORDER_METADATA,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("position", sa.BigInteger, nullable=False),
+)
+
+# What the account service says of accounts whose person has changed; the others are still of the
+# person that they were made with. Made anew from its events if it loses some.
+person_accounts: Final = sa.Table(
+    "person_accounts",
+    ORDER_METADATA,
+    sa.Column("account_id", sa.Text, primary_key=True),
+    # The live person.
+    sa.Column("person_id", sa.Text, nullable=False, index=True),
+    # Of the answer; an older one changes nothing.
+    sa.Column("version", sa.BigInteger, nullable=False),
 )
 
 # What each process measures, for the one that reports to the ledger; used on PostgreSQL only.

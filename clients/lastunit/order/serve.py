@@ -24,6 +24,7 @@ from lastunit.order.doorman import Doorman
 from lastunit.order.grpc_service import OPERATOR_METHODS, SERVICE_NAME, OrderServicer
 from lastunit.order.metrics import OrderMetrics
 from lastunit.order.peers import GrpcAccounts, GrpcPayments
+from lastunit.order.person_watch import PersonWatch
 from lastunit.order.persons import PersonDirectory
 from lastunit.order.pressure import PressureReporter
 from lastunit.order.rebuild import check_not_under_way
@@ -42,8 +43,10 @@ if TYPE_CHECKING:
     from lastunit.order.follower import OrderFollower
     from lastunit.order.settings import OrderSettings
     from lastunit.prices.quote import Prices
+    from lastunit.service.clock import Clock
     from lastunit.service.database import Place
     from lastunit.stock.v1 import event_pb2
+
 
 __all__ = ["DATABASE_FILE", "OrderProcess", "serve_orders"]
 
@@ -126,7 +129,11 @@ def _open_database(process: OrderProcess) -> Database:
 
 
 def _start_loops(
-    background: Background, core: OrderCore, ledger: StockClient, leadership: Leadership
+    background: Background,
+    core: OrderCore,
+    ledger: StockClient,
+    leadership: Leadership,
+    person_watch: PersonWatch,
 ) -> None:
     """Starts what goes on beside the calls.
 
@@ -142,6 +149,11 @@ def _start_loops(
         )
     )
     background.start(
+        take_in_batches(
+            person_watch.messages, person_watch.take, name="persons", batch_max=_EVENTS_MAX
+        )
+    )
+    background.start(
         repeat(
             leadership.led(core.deliver_once),
             name="deliver",
@@ -151,6 +163,24 @@ def _start_loops(
     )
     background.start(
         repeat(core.watch.sweep_once, name="sweep", pause_seconds=_SWEEP_SECONDS, full_count=1)
+    )
+
+
+def _watch_persons(database: Database, accounts: PeerClient, clock: Clock) -> PersonWatch:
+    port = GrpcAccounts(accounts)
+    directory = PersonDirectory(port, clock, gather_seconds=_GATHER_SECONDS)
+    return PersonWatch(database=database, accounts=port, directory=directory)
+
+
+def _metrics(
+    database: Database, core: OrderCore, person_watch: PersonWatch, clock: Clock
+) -> OrderMetrics:
+    return OrderMetrics(
+        database=database,
+        follower=core.follower,
+        watch=core.watch,
+        person_watch=person_watch,
+        clock=clock,
     )
 
 
@@ -193,12 +223,13 @@ async def _serve(
         process.payment_address, deadline_seconds=process.deadline_seconds, security=security
     )
     clock = SystemClock()
+    person_watch = _watch_persons(database, accounts, clock)
     gates = GateWatch(process.ledger_address, caller=_CALLER, security=security)
     doorman = Doorman(gates) if process.is_gated else None
     core = OrderCore(
         database=database,
         ledger=ledger,
-        persons=PersonDirectory(GrpcAccounts(accounts), clock, gather_seconds=_GATHER_SECONDS),
+        persons=person_watch.directory,
         payments=GrpcPayments(payments),
         prices=prices,
         clock=clock,
@@ -238,11 +269,9 @@ async def _serve(
         operator_methods=OPERATOR_METHODS,
     )
     server.metrics.watch("order", database)
-    server.metrics.registry.register(
-        OrderMetrics(database=database, follower=core.follower, watch=core.watch, clock=clock)
-    )
+    server.metrics.registry.register(_metrics(database, core, person_watch, clock))
     order_service_pb2_grpc.add_OrderServiceServicer_to_server(OrderServicer(core), server.grpc)
     leadership.start()
-    _start_loops(background, core, ledger, leadership)
+    _start_loops(background, core, ledger, leadership, person_watch)
     reporter.start()
     await run_service(server, on_stopping=core.watch.close, on_drained=close)

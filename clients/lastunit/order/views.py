@@ -182,16 +182,25 @@ def order(
     return message
 
 
+def _is_of_person(person_id: str) -> sa.ColumnElement[bool]:
+    """Says whether an order's account is a live person's; an order names its home person."""
+    table, moved = schema.orders, schema.person_accounts
+    is_moved = sa.exists().where(moved.c.account_id == table.c.account_id)
+    accounts = sa.select(moved.c.account_id).where(moved.c.person_id == person_id)
+    return sa.or_(
+        table.c.account_id.in_(accounts), sa.and_(table.c.person_id == person_id, ~is_moved)
+    )
+
+
 def list_orders(connection: sa.Connection, request: pb.ListOrdersRequest) -> pb.ListOrdersResponse:
     """Returns one page of orders, newest first."""
     table = schema.orders
     is_by_person = request.WhichOneof("owner") == "person_id"
-    owner = (
-        table.c.person_id == request.person_id
+    query = store.ORDERS.where(
+        _is_of_person(request.person_id)
         if is_by_person
         else table.c.account_id == request.account_id
     )
-    query = store.ORDERS.where(owner)
     if request.page_token:
         last = store.load_order(connection, request.page_token)
         before = (0 if last is None else last.create_ms, request.page_token)

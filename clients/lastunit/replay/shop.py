@@ -52,7 +52,7 @@ class _Accounts:
     async def resolve_persons(self, account_ids: Sequence[str]) -> Mapping[str, ResolvedPerson]:
         """Returns the person behind each account."""
         return {
-            account_id: ResolvedPerson(f"p-{account_id}", AccountState.ACTIVE)
+            account_id: ResolvedPerson(f"p-{account_id}", f"p-{account_id}", AccountState.ACTIVE)
             for account_id in account_ids
         }
 

@@ -54,7 +54,7 @@ class EveryAccount:
 
     async def resolve_persons(self, account_ids: Sequence[str]) -> Mapping[str, ResolvedPerson]:
         """Returns the persons."""
-        return {each: ResolvedPerson(each, AccountState.ACTIVE) for each in account_ids}
+        return {each: ResolvedPerson(each, each, AccountState.ACTIVE) for each in account_ids}
 
 
 class Shop:

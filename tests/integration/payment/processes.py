@@ -123,6 +123,7 @@ class _AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
                 account_service_pb2.ResolvedPerson(
                     account_id=each,
                     person_id=each.replace("account", "person"),
+                    home_person_id=each.replace("account", "person"),
                     state=account_service_pb2.ACCOUNT_STATE_ACTIVE,
                 )
                 for each in request.account_ids

@@ -119,7 +119,10 @@ class EveryAccount:
 
     async def resolve_persons(self, account_ids: Sequence[str]) -> Mapping[str, ResolvedPerson]:
         """Returns the persons."""
-        return {each: ResolvedPerson(f"p-{each}", AccountState.ACTIVE) for each in account_ids}
+        return {
+            each: ResolvedPerson(f"p-{each}", f"p-{each}", AccountState.ACTIVE)
+            for each in account_ids
+        }
 
 
 class System:

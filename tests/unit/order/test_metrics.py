@@ -19,11 +19,17 @@ def scrape(world: World) -> dict[str, float]:
         database=world.database,
         follower=world.core.follower,
         watch=world.core.watch,
+        person_watch=world.person_watch,
         clock=world.clock,
     )
     samples = [sample for family in collector.collect() for sample in family.samples]
     assert {sample.name for sample in samples} == {family.name for family in METRICS}
-    return {sample.name.removeprefix("lastunit_order_"): sample.value for sample in samples}
+    return {
+        "_".join(
+            (sample.name.removeprefix("lastunit_order_"), *sample.labels.values())
+        ): sample.value
+        for sample in samples
+    }
 
 
 async def test_what_is_owed_ages_until_the_money_is_back(world: World) -> None:
@@ -56,4 +62,5 @@ async def test_what_makes_no_sense_is_counted(world: World) -> None:
 
     assert (counted["unexpected_events_total"], counted["disagreements_total"]) == (1, 1)
     assert counted["watchers"] == 1
+    assert counted["person_answers_total_account service"] == counted["person_calls_total"] == 1
     assert counted["followed_sequence"] == len(world.ledger.events)

@@ -18,7 +18,10 @@ class _Accounts:
     """Answers at once."""
 
     async def resolve_persons(self, account_ids: Sequence[str]) -> Mapping[str, ResolvedPerson]:
-        return {each: ResolvedPerson(f"p-{each}", AccountState.ACTIVE) for each in account_ids}
+        return {
+            each: ResolvedPerson(f"p-{each}", f"p-{each}", AccountState.ACTIVE)
+            for each in account_ids
+        }
 
 
 @pytest.mark.parametrize("turns", range(12))

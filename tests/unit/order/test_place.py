@@ -165,7 +165,7 @@ async def test_the_same_id_with_other_content_is_a_conflict(
 
 
 async def test_a_repeat_is_honoured_after_two_persons_became_one(world: World) -> None:
-    """The person behind the account has changed since; the order stays the buyer's."""
+    """The person behind the account has changed since; the ledger counts the home person still."""
     first = await world.place()
     world.accounts.persons["account-1"] = "person-9"
     world.clock.advance_to(START_MS + CACHED_MS)
@@ -179,6 +179,7 @@ async def test_a_repeat_is_honoured_after_two_persons_became_one(world: World) -
     [
         ("stranger", AccountState.ACTIVE, pb.REFUSAL_ACCOUNT_UNKNOWN),
         ("account-1", AccountState.LOCKED, pb.REFUSAL_ACCOUNT_LOCKED),
+        ("account-1", AccountState.CLOSED, pb.REFUSAL_ACCOUNT_LOCKED),
     ],
 )
 async def test_an_account_that_may_not_buy_is_refused(

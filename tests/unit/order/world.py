@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.storage import open_database
 
+from lastunit.account.v1.account_service_pb2 import WatchPersonsResponse
 from lastunit.client.outcomes import (
     AttemptState,
     Disposition,
@@ -17,6 +18,7 @@ from lastunit.client.outcomes import (
 )
 from lastunit.order import store
 from lastunit.order.core import OrderCore
+from lastunit.order.person_watch import PersonWatch
 from lastunit.order.persons import AccountState, PersonDirectory, ResolvedPerson
 from lastunit.order.schema import ORDER_METADATA
 from lastunit.order.settings import OrderSettings
@@ -33,7 +35,7 @@ from lastunit.stock.v1 import (
 from .ledger import START_MS, LedgerDouble, no_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
     import sqlalchemy as sa
 
@@ -130,6 +132,7 @@ class AccountDouble:
         self.calls: list[int] = []
         self.states: dict[str, AccountState] = {}
         self.persons: dict[str, str] = {}
+        self.versions: dict[str, int] = {}
 
     async def resolve_persons(self, account_ids: Sequence[str]) -> Mapping[str, ResolvedPerson]:
         """Returns the persons."""
@@ -137,11 +140,18 @@ class AccountDouble:
         return {
             account_id: ResolvedPerson(
                 self.persons.get(account_id, account_id.replace("account", "person")),
+                account_id.replace("account", "person"),
                 self.states.get(account_id, AccountState.ACTIVE),
+                self.versions.get(account_id, 1),
             )
             for account_id in account_ids
             if account_id.startswith("account-")
         }
+
+    async def watch_persons(self, after_sequence: int) -> AsyncGenerator[WatchPersonsResponse]:
+        """Is never opened: tests hand the changes over themselves."""
+        raise AssertionError(f"opened after {after_sequence}")
+        yield WatchPersonsResponse()
 
 
 class CountingRunner:
@@ -177,13 +187,17 @@ class World:
         self.prices = Prices(plain(default_minor=84_000))
         self.doorman: Doorman | None = None
         self.core = self.new_core()
+        self.person_watch = PersonWatch(
+            database=self.database, accounts=self.accounts, directory=self.persons
+        )
 
     def new_core(self) -> OrderCore:
         """Returns a service as after a restart: same file, nothing in memory."""
+        self.persons = PersonDirectory(self.accounts, self.clock)
         return OrderCore(
             database=self.database,
             ledger=self.ledger,
-            persons=PersonDirectory(self.accounts, self.clock),
+            persons=self.persons,
             payments=self.payments,
             prices=self.prices,
             clock=self.clock,

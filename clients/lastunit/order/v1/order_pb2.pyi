@@ -252,7 +252,9 @@ class Order(_message.Message):
     account_id: _builtins.str
     """Names the account that placed it."""
     person_id: _builtins.str
-    """Names the person whose limits it counts against."""
+    """Names the person that the account was made with: the ledger counts it under that one, with all
+    who were merged.
+    """
     sale_id: _builtins.str
     """Names the sale."""
     state: Global___OrderState.ValueType

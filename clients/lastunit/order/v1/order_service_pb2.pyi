@@ -35,7 +35,7 @@ class _RefusalEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refusal.Value
     REFUSAL_ACCOUNT_UNKNOWN: _Refusal.ValueType  # 1
     """There is no such account."""
     REFUSAL_ACCOUNT_LOCKED: _Refusal.ValueType  # 2
-    """The account may only look at what it has."""
+    """The account is locked or closed, and may only look at what it has."""
     REFUSAL_PROVIDER_DOWN: _Refusal.ValueType  # 3
     """No payment provider can be reached; trying again later may help."""
     REFUSAL_IN_PAYMENT: _Refusal.ValueType  # 4
@@ -81,7 +81,7 @@ REFUSAL_UNSPECIFIED: Refusal.ValueType  # 0
 REFUSAL_ACCOUNT_UNKNOWN: Refusal.ValueType  # 1
 """There is no such account."""
 REFUSAL_ACCOUNT_LOCKED: Refusal.ValueType  # 2
-"""The account may only look at what it has."""
+"""The account is locked or closed, and may only look at what it has."""
 REFUSAL_PROVIDER_DOWN: Refusal.ValueType  # 3
 """No payment provider can be reached; trying again later may help."""
 REFUSAL_IN_PAYMENT: Refusal.ValueType  # 4
@@ -282,7 +282,9 @@ class PlaceOrderResponse(_message.Message):
     order_id: _builtins.str
     """Names the order; empty if refused."""
     person_id: _builtins.str
-    """Names the person whose limits it counts against; empty if not resolved."""
+    """Names the person that the account was made with: the ledger counts it under that one, with all
+    who were merged. Empty if not resolved.
+    """
     order_state: _order_pb2.OrderState.ValueType
     """States where the order is; unspecified if refused."""
     amount_minor: _builtins.int
@@ -595,7 +597,9 @@ class ListOrdersRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     person_id: _builtins.str
-    """Names a person: the orders of all its accounts; 1 to 64 bytes of [A-Za-z0-9._:-]."""
+    """Names a live person, as ResolvePerson gives it: the orders of all accounts that are its own
+    now, also those from before a merge; 1 to 64 bytes of [A-Za-z0-9._:-].
+    """
     account_id: _builtins.str
     """Names one account; 1 to 64 bytes of [A-Za-z0-9._:-]."""
     page_size: _builtins.int
