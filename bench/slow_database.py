@@ -118,6 +118,7 @@ class Bench:
             "account",
             [
                 *("lastunit.cli", "account", "serve", "--address", any_port),
+                *("--proofs", "none"),
                 *("--data-directory", str(self.directory / "account"), "--log-level", "WARNING"),
             ],
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.conformance.kit import new_id
 
+from lastunit.account.keys import KeyRing
 from lastunit.account.process import add_account_service, open_database, open_parts
 from lastunit.account.servicer import SERVICE_NAME
 from lastunit.account.v1 import account_service_pb2 as account
@@ -156,7 +157,9 @@ class Service:
             security=security,
             operator_methods=[OPERATORS_CALL],
         )
-        add_account_service(self._server, open_parts(self._database, key=bytes(32)))
+        add_account_service(
+            self._server, open_parts(self._database, keys=KeyRing.single(bytes(32)))
+        )
         self.address = ""
 
     async def start(self) -> None:

@@ -6,6 +6,7 @@ Owns the flags. Must not hold rules. Next: `lastunit.account.process`.
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path  # noqa: TC003 - typer reads it when it runs
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
+    from lastunit.account.settings import AccountSettings
     from lastunit.service.database import Place
 
 __all__ = ["app"]
@@ -70,11 +72,45 @@ def serve(
         Path | None,
         typer.Option(
             "--key-file",
-            help="Key that identifiers are hidden with, mode 0600; "
+            help="Keys that personal data is hidden with, mode 0600; "
             "by default account.key in the data directory.",
+            envvar="LASTUNIT_ACCOUNT_KEY_FILE",
             dir_okay=False,
         ),
     ] = None,
+    proofs: Annotated[
+        str,
+        typer.Option(
+            "--proofs",
+            help="code: who registers or logs in gives a code that was sent to them. "
+            "none: nobody's word is checked; for simulations and measurements only.",
+            envvar="LASTUNIT_ACCOUNT_PROOFS",
+        ),
+    ] = "code",
+    sender: Annotated[
+        str,
+        typer.Option(
+            "--sender",
+            help="Who carries codes and notices. smtp: the mail server of LASTUNIT_ACCOUNT_SMTP_…. "
+            "sandbox: messages.jsonl in the data directory, to try it out. none: nobody.",
+            envvar="LASTUNIT_ACCOUNT_SENDER",
+        ),
+    ] = "none",
+    sign_ups_per_second: Annotated[
+        float,
+        typer.Option(
+            help="Sign-ups let in in the long run, 0.1 to 100000; others are told when to come "
+            "back.",
+            envvar="LASTUNIT_ACCOUNT_SIGN_UPS_PER_SECOND",
+        ),
+    ] = 100.0,
+    logins_per_second: Annotated[
+        float,
+        typer.Option(
+            help="Logins let in in the long run, 0.1 to 100000, beside the sign-ups.",
+            envvar="LASTUNIT_ACCOUNT_LOGINS_PER_SECOND",
+        ),
+    ] = 500.0,
     is_json: Annotated[
         bool,
         typer.Option("--json/--text", help="Print the ready line as JSON or as a sentence."),
@@ -86,7 +122,7 @@ def serve(
     """Serve AccountService until SIGTERM or Ctrl-C."""
     from lastunit.account import process
     from lastunit.account.key_file import KeyFileError
-    from lastunit.account.registering import KeyMismatchError
+    from lastunit.account.vault import KeyMismatchError
     from lastunit.service.log import configure_logging
 
     try:
@@ -97,6 +133,12 @@ def serve(
             param_hint="--log-level",
         ) from None
     try:
+        settings = _settings(proofs, sender, sign_ups_per_second, logins_per_second)
+        carrier = process.open_sender(settings, data_directory, os.environ)
+    except (ValueError, OSError) as error:
+        typer.echo(f"account: {error}", err=True)
+        raise typer.Exit(code=2) from error
+    try:
         with told("account"):
             asyncio.run(
                 process.serve(
@@ -105,8 +147,25 @@ def serve(
                     database_url=database,
                     key_file=key_file,
                     is_json=is_json,
+                    settings=settings,
+                    sender=carrier,
                 )
             )
     except (KeyFileError, KeyMismatchError, OSError) as error:
         typer.echo(f"account: {error}", err=True)
         raise typer.Exit(code=2) from error
+
+
+def _settings(
+    proofs: str, sender: str, sign_ups_per_second: float, logins_per_second: float
+) -> AccountSettings:
+    from dataclasses import replace
+
+    from lastunit.account.settings import AccountSettings
+
+    settings = AccountSettings(proofs=proofs, sender=sender)  # type: ignore[arg-type]  # it checks
+    return replace(
+        settings,
+        sign_up=replace(settings.sign_up, calls_per_second=sign_ups_per_second),
+        login=replace(settings.login, calls_per_second=logins_per_second),
+    )

@@ -90,26 +90,29 @@ class Bucket:
         self.shed_count = 0
 
     @contextlib.contextmanager
-    def entered(self) -> Iterator[None]:
+    def entered(self, calls: int = 1) -> Iterator[None]:
         """Lets a call in for as long as it lasts.
+
+        Args:
+            calls: As how many it counts, 1 or more; more than a burst count as a burst.
 
         Raises:
             ShedError: Too many came; nothing was done.
         """
-        self._take()
+        self._take(calls)
         self._under_way += 1
         try:
             yield
         finally:
             self._under_way -= 1
 
-    def _take(self) -> None:
+    def _take(self, calls: int) -> None:
         settings = self._settings
         if self._under_way >= settings.at_once_max:
             raise self._shed(_BUSY_SECONDS, "too many such calls are under way")
         now = self._monotonic_seconds()
         interval = 1.0 / settings.calls_per_second
-        full_at = max(self._full_at, now) + interval
+        full_at = max(self._full_at, now) + interval * min(calls, settings.burst_calls)
         wait = full_at - now - interval * settings.burst_calls
         # Sums of tenths are not exact; a millionth of an interval is no call.
         if wait > interval * 1e-6:

@@ -1,26 +1,22 @@
-"""Identifiers of humans: one written form, one keyed digest, one mask.
+"""Identifiers of humans: one written form and one mask.
 
-Owns how a phone number or an e-mail address is compared and what is kept of it. Must not store
-or log one. Next: `lastunit.account.registering`.
-
-The digest (a blind index) is HMAC-SHA256 under a key that is kept apart from the database: who
-steals the database alone can neither read an identifier nor test a guess.
+Owns how a phone number, an e-mail address or a login at somebody else is compared and shown. Must
+not store or log one. Next: `lastunit.account.identifier_rows` for what is kept of it.
 """
 
 from __future__ import annotations
 
 import enum
-import hashlib
-import hmac
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import email_validator
 import phonenumbers
 
-from lastunit.account.keys import KEY_BYTES
+if TYPE_CHECKING:
+    from lastunit.account.v1 import account_service_pb2 as pb
 
-__all__ = ["BlindIndex", "Identifier", "IdentifierError", "IdentifierKind"]
+__all__ = ["Identifier", "IdentifierError", "IdentifierKind"]
 
 _STARS: Final = "*****"
 
@@ -30,6 +26,7 @@ class IdentifierKind(enum.Enum):
 
     PHONE = "phone"
     EMAIL = "email"
+    EXTERNAL = "external"
 
 
 class IdentifierError(ValueError):
@@ -41,8 +38,9 @@ class Identifier:
     """An identifier in the one form that is compared.
 
     Attributes:
-        kind: Phone or e-mail.
-        normalized: E.164, or the address in lower case. Never stored, never logged.
+        kind: Phone, e-mail or a login at somebody else.
+        normalized: E.164, the address in lower case, or `issuer:subject`. Never stored in the
+            open, never logged.
     """
 
     kind: IdentifierKind
@@ -90,35 +88,33 @@ class Identifier:
             raise IdentifierError("no mail can go to such an address")
         return cls(IdentifierKind.EMAIL, address.normalized.casefold())
 
+    @classmethod
+    def of(cls, message: pb.Identifier) -> Identifier:
+        """Reads the contract's message.
+
+        Raises:
+            IdentifierError: There can be no such identifier.
+        """
+        if message.HasField("phone"):
+            return cls.phone(message.phone)
+        if message.HasField("email"):
+            return cls.email(message.email)
+        # A subject means what its issuer says: nothing about it is the same when written otherwise.
+        login = message.external
+        return cls(IdentifierKind.EXTERNAL, f"{login.issuer}:{login.subject}")
+
+    @property
+    def can_get_messages(self) -> bool:
+        """Whether a code can go there; a login at somebody else is proved there."""
+        return self.kind is not IdentifierKind.EXTERNAL
+
     def masked(self) -> str:
         """Returns what may be shown: enough to recognise one's own, too little to learn one."""
         if self.kind is IdentifierKind.PHONE:
             return f"{self.normalized[:3]}{_STARS}{self.normalized[-3:]}"
+        if self.kind is IdentifierKind.EXTERNAL:
+            # An issuer may hold colons; what follows the last of them is never shown but a letter.
+            issuer, _, subject = self.normalized.partition(":")
+            return f"{issuer}:{subject[:1]}{_STARS}"
         local, _, domain = self.normalized.rpartition("@")
         return f"{local[:1]}{_STARS}@{domain[:1]}{_STARS}.{domain.rpartition('.')[2]}"
-
-
-class BlindIndex:
-    """Computes keyed digests of identifiers.
-
-    Args:
-        key: 32 bytes, kept apart from the database.
-    """
-
-    def __init__(self, key: bytes) -> None:
-        if len(key) != KEY_BYTES:
-            raise ValueError(f"the key has {len(key)} bytes; it must have {KEY_BYTES}")
-        self._key = key
-
-    def digest(self, identifier: Identifier) -> bytes:
-        """Returns 32 bytes that are equal for equal identifiers and tell nothing else."""
-        return self._digest(identifier.kind.value, identifier.normalized)
-
-    def check(self) -> bytes:
-        """Returns 32 bytes that tell this key from another without giving it away."""
-        return self._digest("check", "")
-
-    def _digest(self, label: str, text: str) -> bytes:
-        # The label keeps a phone number from ever being equal to something else.
-        message = f"lastunit.account:{label}:{text}".encode()
-        return hmac.new(self._key, message, hashlib.sha256).digest()

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from lastunit.account import _tables, moves
+from lastunit.account import _tables, codes, identifier_rows, moves, recycling
 from lastunit.account.identifiers import Identifier, IdentifierError
+from lastunit.account.moves import Cause
+from lastunit.account.proving import refusal_of
 from lastunit.account.resolving import Person
 from lastunit.account.states import (
     AccountEvent,
@@ -24,31 +26,23 @@ from lastunit.account.states import (
     PersonEvent,
 )
 from lastunit.account.v1 import account_service_pb2 as pb
-from lastunit.service import sql
+from lastunit.account.vault import digests_of
 from lastunit.service.database import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lastunit.account.identifiers import BlindIndex
+    from lastunit.account.gate import Bucket
+    from lastunit.account.keys import KeyRing
     from lastunit.account.resolving import Directory
+    from lastunit.account.vault import Vault
     from lastunit.service.clock import Clock
     from lastunit.service.database import Database
 
-__all__ = ["KeyMismatchError", "Registered", "Registrar", "Registration"]
+__all__ = ["Registered", "Registrar", "Registration"]
 
 # What the contract allows in one call, and what one transaction may hold up others by.
 REGISTRATIONS_MAX: Final = 1_000
-
-# The row of `facts` that tells which key the digests were made with.
-_KEY_CHECK: Final = "blind_index_check"
-
-# Of the one key that there is.
-_KEY_VERSION: Final = 1
-
-
-class KeyMismatchError(Exception):
-    """The database was filled under another key, so no identifier would be found in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +52,14 @@ class Registration:
     Attributes:
         request_id: Chosen by the caller; a repeat gets the first answer.
         identifier: What the human is reached by.
+        proof: The code that was sent to it; ignored where none is asked for.
+        is_recycled: The caller says that the account behind it is somebody else's.
     """
 
     request_id: str
     identifier: Identifier
+    proof: str = ""
+    is_recycled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +73,8 @@ class Registered:
         is_created: True if this request made the account.
         is_replayed: True if this request had come before.
         conflict_field: What differs from the first request with this id; empty without one.
+        refusal: Why there is no account; unspecified if there is one.
+        release_ms: When a recycled identifier is free, in milliseconds since the epoch.
     """
 
     account_id: str
@@ -83,9 +83,15 @@ class Registered:
     is_created: bool
     is_replayed: bool = False
     conflict_field: str = ""
+    refusal: pb.Refusal.ValueType = pb.REFUSAL_UNSPECIFIED
+    release_ms: int | None = None
 
 
-_CONFLICT: Final = Registered("", "", "", is_created=False, conflict_field="identifier")
+def _refused(refusal: pb.Refusal.ValueType, release_ms: int | None = None) -> Registered:
+    return Registered("", "", "", is_created=False, refusal=refusal, release_ms=release_ms)
+
+
+_CONFLICT: Final = replace(_refused(pb.REFUSAL_CONFLICT), conflict_field="identifier")
 
 
 def _random_id() -> str:
@@ -97,10 +103,12 @@ class Registrar:
 
     Args:
         database: Opened with `_tables.metadata`.
-        index: Computes the digests.
+        vault: Lends the keys.
         clock: Dates new accounts.
         directory: Is told of new accounts.
-        new_id: Gives a new id of 1 to 62 letters and digits each time; a simulation brings one
+        bucket: Lets sign-ups in; None for all of them.
+        is_proof_asked: False registers whoever asks, for simulations and measurements.
+        new_id: Gives a new id of 1 to 60 letters and digits each time; a simulation brings one
             that is seeded.
 
     Raises:
@@ -111,29 +119,41 @@ class Registrar:
         self,
         database: Database,
         *,
-        index: BlindIndex,
+        vault: Vault,
         clock: Clock,
         directory: Directory,
+        bucket: Bucket | None = None,
+        is_proof_asked: bool = False,
         new_id: Callable[[], str] = _random_id,
     ) -> None:
         self._database = database
-        self._index = index
+        self._vault = vault
         self._clock = clock
         self._directory = directory
+        self._bucket = bucket
+        self._is_proof_asked = is_proof_asked
         self._new_id = new_id
-        database.writer.submit(self._check_key).result()
+        database.writer.submit(vault.ring).result()
 
     async def Register(  # noqa: N802 - named by the contract
         self, request: pb.RegisterRequest, _context: object
     ) -> pb.RegisterResponse:
         """Makes an account, or gives the one the identifier has."""
-        return (await self._answer([request]))[0]
+        if self._bucket is None:
+            return (await self._answer([request]))[0]
+        with self._bucket.entered():
+            return (await self._answer([request]))[0]
 
     async def RegisterAccounts(  # noqa: N802 - named by the contract
         self, request: pb.RegisterAccountsRequest, _context: object
     ) -> pb.RegisterAccountsResponse:
         """Makes many accounts in one transaction."""
-        return pb.RegisterAccountsResponse(results=await self._answer(request.registrations))
+        registrations = request.registrations
+        # Where nobody's word is checked, whoever brings a thousand at once is a simulation.
+        if self._bucket is None or not self._is_proof_asked:
+            return pb.RegisterAccountsResponse(results=await self._answer(registrations))
+        with self._bucket.entered(len(registrations)):
+            return pb.RegisterAccountsResponse(results=await self._answer(registrations))
 
     async def register(self, registration: Registration) -> Registered:
         """Gives the account of an identifier and makes it if there is none."""
@@ -152,10 +172,9 @@ class Registrar:
             raise ValueError(
                 f"{len(registrations)} registrations; at most {REGISTRATIONS_MAX} go at once"
             )
-        digests = [self._index.digest(each.identifier) for each in registrations]
         now_ms = self._clock.now_ms()
         answers = await self._database.run(
-            lambda connection: self._register(connection, registrations, digests, now_ms),
+            lambda connection: self._register(connection, registrations, now_ms),
             lane=Lane.RESERVATION,
         )
         for answer in answers:
@@ -172,7 +191,7 @@ class Registrar:
         answers = iter(
             await self.register_many(
                 [
-                    Registration(request.request_id, identifier)
+                    Registration(request.request_id, identifier, request.proof, request.is_recycled)
                     for request, identifier in zip(requests, identifiers, strict=True)
                     if identifier is not None
                 ]
@@ -187,65 +206,86 @@ class Registrar:
 
     # --- in the writer's thread ---
 
-    def _check_key(self, connection: sa.Connection) -> None:
-        table = _tables.facts
-        check = self._index.check()
-        sql.insert_new(connection, table, {"name": _KEY_CHECK, "value": check})
-        found = connection.scalar(sa.select(table.c.value).where(table.c.name == _KEY_CHECK))
-        if found != check:
-            raise KeyMismatchError(
-                "the accounts were registered under another key; "
-                "put the key file back that belongs to this database"
-            )
-
     def _register(
-        self,
-        connection: sa.Connection,
-        registrations: Sequence[Registration],
-        digests: Sequence[bytes],
-        now_ms: int,
+        self, connection: sa.Connection, registrations: Sequence[Registration], now_ms: int
     ) -> list[Registered]:
+        ring = self._vault.ring(connection)
         earlier = _earlier_requests(connection, [each.request_id for each in registrations])
-        known = _known_accounts(connection, digests)
-        new = _NewRows(now_ms)
+        digests = [
+            [each.digest for each in digests_of(ring, registration.identifier)]
+            for registration in registrations
+        ]
+        known = _known_accounts(connection, [each for group in digests for each in group])
+        new = _NewRows(ring, now_ms, is_proved=self._is_proof_asked)
         answers: list[Registered] = []
-        for registration, digest in zip(registrations, digests, strict=True):
+        for registration, group in zip(registrations, digests, strict=True):
             request_id = registration.request_id
             if request_id in earlier:
                 first_digest, first = earlier[request_id]
-                answers.append(first if first_digest == digest else _CONFLICT)
+                answers.append(first if first_digest in group else _CONFLICT)
                 continue
-            is_created = digest not in known
-            if is_created:
+            refused = self._refusal(connection, ring, registration, now_ms)
+            if refused is not None:
+                answers.append(refused)
+                continue
+            found = next((known[digest] for digest in group if digest in known), None)
+            if found is None:
                 account_id, person_id = f"a-{self._new_id()}", f"p-{self._new_id()}"
-                known[digest] = Registered(account_id, person_id, person_id, is_created=True)
-                new.add(registration.identifier, digest, known[digest])
-            answer = replace(known[digest], is_created=is_created)
-            answers.append(answer)
-            earlier[request_id] = (digest, replace(answer, is_replayed=True))
-            new.requests.append(
-                {
-                    "request_id": request_id,
-                    "identifier_digest": digest,
-                    "account_id": answer.account_id,
-                    "is_created": is_created,
-                }
-            )
+                found = Registered(account_id, person_id, person_id, is_created=True)
+                known[group[0]] = replace(found, is_created=False)
+                new.add(registration.identifier, found)
+            answers.append(found)
+            earlier[request_id] = (group[0], replace(found, is_replayed=True))
+            new.note_request(request_id, group[0], found)
         new.insert(connection)
         return answers
+
+    def _refusal(
+        self, connection: sa.Connection, ring: KeyRing, registration: Registration, now_ms: int
+    ) -> Registered | None:
+        """Checks the proof; says why there is no account, or None if there may be one."""
+        if not self._is_proof_asked:
+            # Without a proof nobody takes an identifier from an account.
+            return _refused(pb.REFUSAL_PROOF_BAD) if registration.is_recycled else None
+        identifier = registration.identifier
+        if identifier.can_get_messages:
+            verdict = codes.check(
+                connection,
+                ring,
+                identifier,
+                pb.CODE_PURPOSE_SIGN_IN,
+                registration.proof,
+                now_ms=now_ms,
+                is_used_up=False,
+            )
+            if verdict is not codes.Verdict.GOOD:
+                return _refused(refusal_of(verdict))
+        row = identifier_rows.find(connection, ring, identifier)
+        if row is None:
+            return None
+        cause = Cause(registration.request_id, now_ms)
+        if not registration.is_recycled:
+            identifier_rows.note_proof(connection, ring, row, identifier, cause)
+            return None
+        release_ms = recycling.dispute(connection, row, cause)
+        if release_ms is None:
+            return _refused(pb.REFUSAL_IDENTIFIER_NOT_DORMANT)
+        return _refused(pb.REFUSAL_WAITING, release_ms)
 
 
 class _NewRows:
     """Gathers what one transaction makes."""
 
-    def __init__(self, now_ms: int) -> None:
+    def __init__(self, ring: KeyRing, now_ms: int, *, is_proved: bool) -> None:
+        self._ring = ring
         self._now_ms = now_ms
+        self._is_proved = is_proved
         self._persons: list[dict[str, object]] = []
         self._accounts: list[dict[str, object]] = []
         self._identifiers: list[dict[str, object]] = []
-        self.requests: list[dict[str, object]] = []
+        self._requests: list[dict[str, object]] = []
 
-    def add(self, identifier: Identifier, digest: bytes, made: Registered) -> None:
+    def add(self, identifier: Identifier, made: Registered) -> None:
         """Adds an account with its person and its identifier."""
         now_ms = self._now_ms
         self._persons.append({"person_id": made.home_person_id, "create_ms": now_ms})
@@ -260,15 +300,24 @@ class _NewRows:
             }
         )
         self._identifiers.append(
+            identifier_rows.new_row(
+                self._ring,
+                identifier,
+                identifier_id=f"i-{made.account_id}",
+                account_id=made.account_id,
+                now_ms=now_ms,
+                is_proved=self._is_proved,
+            )
+        )
+
+    def note_request(self, request_id: str, digest: bytes, answer: Registered) -> None:
+        """Adds what a repeat of the request is answered."""
+        self._requests.append(
             {
-                "identifier_id": f"i-{made.account_id}",
-                "account_id": made.account_id,
-                "kind": identifier.kind.value,
-                "key_version": _KEY_VERSION,
-                "digest": digest,
-                "masked": identifier.masked(),
-                "create_ms": now_ms,
-                "change_ms": now_ms,
+                "request_id": request_id,
+                "identifier_digest": digest,
+                "account_id": answer.account_id,
+                "is_created": answer.is_created,
             }
         )
 
@@ -276,9 +325,10 @@ class _NewRows:
         """Writes all of it."""
         moves.begin(connection, Entity.PERSON, PersonEvent.REGISTER, self._persons)
         moves.begin(connection, Entity.ACCOUNT, AccountEvent.REGISTER, self._accounts)
-        moves.begin(connection, Entity.IDENTIFIER, IdentifierEvent.ADD, self._identifiers)
-        if self.requests:
-            connection.execute(sa.insert(_tables.requests), self.requests)
+        event = IdentifierEvent.PROVE if self._is_proved else IdentifierEvent.ADD
+        moves.begin(connection, Entity.IDENTIFIER, event, self._identifiers)
+        if self._requests:
+            connection.execute(sa.insert(_tables.requests), self._requests)
 
 
 def _earlier_requests(
@@ -334,16 +384,14 @@ def _known_accounts(connection: sa.Connection, digests: Sequence[bytes]) -> dict
 
 def _identifier(request: pb.RegisterRequest) -> Identifier | None:
     try:
-        if request.identifier.HasField("phone"):
-            return Identifier.phone(request.identifier.phone)
-        return Identifier.email(request.identifier.email)
+        return Identifier.of(request.identifier)
     except IdentifierError:
         return None
 
 
 def _response(answer: Registered) -> pb.RegisterResponse:
-    return pb.RegisterResponse(
-        refusal=pb.REFUSAL_CONFLICT if answer.conflict_field else pb.REFUSAL_UNSPECIFIED,
+    response = pb.RegisterResponse(
+        refusal=answer.refusal,
         replayed=answer.is_replayed,
         conflict_field=answer.conflict_field,
         account_id=answer.account_id,
@@ -351,3 +399,6 @@ def _response(answer: Registered) -> pb.RegisterResponse:
         home_person_id=answer.home_person_id,
         created=answer.is_created,
     )
+    if answer.release_ms is not None:
+        response.release_time.FromMilliseconds(answer.release_ms)
+    return response

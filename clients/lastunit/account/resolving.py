@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lastunit.service.database import Database
 
-__all__ = ["Directory", "Person", "account_message"]
+__all__ = ["WIRE_STATES", "Directory", "Person", "account_message"]
 
 # What the contract allows in one call.
 RESOLVED_MAX: Final = 256
@@ -48,7 +48,7 @@ class Person:
 
 _UNKNOWN: Final = Person(person_id="", state=AccountState.NONE, version=0, home_person_id="")
 
-_WIRE_STATES: Final = {
+WIRE_STATES: Final = {
     AccountState.NONE: pb.ACCOUNT_STATE_UNKNOWN,
     AccountState.ACTIVE: pb.ACCOUNT_STATE_ACTIVE,
     AccountState.LOCKED: pb.ACCOUNT_STATE_LOCKED,
@@ -122,7 +122,7 @@ class Directory:
                 pb.ResolvedPerson(
                     account_id=account_id,
                     person_id=person.person_id,
-                    state=_WIRE_STATES[person.state],
+                    state=WIRE_STATES[person.state],
                     version=person.version,
                     home_person_id=person.home_person_id,
                 )
@@ -182,7 +182,7 @@ def account_message(connection: sa.Connection, account_id: str) -> pb.Account | 
     shown = pb.Account(
         account_id=row.account_id,
         person_id=row.person_id,
-        state=_WIRE_STATES[AccountState(row.state)],
+        state=WIRE_STATES[AccountState(row.state)],
         masked_identifier=masked or "",
         version=row.version,
         home_person_id=row.home_person_id,

@@ -89,7 +89,9 @@ class Services:
         on_start("ledger")
         await self._start_ledger()
         on_start("account")
-        self.account_address = await self._start("account", ["account", "serve"])
+        self.account_address = await self._start(
+            "account", ["account", "serve", "--proofs", "none"]
+        )
         on_start("webhook")
         webhook = await self._start("webhook", ["payment", "webhook"], data="payment")
         on_start("sandbox")

@@ -38,6 +38,7 @@ class AccountProcess:
                 [
                     *(sys.executable, "-c", PROGRAM, "serve"),
                     *("--listen", "127.0.0.1:0", "--data-directory", str(self.directory)),
+                    *("--proofs", "none"),
                     *words,
                 ],
                 stdout=subprocess.PIPE,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
-from lastunit.account.identifiers import BlindIndex, Identifier
-from lastunit.account.process import Parts, open_database
-from lastunit.account.registering import KeyMismatchError, Registrar, Registration
+from lastunit.account.identifiers import Identifier
+from lastunit.account.keys import KeyRing
+from lastunit.account.process import open_database
+from lastunit.account.registering import Registrar, Registration
 from lastunit.account.resolving import Directory, Person
 from lastunit.account.states import AccountState
+from lastunit.account.vault import FixedKeys, KeyMismatchError, Vault
 from lastunit.service.clock import SimulatedClock
 
 if TYPE_CHECKING:
@@ -56,18 +59,26 @@ def parts(database: Database) -> Parts:
     return make_parts(database)
 
 
+@dataclass
+class Parts:
+    """Registrar and directory over one database."""
+
+    directory: Directory
+    registrar: Registrar
+
+
 def make_parts(database: Database, *, key: bytes = KEY, cached_persons_max: int = 100) -> Parts:
     """Returns parts with numbered ids and a clock that stands still."""
     numbers = itertools.count(1)
     directory = Directory(database, cached_persons_max=cached_persons_max)
     registrar = Registrar(
         database,
-        index=BlindIndex(key),
+        vault=Vault(FixedKeys(KeyRing.single(key))),
         clock=SimulatedClock(1_700_000_000_000),
         directory=directory,
         new_id=lambda: f"{next(numbers)}",
     )
-    return Parts(directory=directory, registrar=registrar)
+    return Parts(directory, registrar)
 
 
 async def test_an_identifier_leads_to_one_account(parts: Parts) -> None:

@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from lastunit import errors
+from lastunit.account.keys import KeyRing
 from lastunit.account.process import add_account_service, open_database, open_parts
 from lastunit.account.servicer import SERVICE_NAME
 from lastunit.account.v1 import account_service_pb2 as pb
@@ -25,7 +26,7 @@ async def accounts(tmp_path: Path) -> AsyncIterator[Any]:
     """Gives a stub of a service that runs in this process."""
     with open_database(tmp_path / "account.db") as database:
         server = ServiceServer("account", service_names=[SERVICE_NAME])
-        add_account_service(server, open_parts(database, key=bytes(range(32))))
+        add_account_service(server, open_parts(database, keys=KeyRing.single(bytes(range(32)))))
         address = await server.start()
         async with grpc.aio.insecure_channel(address) as channel:
             yield account_service_pb2_grpc.AccountServiceStub(channel)
