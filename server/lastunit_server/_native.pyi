@@ -474,6 +474,13 @@ class Node:
     def metrics_json(self) -> str:
         """Returns counters and gauges as one JSON object; drawn in core_rs/node/README.md."""
 
+    def end_waiting(self) -> None:
+        """Sends away the calls that wait for their lane, and those that would from now on.
+
+        They are told DRAINING. The first step of a drain, before the listeners wait for what they
+        have open.
+        """
+
     def drain(self, timeout_ms: int) -> bool:
         """Refuses new calls as DRAINING and waits for those under way, with the GIL released.
 

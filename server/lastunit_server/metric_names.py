@@ -268,6 +268,24 @@ METRICS: Final = (
         "The most there were since the start.",
         ("lane",),
     ),
+    Family(
+        "lastunit_admission_waiting",
+        "gauge",
+        "Calls that wait until their lane has room for them.",
+        ("lane",),
+    ),
+    Family(
+        "lastunit_admission_waited_total",
+        "counter",
+        "Calls whose turn came after a wait.",
+        ("lane",),
+    ),
+    Family(
+        "lastunit_admission_wait_late_total",
+        "counter",
+        "Calls that waited too long or found no place to wait; among the refused ones.",
+        ("lane",),
+    ),
     Family("lastunit_admission_charged_tokens_total", "counter", "Tokens charged.", ("lane",)),
     Family(
         "lastunit_admission_tokens",

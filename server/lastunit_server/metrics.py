@@ -82,6 +82,7 @@ class ServerCollector(Collector):
         yield from _snapshots(numbers)
         yield from _gates(json.loads(self._node.gates_json(0) or '{"gates": []}')["gates"])
         yield from self._admission(numbers["admission"])
+        yield from _waiting(numbers["waiting"])
         yield from _arrivals(numbers["arrivals"])
 
     def _calls(self) -> Iterator[Metric]:
@@ -168,6 +169,15 @@ class ServerCollector(Collector):
             "lastunit_admission_caller_admitted_total", _with_rest(admitted, all_admitted)
         )
         yield _family("lastunit_admission_caller_refused_total", _with_rest(refused, all_refused))
+
+
+def _waiting(lanes: Mapping[str, Numbers]) -> Iterator[Metric]:
+    for name, key in (
+        ("lastunit_admission_waiting", "waiting_count"),
+        ("lastunit_admission_waited_total", "served_count"),
+        ("lastunit_admission_wait_late_total", "late_count"),
+    ):
+        yield _family(name, [((lane,), counts[key]) for lane, counts in lanes.items()])
 
 
 def _disk(settings: Settings) -> Iterator[Metric]:

@@ -385,6 +385,7 @@ class _Server:
     async def _stop(self) -> ExitCode:
         end = time.monotonic() + self._settings.grace_seconds
         await self._set_health(is_serving=False)
+        self._node.end_waiting()
         listeners_end = end - self._settings.grace_seconds * (1 - _LISTENERS_SHARE)
         await asyncio.gather(
             self._data.stop(_left(listeners_end)),

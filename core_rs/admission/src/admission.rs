@@ -128,6 +128,49 @@ impl Admission {
         Verdict::Admitted
     }
 
+    /// Why the lane itself, whoever calls, has no room for a call now: which limit, and how long
+    /// until it may have. None if it has room, or never will. Counts and charges nothing.
+    pub(crate) fn wait_for_lane(&mut self, call: &Call<'_>, now: Nanos) -> Option<(Limit, Nanos)> {
+        let lane = call.operation.lane();
+        let cost = self.cost(call);
+        let in_flight_max = self.policy.lane(lane).calls_in_flight_max;
+        let state = &mut self.lanes[lane.index()];
+        if state.stats.in_flight >= in_flight_max {
+            return Some((Limit::LaneInFlight, IN_FLIGHT_RETRY));
+        }
+        let bucket = state.bucket.as_mut().filter(|_| lane.is_refusable())?;
+        bucket.refill(now);
+        match bucket.check(cost) {
+            Err(Denial::NotNow { retry_after }) => Some((Limit::LaneRate, retry_after)),
+            Ok(()) | Err(Denial::Never) => None,
+        }
+    }
+
+    /// Refuses a call that waited for its lane in vain; counts it.
+    pub(crate) fn refuse_late(
+        &mut self,
+        call: &Call<'_>,
+        limit: Limit,
+        retry_after: Nanos,
+        now: Nanos,
+    ) -> Refusal {
+        let lane = call.operation.lane();
+        self.lanes[lane.index()].stats.count_refusal(limit, false);
+        let (Whose::Own(caller) | Whose::Shared(caller)) =
+            self.callers.find(call.caller, &self.policy, now);
+        caller.stats.refused_count += 1;
+        Refusal {
+            lane,
+            cost: self.cost(call),
+            first: Violation {
+                limit,
+                denial: Denial::NotNow { retry_after },
+            },
+            violation_count: 1,
+            retry_after: Some(retry_after),
+        }
+    }
+
     /// Most calls of a lane between being let in and being answered.
     pub(crate) fn in_flight_max(&self, lane: Lane) -> u32 {
         self.policy.lane(lane).calls_in_flight_max

@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 
 use crate::admission::{Admission, Call};
-use crate::bucket::{Bucket, Micros, Nanos};
+use crate::bucket::{Bucket, Denial, Micros, Nanos};
 use crate::gate::GateRules;
 use crate::keyed::{Keyed, KeyedPolicy, Place};
 use crate::policy::{Lane, Operation, Policy, PolicyError};
@@ -18,6 +18,9 @@ use crate::window::{Report, ReportError, Window, WindowPolicy, WindowStats};
 
 /// Most SKUs of one call; as many as a reservation has lines.
 pub const SKUS_MAX: usize = 32;
+
+/// When to come back after a wait in vain, if the lane has room again: with the next calls.
+const LATE_RETRY: Nanos = 20_000_000;
 
 /// Whether a call can still win, as whoever knows the stock says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +177,35 @@ impl Door {
             }
         }
         answer(verdict)
+    }
+
+    /// How long until the lane of a call, whoever calls, may have room for it; None if it has room
+    /// now or never will: then [`Door::decide`] says. Counts and charges nothing.
+    pub fn wait_for_lane(&mut self, ask: &Ask<'_>, now: Nanos) -> Option<Nanos> {
+        self.full_lane(ask, now).map(|(_, wait)| wait)
+    }
+
+    /// Refuses a call that waited for its lane and whose time is over, or for which there was no
+    /// place to wait; counts it. It names the limit that it waited for.
+    pub fn refuse_late(&mut self, ask: &Ask<'_>, now: Nanos) -> Refusal {
+        // Room that came this very moment belongs to those who go on waiting.
+        let (limit, wait) = self
+            .full_lane(ask, now)
+            .unwrap_or((Limit::LaneRate, LATE_RETRY));
+        self.admission.refuse_late(&ask.call, limit, wait, now)
+    }
+
+    fn full_lane(&mut self, ask: &Ask<'_>, now: Nanos) -> Option<(Limit, Nanos)> {
+        if let Some(full) = self.admission.wait_for_lane(&ask.call, now) {
+            return Some(full);
+        }
+        if ask.call.operation != Operation::Reserve {
+            return None;
+        }
+        match self.window.as_mut()?.check(now) {
+            Err(Denial::NotNow { retry_after }) => Some((Limit::Window, retry_after)),
+            Ok(()) | Err(Denial::Never) => None,
+        }
     }
 
     /// Answers who cannot win. As many of them as of those who can may wait for their answer; they

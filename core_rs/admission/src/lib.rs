@@ -41,7 +41,7 @@ pub use policy::{
     BURST_MAX, CALLERS_MAX, CALLS_IN_FLIGHT_MAX, COST_MAX, Costs, Lane, LanePolicy, Operation,
     Policy, PolicyError, RATE_MAX,
 };
-pub use queue::{Popped, QUEUE_LENGTH_MAX, QueuePolicy, WaitQueue};
+pub use queue::{Popped, QUEUE_LENGTH_MAX, QUEUE_WAIT_MAX, QueuePolicy, WaitQueue};
 pub use shadow::{Shadow, ShadowCounts};
 pub use stats::{CallerStats, LaneStats, Stats};
 pub use turns::{SHARE_MAX, Turns};

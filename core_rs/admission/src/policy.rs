@@ -8,6 +8,7 @@ use alloc::collections::BTreeMap;
 use core::fmt;
 
 use crate::bucket::{BucketPolicy, Micros, TOKEN};
+use crate::queue::QueuePolicy;
 
 /// Highest rate, in milli-tokens a second: a million tokens a second, far above one machine.
 pub const RATE_MAX: u64 = 1_000_000_000;
@@ -159,6 +160,8 @@ pub struct LanePolicy {
     pub bucket: Option<BucketPolicy>,
     /// Most operations between being let in and being answered, 1 to [`CALLS_IN_FLIGHT_MAX`].
     pub calls_in_flight_max: u32,
+    /// Where calls wait that the lane has no room for now; None: they are refused at once.
+    pub queue: Option<QueuePolicy>,
 }
 
 /// All that an operator sets.
@@ -182,6 +185,7 @@ impl Default for Policy {
         let lane = |calls_in_flight_max| LanePolicy {
             bucket: None,
             calls_in_flight_max,
+            queue: None,
         };
         Self {
             lanes: [lane(64), lane(16_384), lane(16_384), lane(4_096)],
@@ -236,6 +240,9 @@ impl Policy {
                 "calls_in_flight_max must be 1 to 1,000,000",
                 || alloc::format!("lanes.{}", lane.name()),
             )?;
+            if let Some(queue) = &policy.queue {
+                queue.check(lane.name())?;
+            }
         }
         check_bucket(self.caller, || "callers.default".into())?;
         for (name, bucket) in &self.callers {

@@ -11,14 +11,17 @@ use crate::bucket::Nanos;
 use crate::policy::{PolicyError, require};
 
 /// Most that may wait in one queue: each is a request in memory.
-pub const QUEUE_LENGTH_MAX: u32 = 1_000_000;
+pub const QUEUE_LENGTH_MAX: u32 = 65_536;
+
+/// Longest that one may wait: callers have given up by then.
+pub const QUEUE_WAIT_MAX: Nanos = 10_000_000_000;
 
 /// What an operator sets for a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueuePolicy {
     /// Most that wait, 1 to [`QUEUE_LENGTH_MAX`].
     pub length_max: u32,
-    /// Longest wait, 1 ms to 1 h; after it the call is answered with not now.
+    /// Longest wait, 1 ms to [`QUEUE_WAIT_MAX`]; after it the call is answered with not now.
     pub wait_max: Nanos,
     /// A wait of the oldest that is no trouble: at or above it for a whole interval is overload.
     pub target: Nanos,
@@ -30,7 +33,7 @@ impl Default for QueuePolicy {
     /// The figures of CoDel, which suit waits of milliseconds.
     fn default() -> Self {
         Self {
-            length_max: 16_384,
+            length_max: 4_096,
             wait_max: 1_000_000_000,
             target: 5_000_000,
             interval: 100_000_000,
@@ -44,23 +47,28 @@ impl QueuePolicy {
     /// # Errors
     /// The first setting that is out of its range.
     pub fn check(&self, lane: &str) -> Result<(), PolicyError> {
-        let name = |part: &'static str| move || alloc::format!("queues.{lane}.{part}");
+        let name = |part: &'static str| move || alloc::format!("lanes.{lane}.{part}");
         let is_length_ok = (1..=QUEUE_LENGTH_MAX).contains(&self.length_max);
-        require(is_length_ok, "must be 1 to 1,000,000", name("length_max"))?;
-        let is_wait_ok = (1_000_000..=3_600_000_000_000).contains(&self.wait_max);
-        require(is_wait_ok, "must be 1 ms to 1 h", name("wait_max"))?;
+        require(is_length_ok, "must be 1 to 65,536", name("waiting_max"))?;
+        let is_wait_ok = (1_000_000..=QUEUE_WAIT_MAX).contains(&self.wait_max);
+        require(is_wait_ok, "must be 1 ms to 10 s", name("wait_max_ms"))?;
         let is_target_ok = (1..=self.wait_max).contains(&self.target);
-        require(is_target_ok, "must be 1 ns to wait_max", name("target"))?;
+        require(
+            is_target_ok,
+            "must be 1 to wait_max_ms",
+            name("wait_target_ms"),
+        )?;
         let is_interval_ok = self.interval >= self.target;
-        require(is_interval_ok, "must be at least target", name("interval"))
+        let expected = "must be at least wait_target_ms";
+        require(is_interval_ok, expected, name("wait_interval_ms"))
     }
 }
 
 /// What came out of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Popped<T> {
-    /// Its turn.
-    Served(T),
+    /// Its turn; since when it waits.
+    Served(T, Nanos),
     /// It waited too long: answer not now.
     Expired(T),
 }
@@ -121,7 +129,26 @@ impl<T> WaitQueue<T> {
         } else {
             self.waiting.pop_front()
         };
-        next.map(|it| Popped::Served(it.item))
+        next.map(|it| Popped::Served(it.item, it.since))
+    }
+
+    /// Puts one back that came out as served and could not be: it waits on where it was.
+    pub fn put_back(&mut self, item: T, since: Nanos, now: Nanos) {
+        let is_oldest = self.waiting.front().is_none_or(|it| since <= it.since);
+        let waiting = Waiting { item, since };
+        if is_oldest {
+            self.waiting.push_front(waiting);
+        } else {
+            self.waiting.push_back(waiting);
+        }
+        self.look(now);
+    }
+
+    /// When the oldest will have waited too long; None if nothing waits.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<Nanos> {
+        let oldest = self.waiting.front()?;
+        Some(oldest.since.saturating_add(self.policy.wait_max))
     }
 
     /// Whether the oldest has waited above the target for a whole interval.

@@ -14,7 +14,7 @@ fn policy() -> QueuePolicy {
 
 fn served(queue: &mut WaitQueue<u64>, now: Nanos) -> u64 {
     match queue.pop(now) {
-        Some(Popped::Served(item)) => item,
+        Some(Popped::Served(item, _)) => item,
         other => panic!("{other:?}"),
     }
 }
@@ -75,7 +75,7 @@ fn what_waited_too_long_comes_out_first_and_is_not_served() {
     queue.push(2, MILLI).expect("room");
 
     assert_eq!(Some(Popped::Expired(1)), queue.pop(1_000 * MILLI));
-    assert_eq!(Some(Popped::Served(2)), queue.pop(1_000 * MILLI));
+    assert_eq!(Some(Popped::Served(2, MILLI)), queue.pop(1_000 * MILLI));
 }
 
 #[test]
@@ -87,6 +87,28 @@ fn the_queue_has_room_for_its_length_and_not_for_one_more() {
 
     assert_eq!(Err(300), queue.push(300, 0));
     assert_eq!(300, queue.len());
+}
+
+#[test]
+fn what_is_put_back_is_where_it_was() {
+    let mut queue = WaitQueue::new(policy());
+    for item in 0..3 {
+        queue.push(item, item * MILLI).expect("room");
+    }
+    let Some(Popped::Served(oldest, since)) = queue.pop(2 * MILLI) else {
+        panic!("three wait");
+    };
+    queue.put_back(oldest, since, 3 * MILLI);
+    assert_eq!(Some(1_000 * MILLI), queue.next_expiry());
+    assert_eq!(0, served(&mut queue, 3 * MILLI));
+
+    // In overload the newest came out.
+    let Some(Popped::Served(newest, since)) = queue.pop(500 * MILLI) else {
+        panic!("two wait");
+    };
+    assert_eq!((2, 2 * MILLI), (newest, since));
+    queue.put_back(newest, since, 500 * MILLI);
+    assert_eq!(2, served(&mut queue, 500 * MILLI));
 }
 
 #[test]
@@ -111,7 +133,7 @@ fn in_overload_some_are_in_time_where_oldest_first_would_serve_none() {
             continue;
         }
         while let Some(popped) = queue.pop(now) {
-            if let Popped::Served(since) = popped {
+            if let Popped::Served(since, _) = popped {
                 all += 1;
                 in_time += u32::from(now - since <= 100 * MILLI);
                 break;

@@ -88,7 +88,7 @@ fn let_in(
     let questions: Vec<_> = entrants
         .map(|it| question(shared, &it.operation, access))
         .collect();
-    let verdicts = shared.turnstile.admit(permit, &questions);
+    let verdicts = shared.turnstile.admit_row(permit, &questions);
     let asked = chunk.iter_mut().filter(|it| it.is_ok());
     for (entrant, verdict) in asked.zip(verdicts) {
         match verdict {

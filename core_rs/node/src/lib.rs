@@ -49,6 +49,7 @@ pub mod stepped;
 mod storage;
 mod timers;
 mod waiters;
+mod waiting;
 mod watch;
 mod workers;
 

@@ -37,6 +37,7 @@ pub(crate) fn json(shared: &Shared) -> String {
     let snapshot = shared.keeper_signal.snapshot_sequence();
     all.insert("snapshot_sequence".into(), json!(snapshot));
     all.insert("admission".into(), admission(shared));
+    all.insert("waiting".into(), shared.waiting.json());
     let recorder = shared.turnstile.recorder();
     let arrivals = recorder.map(crate::recorder::Recorder::json);
     all.insert("arrivals".into(), json!(arrivals));

@@ -30,6 +30,7 @@ use crate::settings::{DurabilityKind, NodeSettings, SettingsError};
 use crate::shared::{Benches, Shared};
 use crate::storage::{DiskStorage, MemoryStorage};
 use crate::waiters::Waiter;
+use crate::waiting;
 use crate::watch::{self, Watch};
 use crate::{faults, flusher, keeper, metrics, readers, serve, snapshots, timers, workers};
 
@@ -197,6 +198,7 @@ impl Node {
         threads.others.push(self.spawn("snapshot", snapshots::run)?);
         threads.others.push(self.spawn("watch", watch::run)?);
         threads.others.push(self.spawn("gates", gates::run)?);
+        threads.others.push(self.spawn("waiting", waiting::run)?);
         for (name, bench) in ["data", "settle", "slow", "audit"].into_iter().zip(benches) {
             let work = move |shared: &Shared| workers::run(shared, &bench);
             threads.others.push(self.spawn(name, work)?);
@@ -451,11 +453,19 @@ impl Node {
         metrics::json(&self.shared)
     }
 
-    /// Refuses new calls and waits until those that were let in are answered, for `timeout` at
-    /// most. Then streams are ended. Returns whether all were answered.
+    /// Sends away the calls that wait for their lane, and those that would from now on: the first
+    /// step of a drain, before the listeners wait for what they have open.
+    pub fn end_waiting(&self) {
+        self.shared.waiting.end();
+    }
+
+    /// Refuses new calls, sends away those that wait for their lane, and waits until those that
+    /// were let in are answered, for `timeout` at most. Then streams are ended. Returns whether all
+    /// were answered.
     pub fn drain(&self, timeout: Duration) -> bool {
         let shared = &self.shared;
         shared.life.advance(Phase::Draining, "");
+        shared.waiting.end();
         let end = Instant::now() + timeout;
         while shared.turnstile.open_count() > 0 && Instant::now() < end {
             thread::sleep(DRAIN_LOOK);
@@ -508,6 +518,7 @@ impl Node {
         ] {
             worker.stop();
         }
+        shared.waiting.end();
         shared.watches.stop();
         shared.gates.stop();
         shared.keeper_signal.stop();

@@ -56,6 +56,15 @@ impl<'a> Question<'a> {
         question
     }
 
+    pub(crate) fn lane(&self) -> Lane {
+        self.call.operation.lane()
+    }
+
+    /// Whether it asks for what is gone, as far as is known.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        self.chance == Chance::Gone
+    }
+
     fn ask(&self, chance: Chance) -> Ask<'_> {
         Ask {
             call: self.call,
@@ -184,8 +193,53 @@ impl Turnstile {
         permit
     }
 
+    /// Decides one call.
+    pub(crate) fn admit(&self, permit: &mut Permit, question: &Question<'_>) -> Answer {
+        let now = self.now();
+        let answer = self.booth().decide(&question.ask(question.chance), now);
+        self.note(permit, question, &answer, now);
+        answer
+    }
+
+    /// Decides one call, if its lane has room for it.
+    ///
+    /// # Errors
+    /// How long until it may have; nothing was counted or charged.
+    pub(crate) fn admit_unless_full(
+        &self,
+        permit: &mut Permit,
+        question: &Question<'_>,
+    ) -> Result<Answer, Nanos> {
+        let now = self.now();
+        let ask = question.ask(question.chance);
+        let mut booth = self.booth();
+        if let Some(wait) = booth.door.wait_for_lane(&ask, now) {
+            return Err(wait);
+        }
+        let answer = booth.decide(&ask, now);
+        drop(booth);
+        self.note(permit, question, &answer, now);
+        Ok(answer)
+    }
+
+    /// Refuses a call that waited too long for its lane, or that found no place to wait.
+    pub(crate) fn refuse_late(&self, permit: &mut Permit, question: &Question<'_>) -> Answer {
+        let now = self.now();
+        let ask = question.ask(question.chance);
+        let answer = Answer::Refused(self.booth().door.refuse_late(&ask, now));
+        self.note(permit, question, &answer, now);
+        answer
+    }
+
+    fn note(&self, permit: &mut Permit, question: &Question<'_>, answer: &Answer, now: Nanos) {
+        permit.note(question, answer);
+        if self.recorder.get().is_some() {
+            permit.draft(question, answer, now);
+        }
+    }
+
     /// Decides a row of calls in their order, under one lock hold.
-    pub(crate) fn admit(&self, permit: &mut Permit, questions: &[Question<'_>]) -> Vec<Answer> {
+    pub(crate) fn admit_row(&self, permit: &mut Permit, questions: &[Question<'_>]) -> Vec<Answer> {
         let now = self.now();
         let mut booth = self.booth();
         let decide = |question: &Question<'_>| {
@@ -269,7 +323,8 @@ impl Turnstile {
         self.booth().door.stats(caller_limit, now)
     }
 
-    fn now(&self) -> Nanos {
+    /// Nanoseconds since the node was opened.
+    pub(crate) fn now(&self) -> Nanos {
         let elapsed = instant_now().saturating_duration_since(self.start);
         Nanos::try_from(elapsed.as_nanos()).unwrap_or(Nanos::MAX)
     }

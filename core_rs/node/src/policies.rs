@@ -310,6 +310,7 @@ impl Book {
     fn set(&mut self, revision: u64, policy: DoorPolicy, shared: &Shared) {
         shared.gates.note_policy(&policy);
         shared.turnstile.set_policy(policy.clone());
+        shared.waiting.set_policy(&policy, shared.turnstile.now());
         (self.in_force, self.policy) = (revision, policy);
     }
 

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use lastunit_admission::{Answer as Verdict, Lane, Operation};
+use lastunit_admission::{Answer as Verdict, Lane, Nanos, Operation};
 use lastunit_engine::{Command, Outcome, Sequence, is_id};
 use lastunit_wire::{Fault, MESSAGE_BYTES_MAX, Method, Query, Request};
 
@@ -14,6 +14,7 @@ use crate::answer::{Answer, Completion, Deliveries};
 use crate::clock::{ClockKind, instant_now};
 use crate::core::{Core, Decided};
 use crate::lane_lock::Urgency;
+use crate::life::Phase;
 use crate::node::{CallInput, Listener};
 use crate::permissions::Access;
 use crate::permit::{Permit, Question, reserve_of_command};
@@ -47,10 +48,45 @@ pub(crate) struct Job {
     completion: Completion,
 }
 
+/// How a call comes before admission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// For the first time: it may be sent to wait.
+    New,
+    /// It has waited, and it is its turn.
+    Turn,
+    /// It has waited too long, or there was no place to wait: it is refused.
+    Late,
+}
+
+/// Why a call was not served now.
+enum Stop {
+    Fault(Fault),
+    /// Its lane has no room for so long, and calls of it may wait.
+    Wait(Nanos),
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
 impl Job {
-    /// Serves the call on this thread and sees its answer off.
-    pub(crate) fn run(self, shared: &Shared) {
-        let mut permit = self.permit;
+    /// Serves the call on this thread and sees its answer off, or lets it wait.
+    pub(crate) fn run(self: Box<Self>, shared: &Shared) {
+        if let Some((job, _)) = self.run_as(shared, Entry::New) {
+            job.wait(shared);
+        }
+    }
+
+    /// As `run`; gives the call back with the time that its lane needs if it has to wait.
+    pub(crate) fn run_as(
+        mut self: Box<Self>,
+        shared: &Shared,
+        entry: Entry,
+    ) -> Option<(Box<Self>, Nanos)> {
+        let mut permit = std::mem::replace(&mut self.permit, Permit::free());
         let served = guarded(shared, || {
             serve(
                 shared,
@@ -58,11 +94,32 @@ impl Job {
                 &self.request,
                 &self.caller,
                 self.context,
+                entry,
                 &mut permit,
             )
         });
+        let served = match served {
+            Ok(ready) => Ok(ready),
+            Err(Stop::Fault(fault)) => Err(fault),
+            Err(Stop::Wait(wait)) => {
+                self.permit = permit;
+                return Some((self, wait));
+            }
+        };
         if let Some((completion, answer)) = finish(shared, served, permit, self.completion) {
             Deliveries::send_one(completion, answer);
+        }
+        None
+    }
+
+    /// Lets the call wait; answers it if there is no place.
+    fn wait(self: Box<Self>, shared: &Shared) {
+        let lane = operation_of(self.method).lane();
+        let now = shared.turnstile.now();
+        if let Err(job) = shared.waiting.enter(self, lane, now) {
+            shared.waiting.count_late(lane);
+            // A late call is never sent to wait.
+            let _ = job.run_as(shared, Entry::Late);
         }
     }
 }
@@ -105,9 +162,26 @@ pub(crate) fn submit(
             call.request,
             call.caller,
             context,
+            Entry::New,
             &mut permit,
         )
     });
+    let served = match served {
+        Ok(ready) => Ok(ready),
+        Err(Stop::Fault(fault)) => Err(fault),
+        Err(Stop::Wait(_)) => {
+            let job = Box::new(Job {
+                method,
+                request: call.request.to_vec(),
+                caller: call.caller.to_owned(),
+                context,
+                permit,
+                completion,
+            });
+            job.wait(shared);
+            return None;
+        }
+    };
     finish(shared, served, permit, completion).map(|(_, answer)| answer)
 }
 
@@ -159,10 +233,10 @@ fn worker_of(
 }
 
 /// Runs `work`; a panic in it becomes a fault, and the node is poisoned.
-fn guarded(shared: &Shared, work: impl FnOnce() -> Result<Ready, Fault>) -> Result<Ready, Fault> {
+fn guarded(shared: &Shared, work: impl FnOnce() -> Result<Ready, Stop>) -> Result<Ready, Stop> {
     shared.guard(work).unwrap_or_else(|| {
         let phase = shared.life.phase();
-        Err(faults::not_serving(phase, &shared.life.cause()))
+        Err(faults::not_serving(phase, &shared.life.cause()).into())
     })
 }
 
@@ -172,32 +246,30 @@ fn serve(
     request: &[u8],
     caller: &str,
     context: Context,
+    entry: Entry,
     permit: &mut Permit,
-) -> Result<Ready, Fault> {
+) -> Result<Ready, Stop> {
     let request = lastunit_wire::decode(method, request, caller)?;
     let access = Access::of(shared, caller);
     if let Request::Batch(batch) = request {
-        return batch::serve(shared, batch, &access, context, permit);
+        return Ok(batch::serve(shared, batch, &access, context, permit)?);
     }
     access.enter(method, &request)?;
     let operation = operation_of(method);
     check_listener(operation, context.listener)?;
     let question = Question::new(operation, &request, caller, &shared.gone);
-    let mut answers = shared
-        .turnstile
-        .admit(permit, std::slice::from_ref(&question));
-    let mut answer = answers.pop();
-    if let (Some(Verdict::Hopeless), Request::Command(command)) = (&answer, &request) {
+    let mut answer = ask_in(shared, permit, &question, context, entry)?;
+    if let (Verdict::Hopeless, Request::Command(command)) = (&answer, &request) {
         let told = tell_hopeless(shared, method, command, &access, context)?;
         if let Some(ready) = told {
             return Ok(ready);
         }
-        answer = Some(shared.turnstile.admit_after_all(permit, &question));
+        answer = shared.turnstile.admit_after_all(permit, &question);
     }
-    if let Some(Verdict::Refused(refusal)) = &answer {
-        return Err(faults::refused(refusal));
+    if let Verdict::Refused(refusal) = &answer {
+        return Err(faults::refused(refusal).into());
     }
-    match request {
+    let ready = match request {
         Request::Command(command) => {
             serve_command(shared, method, &command, &access, context, permit)
         }
@@ -207,7 +279,38 @@ fn serve(
         }
         Request::Query(query) => query::serve(shared, method, &query, &access, context),
         Request::Batch(_) => Err(faults::wrong_call(method.name())),
+    };
+    Ok(ready?)
+}
+
+/// Asks admission, or says that the call has to wait for its lane.
+fn ask_in(
+    shared: &Shared,
+    permit: &mut Permit,
+    question: &Question<'_>,
+    context: Context,
+    entry: Entry,
+) -> Result<Verdict, Stop> {
+    let lane = question.lane();
+    if entry == Entry::Late {
+        if shared.waiting.is_ended() {
+            return Err(faults::not_serving(Phase::Draining, "").into());
+        }
+        return Ok(shared.turnstile.refuse_late(permit, question));
     }
+    let may_wait = entry == Entry::Turn || shared.waiting.is_open(lane);
+    if !may_wait || question.is_hopeless() {
+        return Ok(shared.turnstile.admit(permit, question));
+    }
+    // Who has given up meanwhile should not take a place from those who have not.
+    check_deadline(context.deadline)?;
+    let is_behind = entry == Entry::New && shared.waiting.has_any(lane);
+    let admitted = if is_behind {
+        Err(0)
+    } else {
+        shared.turnstile.admit_unless_full(permit, question)
+    };
+    admitted.map_err(Stop::Wait)
 }
 
 /// Answers a reservation of what was gone when last asked for: it costs no token. None if units

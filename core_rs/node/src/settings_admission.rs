@@ -74,6 +74,7 @@ impl AdmissionSettings {
             *policy.lane_mut(lane) = LanePolicy {
                 bucket,
                 calls_in_flight_max: text.calls_in_flight_max.unwrap_or(calls_in_flight_max),
+                queue: None,
             };
         }
         for (name, text) in self.callers {

@@ -29,6 +29,7 @@ use crate::readers::Readers;
 use crate::settings::{DurabilityKind, NodeSettings};
 use crate::snapshots::SnapshotDesk;
 use crate::waiters::{Waiter, Waiters};
+use crate::waiting::WaitingRoom;
 use crate::watch::WatchBoard;
 use crate::workers::Worker;
 
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) waiters: Waiters,
     pub(crate) turnstile: Arc<Turnstile>,
     pub(crate) policies: Policies,
+    /// Calls whose lane has no room for them now.
+    pub(crate) waiting: WaitingRoom,
     /// What is sold out for good, as far as somebody asked.
     pub(crate) gone: Gone,
     /// Who may call what; none lets everybody in. Replaced as a whole, read once a call.
@@ -83,6 +86,7 @@ impl Shared {
             journal,
             waiters: Waiters::new(durable),
             turnstile: Turnstile::new(policies.in_force()),
+            waiting: WaitingRoom::new(&policies.in_force()),
             gone: Gone::default(),
             permissions: RwLock::default(),
             life: Life::new(),

@@ -120,6 +120,8 @@ impl SteppedNode {
         };
         let opened = open::open(&settings, storage, Some(identity))?;
         let (shared, benches) = Shared::new(settings, opened.core, opened.journal, opened.policies);
+        // Nobody is there to call those who wait: they are refused at once.
+        shared.waiting.end();
         shared.keeper_signal.note_snapshot(opened.snapshot_sequence);
         shared.readers.take_over(&opened.readers);
         Ok(Self {

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use lastunit_admission::{
-    BucketPolicy, DoorPolicy, GateRules, KeyedPolicy, Lane, Operation, TOKEN, WindowPolicy,
+    BucketPolicy, DoorPolicy, GateRules, KeyedPolicy, Lane, Operation, QueuePolicy, TOKEN,
+    WindowPolicy,
 };
 
 /// One setting that differs.
@@ -55,6 +56,7 @@ pub fn settings(policy: &DoorPolicy) -> BTreeMap<String, String> {
         bucket(&mut rows, &name, held.bucket);
         let key = format!("{name}.calls_in_flight_max");
         rows.insert(key, held.calls_in_flight_max.to_string());
+        queue(&mut rows, &name, held.queue);
     }
     bucket(&mut rows, "callers.default", limits.caller);
     for (name, held) in &limits.callers {
@@ -92,6 +94,16 @@ fn bucket(rows: &mut Rows, name: &str, bucket: Option<BucketPolicy>) {
     let rate = decimal(u128::from(bucket.rate), 1_000);
     rows.insert(format!("{name}.rate_per_second"), rate);
     rows.insert(format!("{name}.burst"), tokens(bucket.burst));
+}
+
+fn queue(rows: &mut Rows, lane: &str, held: Option<QueuePolicy>) {
+    let Some(held) = held else { return };
+    let mut row = |name: &str, value: String| rows.insert(format!("{lane}.{name}"), value);
+    let millis = |nanos: u64| (nanos / 1_000_000).to_string();
+    row("waiting_max", held.length_max.to_string());
+    row("wait_max_ms", millis(held.wait_max));
+    row("wait_target_ms", millis(held.target));
+    row("wait_interval_ms", millis(held.interval));
 }
 
 fn window(rows: &mut Rows, held: &WindowPolicy) {

@@ -8,7 +8,8 @@ use std::ops::RangeInclusive;
 
 use lastunit_admission::{
     BucketPolicy, CALLERS_MAX, CALLS_IN_FLIGHT_MAX, Costs, DoorPolicy, GatePolicy, GateRules,
-    KeyedPolicy, Lane, LanePolicy, Operation, Policy, WindowPolicy,
+    KeyedPolicy, Lane, LanePolicy, Nanos, Operation, Policy, QUEUE_LENGTH_MAX, QUEUE_WAIT_MAX,
+    QueuePolicy, WindowPolicy,
 };
 use toml::de::DeTable;
 
@@ -44,6 +45,9 @@ const NAME_BYTES_MAX: usize = 64;
 
 const MILLISECOND: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLISECOND;
+
+#[expect(clippy::cast_possible_truncation, reason = "ten thousand")]
+const WAIT_MS_MAX: u32 = (QUEUE_WAIT_MAX / MILLISECOND) as u32;
 
 /// Reads a document.
 ///
@@ -145,14 +149,62 @@ fn lanes(mut table: Table<'_, '_>, places: &mut Places<'_>) -> [LanePolicy; 4] {
         } else {
             default_bucket(lane)
         };
+        let queue = queue(&mut section, places);
         section.end(places);
         LanePolicy {
             bucket,
             calls_in_flight_max,
+            queue,
         }
     });
     table.end(places);
     lanes
+}
+
+/// Where calls wait for their lane: only if the document says how many may.
+fn queue(section: &mut Table<'_, '_>, places: &mut Places<'_>) -> Option<QueuePolicy> {
+    let defaults = QueuePolicy::default();
+    let before = places.problems.len();
+    let length_max = section.whole("waiting_max", 0..=QUEUE_LENGTH_MAX, places);
+    let wait_max = section.whole("wait_max_ms", 1..=WAIT_MS_MAX, places);
+    let target = section.whole("wait_target_ms", 1..=WAIT_MS_MAX, places);
+    let interval = section.whole("wait_interval_ms", 1..=WAIT_MS_MAX, places);
+    if places.problems.len() > before {
+        return None;
+    }
+    if length_max.is_none() && (wait_max, target, interval) != (None, None, None) {
+        let message = "is missing; it says how many may wait, 0 is none";
+        places.wrong(&section.key("waiting_max"), message);
+    }
+    let length_max = length_max.filter(|most| *most > 0)?;
+    let nanos = |value: Option<u32>, default: Nanos| {
+        value.map_or(default, |it| u64::from(it) * MILLISECOND)
+    };
+    let wait_max = nanos(wait_max, defaults.wait_max);
+    let target = nanos(target, defaults.target.min(wait_max));
+    let interval = nanos(interval, defaults.interval.max(target));
+    for (name, is_right, expected) in [
+        (
+            "wait_target_ms",
+            target <= wait_max,
+            "must be at most wait_max_ms",
+        ),
+        (
+            "wait_interval_ms",
+            interval >= target,
+            "must be at least wait_target_ms",
+        ),
+    ] {
+        if !is_right {
+            places.wrong(&section.key(name), expected);
+        }
+    }
+    Some(QueuePolicy {
+        length_max,
+        wait_max,
+        target,
+        interval,
+    })
 }
 
 /// A lane that the document does not name; one that it names without a rate has no bucket.

@@ -1,7 +1,7 @@
 //! Each mistake is told with its line and what to do; what is right reads as it is meant.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-use lastunit_admission::{BucketPolicy, GateRules, Lane, Operation, TOKEN};
+use lastunit_admission::{BucketPolicy, GateRules, Lane, Operation, QueuePolicy, TOKEN};
 
 use super::*;
 
@@ -26,7 +26,8 @@ fn the_default_and_the_example_can_be_read() {
 fn every_setting_is_read_in_its_unit() {
     let text = "version = 1\ncallers_max = 7\nsales_max = 8\nskus_max = 9\n\
         [lanes.reservation]\nrate_per_second = 0.5\nburst = 2.5\ncalls_in_flight_max = 3\n\
-        [lanes.read]\n[callers.default]\nrate_per_second = 5\nburst = 2\n\
+        waiting_max = 30\nwait_max_ms = 200\nwait_target_ms = 20\nwait_interval_ms = 40\n\
+        [lanes.read]\nwaiting_max = 0\n[callers.default]\nrate_per_second = 5\nburst = 2\n\
         [callers.\"order.service\"]\nrate_per_second = 50\nburst = 20\n\
         [sales.spring]\nrate_per_second = 1\nburst = 1\n[skus.default]\nrate_per_second = 2\n\
         burst = 1\n[costs]\nReserve = 1.25\nper_line = 0.000001\n\
@@ -41,6 +42,14 @@ fn every_setting_is_read_in_its_unit() {
     );
     assert_eq!(3, limits.lane(Lane::Reservation).calls_in_flight_max);
     assert_eq!(None, limits.lane(Lane::Read).bucket);
+    let queue = QueuePolicy {
+        length_max: 30,
+        wait_max: 200_000_000,
+        target: 20_000_000,
+        interval: 40_000_000,
+    };
+    assert_eq!(Some(queue), limits.lane(Lane::Reservation).queue);
+    assert_eq!(None, limits.lane(Lane::Read).queue);
     assert_eq!(bucket(5_000, 2 * TOKEN), limits.caller);
     assert_eq!(
         Some(&bucket(50_000, 20 * TOKEN)),
@@ -102,6 +111,30 @@ const MISTAKES: &[(&str, usize, &str, &str)] = &[
         3,
         "lanes.read.calls_in_flight_max",
         "1 to 1000000",
+    ),
+    (
+        "version = 1\n[lanes.read]\nwaiting_max = 65537",
+        3,
+        "lanes.read.waiting_max",
+        "0 to 65536",
+    ),
+    (
+        "version = 1\n[lanes.read]\nwait_max_ms = 20",
+        2,
+        "lanes.read.waiting_max",
+        "is missing",
+    ),
+    (
+        "version = 1\n[lanes.read]\nwaiting_max = 9\nwait_max_ms = 20\nwait_target_ms = 21",
+        5,
+        "lanes.read.wait_target_ms",
+        "at most wait_max_ms",
+    ),
+    (
+        "version = 1\n[lanes.read]\nwaiting_max = 9\nwait_target_ms = 9\nwait_interval_ms = 8",
+        5,
+        "lanes.read.wait_interval_ms",
+        "at least wait_target_ms",
     ),
     (
         "version = 1\n[lanes.read]\ncalls_in_flight_max = 1.5",

@@ -286,6 +286,10 @@ impl Node {
         py.detach(|| self.node.metrics_json())
     }
 
+    fn end_waiting(&self, py: Python<'_>) {
+        py.detach(|| self.node.end_waiting());
+    }
+
     fn drain(&self, py: Python<'_>, timeout_ms: u64) -> bool {
         py.detach(|| self.node.drain(Duration::from_millis(timeout_ms)))
     }

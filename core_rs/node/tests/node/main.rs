@@ -25,3 +25,4 @@ mod storages;
 mod streams;
 mod support;
 mod timers;
+mod waiting;
