@@ -18,14 +18,14 @@ run: setup ## Run a whole flash sale: 2,000 units, 20,000 buyers (ARGS=--exit st
 	@$(BIN)/lastunit run $(ARGS)
 
 # Processes that run Python tests side by side; WORKERS=0 runs them in one, in order.
-WORKERS ?= 2
+WORKERS ?= 3
 test: setup test-rust test-python ## Run the everyday tests (minutes)
 
 test-rust: setup
 	cargo test --locked $(RUST_TARGETS)
 
 test-python: setup
-	$(BIN)/pytest -m "not slow" -n $(WORKERS) $(ARGS)
+	$(BIN)/pytest -m "not slow" -n $(WORKERS) --durations=15 --durations-min=3 $(ARGS)
 
 test-slow: setup ## Run the tests that take longer: whole incident replays, kills under load
 	$(BIN)/pytest -m slow $(ARGS)
