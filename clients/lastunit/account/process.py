@@ -6,25 +6,36 @@ Next: `lastunit.account.registering`, `resolving`, and the README for the other 
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from lastunit.account import _tables
+from lastunit.account import _tables, notices
+from lastunit.account.aging import STEP_MAX, Ageing
+from lastunit.account.claiming import Claiming
+from lastunit.account.feeding import LedgerFeeder, NoLedger
 from lastunit.account.gate import Bucket
 from lastunit.account.key_file import KeyFile
 from lastunit.account.keys import KeyRing
+from lastunit.account.linking import Linking
+from lastunit.account.name_checker import SandboxChecker
 from lastunit.account.notices import NOTICES_PER_STEP_MAX, Notices
+from lastunit.account.ports import Means
 from lastunit.account.proving import Proofs
+from lastunit.account.real_names import RealNames
 from lastunit.account.registering import Registrar
 from lastunit.account.resolving import Directory
+from lastunit.account.reversing import Reversing
 from lastunit.account.senders import NoSender, SandboxSender
 from lastunit.account.servicer import OPERATOR_METHODS, SERVICE_NAME, AccountServicer
 from lastunit.account.settings import AccountSettings
+from lastunit.account.showing import Showing
 from lastunit.account.signing_in import SignIn
 from lastunit.account.smtp import SmtpSender, SmtpSettings
 from lastunit.account.upkeep import PAUSE_SECONDS, Upkeep
 from lastunit.account.v1 import account_service_pb2_grpc
 from lastunit.account.vault import FixedKeys, Vault
+from lastunit.account.watching import PersonWatch
 from lastunit.service.clock import SystemClock
 from lastunit.service.database import Database, place_of
 from lastunit.service.leadership import Leadership
@@ -35,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from lastunit.account.ports import Ledger, NameChecker
     from lastunit.account.senders import Sender
     from lastunit.account.vault import KeySource
     from lastunit.service.clock import Clock
@@ -45,6 +57,7 @@ __all__ = [
     "Parts",
     "add_account_service",
     "open_database",
+    "open_desks",
     "open_parts",
     "open_sender",
     "serve",
@@ -53,6 +66,9 @@ __all__ = [
 DATABASE_FILE: Final = "account.db"
 _KEY: Final = "account.key"
 _SANDBOX_FILE: Final = "messages.jsonl"
+
+# How soon this process knows what another one has written about persons.
+_FOLLOW_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +81,11 @@ class Parts:
         sign_in: Sends codes and keeps sessions.
         vault: Lends the keys.
         proofs: Checks proofs for the other parts.
-        upkeep: What a clock makes happen.
+        upkeep: What a clock makes happen to codes, notices and recycled numbers.
+        watch: Follows what changes about persons.
+        feeder: Tells the ledger which persons count together.
+        ageing: What a clock makes happen to claims, merges and locks.
+        desks: What joins persons, parts them and shows them.
     """
 
     directory: Directory
@@ -74,10 +94,14 @@ class Parts:
     vault: Vault
     proofs: Proofs
     upkeep: Upkeep
+    watch: PersonWatch
+    feeder: LedgerFeeder
+    ageing: Ageing
+    desks: Sequence[object]
 
     def all(self) -> Sequence[object]:
         """Returns every part that has methods of the contract."""
-        return [self.directory, self.registrar, self.sign_in]
+        return [self.directory, self.registrar, self.sign_in, self.watch, *self.desks]
 
 
 def open_parts(
@@ -87,6 +111,8 @@ def open_parts(
     clock: Clock | None = None,
     settings: AccountSettings | None = None,
     sender: Sender | None = None,
+    ledger: Ledger | None = None,
+    checker: NameChecker | None = None,
 ) -> Parts:
     """Returns the parts over an open database.
 
@@ -96,6 +122,8 @@ def open_parts(
         clock: The system's if None.
         settings: How callers are treated; by default no proof is asked for.
         sender: Who carries codes and notices; None: nobody, and SendCode is refused.
+        ledger: Counts limits; None: what it must be told of is UNAVAILABLE.
+        checker: Judges real names; the sandbox's if None.
     """
     clock = clock or SystemClock()
     settings = settings or AccountSettings()
@@ -103,7 +131,21 @@ def open_parts(
     directory = Directory(database)
     sign_up, login = Bucket(settings.sign_up), Bucket(settings.login)
     is_proof_asked = settings.proofs == "code"
-    notices = Notices(database, vault=vault, sender=sender or NoSender())
+    delivery = Notices(database, vault=vault, sender=sender or NoSender())
+    proofs = Proofs(vault)
+    watch = PersonWatch(database, directory)
+    feeder = LedgerFeeder(database, ledger or NoLedger())
+    means = Means(
+        database=database,
+        clock=clock,
+        vault=vault,
+        directory=directory,
+        feed=feeder,
+        proofs=proofs,
+        notices=notices,
+        new_id=lambda: secrets.token_hex(10),
+        notify=watch.notify,
+    )
     return Parts(
         directory=directory,
         registrar=Registrar(
@@ -124,9 +166,29 @@ def open_parts(
             is_proof_asked=is_proof_asked,
         ),
         vault=vault,
-        proofs=Proofs(vault),
-        upkeep=Upkeep(database, notices=notices, directory=directory, clock=clock),
+        proofs=proofs,
+        upkeep=Upkeep(database, notices=delivery, directory=directory, clock=clock),
+        watch=watch,
+        feeder=feeder,
+        ageing=Ageing(means),
+        desks=open_desks(means, checker or SandboxChecker()),
     )
+
+
+def open_desks(means: Means, checker: NameChecker) -> Sequence[object]:
+    """Returns the parts that join persons, part them and show them.
+
+    Args:
+        means: What they work with.
+        checker: Judges real names.
+    """
+    return [
+        RealNames(means, checker),
+        Linking(means),
+        Claiming(means, checker),
+        Reversing(means),
+        Showing(means),
+    ]
 
 
 def open_sender(
@@ -203,15 +265,44 @@ async def serve(
         add_account_service(server, parts)
         leadership = Leadership(database, "upkeep")
         leadership.start()
-        background.start(
-            repeat(
-                leadership.led(parts.upkeep.step),
-                name="upkeep",
-                pause_seconds=PAUSE_SECONDS,
-                full_count=NOTICES_PER_STEP_MAX,
-            )
-        )
+        _start_loops(background, parts, leadership)
         try:
-            await run_service(server, is_json=is_json, on_drained=background.stop)
+            await run_service(
+                server,
+                on_stopping=parts.watch.close,
+                on_drained=background.stop,
+                is_json=is_json,
+            )
         finally:
             leadership.stop()
+
+
+def _start_loops(background: Background, parts: Parts, leadership: Leadership) -> None:
+    """Starts what goes on beside the calls; what must be done once, one process does."""
+    background.start(
+        repeat(
+            leadership.led(parts.upkeep.step),
+            name="upkeep",
+            pause_seconds=PAUSE_SECONDS,
+            full_count=NOTICES_PER_STEP_MAX,
+        )
+    )
+    background.start(
+        repeat(
+            leadership.led(parts.ageing.age_once),
+            name="age",
+            pause_seconds=PAUSE_SECONDS,
+            full_count=STEP_MAX,
+        )
+    )
+    background.start(
+        repeat(
+            leadership.led(parts.feeder.feed_once),
+            name="ledger",
+            pause_seconds=PAUSE_SECONDS,
+            full_count=1,
+        )
+    )
+    background.start(
+        repeat(parts.watch.follow_once, name="persons", pause_seconds=_FOLLOW_SECONDS, full_count=1)
+    )

@@ -10,7 +10,7 @@ import pytest
 from lastunit import errors
 from lastunit.account.keys import KeyRing
 from lastunit.account.process import add_account_service, open_database, open_parts
-from lastunit.account.servicer import SERVICE_NAME
+from lastunit.account.servicer import SERVICE_NAME, AccountServicer
 from lastunit.account.v1 import account_service_pb2 as pb
 from lastunit.account.v1 import account_service_pb2_grpc
 from lastunit.client._status import failure_from_call
@@ -150,13 +150,30 @@ async def test_a_request_at_its_limits_is_served(
     assert await getattr(accounts, method)(request_message)
 
 
-async def test_a_method_that_no_part_has_says_so(accounts: Any) -> None:
+async def test_a_method_that_no_part_has_says_so() -> None:
     """What this process was not given the means for is UNIMPLEMENTED, stream or not."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await accounts.GetPolicy(pb.GetPolicyRequest())
-    with pytest.raises(grpc.aio.AioRpcError) as caught_stream:
-        async for _ in accounts.WatchPersons(pb.WatchPersonsRequest()):
-            pass
+    server = ServiceServer("account", service_names=[SERVICE_NAME])
+    account_service_pb2_grpc.add_AccountServiceServicer_to_server(AccountServicer([]), server.grpc)
+    address = await server.start()
+    async with grpc.aio.insecure_channel(address) as channel:
+        accounts: Any = account_service_pb2_grpc.AccountServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await accounts.GetPolicy(pb.GetPolicyRequest())
+        with pytest.raises(grpc.aio.AioRpcError) as caught_stream:
+            async for _ in accounts.WatchPersons(pb.WatchPersonsRequest()):
+                pass
+    await server.stop(0)
 
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert caught_stream.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_persons_are_watched_over_the_wire(accounts: Any) -> None:
+    """A watch answers at once, and one of another database is told so."""
+    watching = accounts.WatchPersons(pb.WatchPersonsRequest())
+    first = await watching.read()
+    watching.cancel()
+    refused = await accounts.WatchPersons(pb.WatchPersonsRequest(after_sequence=5)).read()
+
+    assert first.last_sequence == 0
+    assert refused.refusal == pb.REFUSAL_UNKNOWN_SEQUENCE
