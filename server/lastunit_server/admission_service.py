@@ -130,13 +130,14 @@ class AdmissionService:
         asked = checked(messages.GetAdmissionStatsRequest, request)
         if isinstance(asked, Refusal):
             return asked
-        counted = json.loads(self._node.metrics_json())["admission"]
+        told = json.loads(self._node.metrics_json())
+        counted, waiting = told["admission"], told["waiting"]
         names = sorted(name for name in counted["callers"] if name > asked.page_token)
         page = names[: asked.page_size]
         window, shadow = counted["window"], counted["shadow"]
         response = messages.GetAdmissionStatsResponse(
             lanes=[
-                _lane_counts(lane, counted["lanes"][name])
+                _lane_counts(lane, counted["lanes"][name], waiting[name]["waiting_count"])
                 for name, lane in _LANES.items()
                 if name in counted["lanes"]
             ],
@@ -321,7 +322,7 @@ def _window(limit: int, outstanding: int) -> messages.CreditWindow:
 
 
 def _lane_counts(
-    lane: "messages.Lane.ValueType", counted: dict[str, Any]
+    lane: "messages.Lane.ValueType", counted: dict[str, Any], waiting_count: int
 ) -> messages.AdmissionCounts:
     refused = sum(counted[name] for name in _REFUSALS)
     return messages.AdmissionCounts(
@@ -330,6 +331,7 @@ def _lane_counts(
         admitted_count=counted["admitted_count"],
         refused_count=refused,
         in_flight_count=counted["in_flight"],
+        waiting_count=waiting_count,
     )
 
 

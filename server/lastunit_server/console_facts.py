@@ -48,7 +48,9 @@ def facts(node: "Node", gates: "Gates") -> dict[str, Any]:
         "brake": ledger.get("brake"),
         "units": dict(list(ledger.get("units", {}).items())[:_GATES_MAX]),
         "open_call_count": told["open_call_count"],
-        "lanes": {name: _lane(lane) for name, lane in admission["lanes"].items()},
+        "lanes": {
+            name: _lane(lane, told["waiting"][name]) for name, lane in admission["lanes"].items()
+        },
         "hopeless_count": admission["hopeless_count"],
         "window": admission["window"],
         "callers": _callers(admission),
@@ -60,7 +62,7 @@ def facts(node: "Node", gates: "Gates") -> dict[str, Any]:
     }
 
 
-def _lane(lane: dict[str, Any]) -> dict[str, Any]:
+def _lane(lane: dict[str, Any], waiting: dict[str, int]) -> dict[str, Any]:
     refused = {
         key.removeprefix(_REFUSED).removesuffix(_COUNT): count
         for key, count in lane.items()
@@ -74,6 +76,7 @@ def _lane(lane: dict[str, Any]) -> dict[str, Any]:
         "refused_by": {reason: count for reason, count in refused.items() if count},
         "in_flight": lane["in_flight"],
         "in_flight_peak": lane["in_flight_peak"],
+        "waiting": waiting["waiting_count"],
         "tokens": lane["tokens"],
     }
 

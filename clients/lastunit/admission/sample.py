@@ -69,6 +69,7 @@ class Rates:
             "admitted_count": self.counts.admitted_count,
             "refused_count": self.counts.refused_count,
             "in_flight_count": self.counts.in_flight_count,
+            "waiting_count": self.counts.waiting_count,
         }
 
 

@@ -171,7 +171,7 @@ def _table(kind: str, rows: Sequence[Rates]) -> Table:
     table.add_column(kind, min_width=14)
     columns = ["offered/s", "admitted/s", "refused/s", "refused %", "refused"]
     if kind == "lane":
-        columns.append("in flight")
+        columns += ["in flight", "waiting"]
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
@@ -184,7 +184,7 @@ def _table(kind: str, rows: Sequence[Rates]) -> Table:
             f"{row.counts.refused_count:,}",
         ]
         if kind == "lane":
-            cells.append(f"{row.counts.in_flight_count:,}")
+            cells += [f"{row.counts.in_flight_count:,}", f"{row.counts.waiting_count:,}"]
         table.add_row(*cells, style="bold red" if row.refused else None)
     return table
 

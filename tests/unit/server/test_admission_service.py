@@ -43,7 +43,9 @@ class CountingNode:
         }
         window = {"limit": 8, "outstanding": 5}
         more = {"hopeless_count": 9, "shadow": shadow, "window": window}
-        return json.dumps({"admission": {"lanes": lanes, "callers": callers} | more})
+        waiting = {name: {"waiting_count": 7} for name in lanes}
+        admission = {"lanes": lanes, "callers": callers} | more
+        return json.dumps({"admission": admission, "waiting": waiting})
 
     def policy_json(self) -> str:
         """Returns a policy with a bucket for one caller, as the node's own reader reads it."""
@@ -89,7 +91,7 @@ def test_offered_is_admitted_and_refused(service: AdmissionService) -> None:
 
     for lane in first.lanes:
         assert (lane.offered_count, lane.admitted_count, lane.refused_count) == (31, 10, 21)
-        assert lane.in_flight_count == 4
+        assert (lane.in_flight_count, lane.waiting_count) == (4, 7)
     assert [row.caller for row in first.callers] == ["a", "b"]
     assert [row.caller for row in second.callers] == ["c"]
     assert second.next_page_token == ""

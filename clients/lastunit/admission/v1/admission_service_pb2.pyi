@@ -207,6 +207,7 @@ class AdmissionCounts(_message.Message):
     ADMITTED_COUNT_FIELD_NUMBER: _builtins.int
     REFUSED_COUNT_FIELD_NUMBER: _builtins.int
     IN_FLIGHT_COUNT_FIELD_NUMBER: _builtins.int
+    WAITING_COUNT_FIELD_NUMBER: _builtins.int
     lane: Global___Lane.ValueType
     """Names the lane; unspecified in the counts of a caller."""
     caller: _builtins.str
@@ -219,6 +220,8 @@ class AdmissionCounts(_message.Message):
     """Counts operations refused before the ledger saw them."""
     in_flight_count: _builtins.int
     """Counts operations let in and not yet answered."""
+    waiting_count: _builtins.int
+    """Counts calls that wait until their lane has room for them; 0 in the counts of a caller."""
     def __init__(
         self,
         *,
@@ -228,10 +231,11 @@ class AdmissionCounts(_message.Message):
         admitted_count: _builtins.int = ...,
         refused_count: _builtins.int = ...,
         in_flight_count: _builtins.int = ...,
+        waiting_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted_count", b"admitted_count", "caller", b"caller", "in_flight_count", b"in_flight_count", "lane", b"lane", "offered_count", b"offered_count", "refused_count", b"refused_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted_count", b"admitted_count", "caller", b"caller", "in_flight_count", b"in_flight_count", "lane", b"lane", "offered_count", b"offered_count", "refused_count", b"refused_count", "waiting_count", b"waiting_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -135,9 +135,9 @@
     charts.flush(now, [flush ? flush.mean / 1000 : null, queue ? queue.mean / 1000 : null]);
     charts.lag(now, [lag ? lag.mean / 1000 : null]);
     const order = ["control", "settlement", "reservation", "read"].filter((name) => told.lanes[name]);
-    table("lanes", ["lane", "offered", "admitted", "refused", "in flight", "most in flight", "tokens left", "refused by (since start)"],
+    table("lanes", ["lane", "offered", "admitted", "refused", "in flight", "most in flight", "waiting", "tokens left", "refused by (since start)"],
       order.map((name) => [name, ...["offered", "admitted", "refused"].map((key) => number.format(Math.round(rate(name, key)))),
-        number.format(told.lanes[name].in_flight), number.format(told.lanes[name].in_flight_peak),
+        number.format(told.lanes[name].in_flight), number.format(told.lanes[name].in_flight_peak), number.format(told.lanes[name].waiting),
         told.lanes[name].tokens == null ? "no bucket" : number.format(Math.round(told.lanes[name].tokens)),
         Object.entries(told.lanes[name].refused_by).map(([why, count]) => `${why.replaceAll("_", " ")} ${number.format(count)}`).join(", ") || "-"]));
     const earlier = new Map(before.callers.map((caller) => [caller.name, caller]));
