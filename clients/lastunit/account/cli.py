@@ -111,6 +111,14 @@ def serve(
             envvar="LASTUNIT_ACCOUNT_LOGINS_PER_SECOND",
         ),
     ] = 500.0,
+    order_address: Annotated[
+        str,
+        typer.Option(
+            help="The order service, host:port: it says whether an account may be closed. "
+            "Empty: none can be.",
+            envvar="LASTUNIT_ACCOUNT_ORDER_ADDRESS",
+        ),
+    ] = "",
     is_json: Annotated[
         bool,
         typer.Option("--json/--text", help="Print the ready line as JSON or as a sentence."),
@@ -149,6 +157,7 @@ def serve(
                     is_json=is_json,
                     settings=settings,
                     sender=carrier,
+                    order_address=order_address,
                 )
             )
     except (KeyFileError, KeyMismatchError, OSError) as error:

@@ -74,20 +74,20 @@ def find(connection: sa.Connection, ring: KeyRing, identifier: Identifier) -> Ro
 def new_row(
     ring: KeyRing,
     identifier: Identifier,
+    digest: bytes,
     *,
     identifier_id: str,
     account_id: str,
     now_ms: int,
     is_proved: bool,
 ) -> dict[str, object]:
-    """Returns the columns of a new row, all but its state."""
-    digest = ring.digest(identifier.kind.value, identifier.normalized)
+    """Returns the columns of a new row, all but its state; the digest is under the active key."""
     return {
         "identifier_id": identifier_id,
         "account_id": account_id,
         "kind": identifier.kind.value,
-        "key_version": digest.version,
-        "digest": digest.digest,
+        "key_version": ring.active.version,
+        "digest": digest,
         "ciphertext": seal(ring, identifier.normalized, bound_to=identifier_id),
         "masked": identifier.masked(),
         "create_ms": now_ms,
@@ -110,6 +110,7 @@ def insert(
     row = new_row(
         ring,
         identifier,
+        ring.digest(identifier.kind.value, identifier.normalized).digest,
         identifier_id=identifier_id,
         account_id=account_id,
         now_ms=now_ms,

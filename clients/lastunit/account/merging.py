@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from lastunit.account import _tables, moves, person_events, trees
+from lastunit.account import _tables, moves, person_events, policy, trees
 from lastunit.account.person_events import Kind
 from lastunit.account.states import (
     Entity,
@@ -95,7 +95,7 @@ def execute(
     )
     end_unions(connection, cause, sources, targets)
     end_sessions(connection, account_ids, "MERGED", cause.now_ms)
-    return person_events.add(
+    sequence = person_events.add(
         connection,
         Kind.PERSONS_MERGED,
         cause,
@@ -103,6 +103,9 @@ def execute(
         other_person_id=target_root,
         account_ids=account_ids,
     )
+    # Where only one account of a person may be used, there may be two of them now.
+    policy.settle(connection, target_root, cause)
+    return sequence
 
 
 def reverse(
@@ -135,6 +138,8 @@ def reverse(
     sequence = split_group(
         connection, cause, person_id=source, other_person_id=old_root, account_ids=account_ids
     )
+    for person_id in (source, old_root):
+        policy.settle(connection, person_id, cause)
     return account_ids, sequence
 
 

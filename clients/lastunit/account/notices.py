@@ -45,6 +45,14 @@ TEXTS: Final[Mapping[str, tuple[str, str]]] = {
         "A claim was stopped",
         "The claim on your account was stopped. Nothing was changed.",
     ),
+    "CLAIM_APPROVED": (
+        "Your claim is approved",
+        "Nobody objected to your claim. Confirm it within 24 hours with the token you were given.",
+    ),
+    "CLAIM_REJECTED": (
+        "Your claim is rejected",
+        "Support said no to your claim. Write to support if you want to know more.",
+    ),
     "CLAIM_EXECUTED": (
         "Your accounts are joined",
         (

@@ -12,20 +12,24 @@ from typing import TYPE_CHECKING, Final
 
 from lastunit.account import _tables, notices
 from lastunit.account.aging import STEP_MAX, Ageing
+from lastunit.account.changing import Changing
 from lastunit.account.claiming import Claiming
 from lastunit.account.feeding import LedgerFeeder, NoLedger
 from lastunit.account.gate import Bucket
 from lastunit.account.key_file import KeyFile
 from lastunit.account.keys import KeyRing
 from lastunit.account.linking import Linking
+from lastunit.account.locking import Locking
 from lastunit.account.name_checker import SandboxChecker
 from lastunit.account.notices import NOTICES_PER_STEP_MAX, Notices
+from lastunit.account.order_book import OrderBook
 from lastunit.account.ports import Means
 from lastunit.account.proving import Proofs
 from lastunit.account.real_names import RealNames
 from lastunit.account.registering import Registrar
 from lastunit.account.resolving import Directory
 from lastunit.account.reversing import Reversing
+from lastunit.account.searching import Searching
 from lastunit.account.senders import NoSender, SandboxSender
 from lastunit.account.servicer import OPERATOR_METHODS, SERVICE_NAME, AccountServicer
 from lastunit.account.settings import AccountSettings
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from lastunit.account.locking import Orders
     from lastunit.account.ports import Ledger, NameChecker
     from lastunit.account.senders import Sender
     from lastunit.account.vault import KeySource
@@ -85,6 +90,7 @@ class Parts:
         watch: Follows what changes about persons.
         feeder: Tells the ledger which persons count together.
         ageing: What a clock makes happen to claims, merges and locks.
+        locking: Takes accounts out of use, and carries policies out.
         desks: What joins persons, parts them and shows them.
     """
 
@@ -97,11 +103,12 @@ class Parts:
     watch: PersonWatch
     feeder: LedgerFeeder
     ageing: Ageing
+    locking: Locking
     desks: Sequence[object]
 
     def all(self) -> Sequence[object]:
         """Returns every part that has methods of the contract."""
-        return [self.directory, self.registrar, self.sign_in, self.watch, *self.desks]
+        return [self.directory, self.registrar, self.sign_in, self.watch, self.locking, *self.desks]
 
 
 def open_parts(
@@ -113,6 +120,7 @@ def open_parts(
     sender: Sender | None = None,
     ledger: Ledger | None = None,
     checker: NameChecker | None = None,
+    orders: Orders | None = None,
 ) -> Parts:
     """Returns the parts over an open database.
 
@@ -124,6 +132,7 @@ def open_parts(
         sender: Who carries codes and notices; None: nobody, and SendCode is refused.
         ledger: Counts limits; None: what it must be told of is UNAVAILABLE.
         checker: Judges real names; the sandbox's if None.
+        orders: Says whether an account may be closed; None: none may.
     """
     clock = clock or SystemClock()
     settings = settings or AccountSettings()
@@ -171,6 +180,7 @@ def open_parts(
         watch=watch,
         feeder=feeder,
         ageing=Ageing(means),
+        locking=Locking(means, orders),
         desks=open_desks(means, checker or SandboxChecker()),
     )
 
@@ -188,6 +198,8 @@ def open_desks(means: Means, checker: NameChecker) -> Sequence[object]:
         Claiming(means, checker),
         Reversing(means),
         Showing(means),
+        Changing(means),
+        Searching(means),
     ]
 
 
@@ -239,6 +251,7 @@ async def serve(
     is_json: bool,
     settings: AccountSettings,
     sender: Sender | None,
+    order_address: str = "",
 ) -> None:
     """Serves until SIGTERM or SIGINT.
 
@@ -250,6 +263,7 @@ async def serve(
         is_json: False prints the ready line as a sentence.
         settings: How callers are treated.
         sender: As `open_sender` gives it.
+        order_address: `host:port` of the order service; empty: no account can be closed.
     """
     keys = KeyFile(key_file or data_directory / _KEY)
     background = Background()
@@ -261,7 +275,8 @@ async def serve(
             operator_methods=OPERATOR_METHODS,
         )
         server.metrics.watch("account", database)
-        parts = open_parts(database, keys=keys, settings=settings, sender=sender)
+        orders = OrderBook(order_address) if order_address else None
+        parts = open_parts(database, keys=keys, settings=settings, sender=sender, orders=orders)
         add_account_service(server, parts)
         leadership = Leadership(database, "upkeep")
         leadership.start()
@@ -275,6 +290,8 @@ async def serve(
             )
         finally:
             leadership.stop()
+            if orders is not None:
+                await orders.close()
 
 
 def _start_loops(background: Background, parts: Parts, leadership: Leadership) -> None:
@@ -293,6 +310,14 @@ def _start_loops(background: Background, parts: Parts, leadership: Leadership) -
             name="age",
             pause_seconds=PAUSE_SECONDS,
             full_count=STEP_MAX,
+        )
+    )
+    background.start(
+        repeat(
+            leadership.led(parts.locking.settle_once),
+            name="policy",
+            pause_seconds=PAUSE_SECONDS,
+            full_count=1,
         )
     )
     background.start(

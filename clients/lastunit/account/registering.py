@@ -222,7 +222,8 @@ class Registrar:
             request_id = registration.request_id
             if request_id in earlier:
                 first_digest, first = earlier[request_id]
-                answers.append(first if first_digest in group else _CONFLICT)
+                is_equal = first_digest in group
+                answers.append(replace(first, is_replayed=True) if is_equal else _CONFLICT)
                 continue
             refused = self._refusal(connection, ring, registration, now_ms)
             if refused is not None:
@@ -232,10 +233,12 @@ class Registrar:
             if found is None:
                 account_id, person_id = f"a-{self._new_id()}", f"p-{self._new_id()}"
                 found = Registered(account_id, person_id, person_id, is_created=True)
-                known[group[0]] = replace(found, is_created=False)
-                new.add(registration.identifier, found)
+                known[group[0]] = found
+                new.add(registration.identifier, group[0], found)
+            elif found.is_created:
+                found = replace(found, is_created=False)
             answers.append(found)
-            earlier[request_id] = (group[0], replace(found, is_replayed=True))
+            earlier[request_id] = (group[0], found)
             new.note_request(request_id, group[0], found)
         new.insert(connection)
         return answers
@@ -285,7 +288,7 @@ class _NewRows:
         self._identifiers: list[dict[str, object]] = []
         self._requests: list[dict[str, object]] = []
 
-    def add(self, identifier: Identifier, made: Registered) -> None:
+    def add(self, identifier: Identifier, digest: bytes, made: Registered) -> None:
         """Adds an account with its person and its identifier."""
         now_ms = self._now_ms
         self._persons.append({"person_id": made.home_person_id, "create_ms": now_ms})
@@ -303,6 +306,7 @@ class _NewRows:
             identifier_rows.new_row(
                 self._ring,
                 identifier,
+                digest,
                 identifier_id=f"i-{made.account_id}",
                 account_id=made.account_id,
                 now_ms=now_ms,

@@ -18,6 +18,8 @@ from lastunit.account.settings import AccountSettings
 from lastunit.account.v1 import account_service_pb2 as pb
 from lastunit.service.clock import SimulatedClock
 
+from .world import LedgerDouble
+
 if TYPE_CHECKING:
     from lastunit.account.vault import KeySource
     from lastunit.service.database import Database
@@ -61,9 +63,16 @@ class House:
             clock=self.clock,
             settings=settings or AccountSettings(proofs="code", sender="sandbox"),
             sender=self.sender,
+            ledger=LedgerDouble(),
+            orders=self,
         )
+        self.paying_account_ids: set[str] = set()
         self.calls: Any = AccountServicer(self.parts.all())
         self._numbers = itertools.count(1)
+
+    async def is_paying(self, account_id: str) -> bool:
+        """Answers in the place of the order service."""
+        return account_id in self.paying_account_ids
 
     def request_id(self) -> str:
         """Returns an id that nobody has used."""
