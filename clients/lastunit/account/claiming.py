@@ -67,7 +67,7 @@ class Claiming:
         means = self._means
         number = normalized_number(request.real_name.number)
         is_taken = await self._checker.check_strongly(
-            request.real_name.name, request.real_name.number
+            request.real_name.name, request.real_name.number, request.real_name.evidence
         )
 
         def work(connection: sa.Connection, cause: Cause) -> Done[pb.OpenClaimResponse]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path  # noqa: TC003 - typer reads it when it runs
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -96,6 +96,15 @@ def serve(
             envvar="LASTUNIT_ACCOUNT_SENDER",
         ),
     ] = "none",
+    name_checker: Annotated[
+        str,
+        typer.Option(
+            "--name-checker",
+            help="Who checks real names. http: the checker of LASTUNIT_ACCOUNT_CHECKER_URL. "
+            "sandbox: by the number alone, to try it out. none: nobody, so none can be bound.",
+            envvar="LASTUNIT_ACCOUNT_NAME_CHECKER",
+        ),
+    ] = "none",
     sign_ups_per_second: Annotated[
         float,
         typer.Option(
@@ -141,8 +150,9 @@ def serve(
             param_hint="--log-level",
         ) from None
     try:
-        settings = _settings(proofs, sender, sign_ups_per_second, logins_per_second)
+        settings = _settings(proofs, sender, name_checker, sign_ups_per_second, logins_per_second)
         carrier = process.open_sender(settings, data_directory, os.environ)
+        checker = process.open_checker(settings, os.environ)
     except (ValueError, OSError) as error:
         typer.echo(f"account: {error}", err=True)
         raise typer.Exit(code=2) from error
@@ -158,6 +168,7 @@ def serve(
                     settings=settings,
                     sender=carrier,
                     order_address=order_address,
+                    checker=checker,
                 )
             )
     except (KeyFileError, KeyMismatchError, OSError) as error:
@@ -166,13 +177,15 @@ def serve(
 
 
 def _settings(
-    proofs: str, sender: str, sign_ups_per_second: float, logins_per_second: float
+    proofs: str, sender: str, checker: str, sign_ups_per_second: float, logins_per_second: float
 ) -> AccountSettings:
     from dataclasses import replace
 
     from lastunit.account.settings import AccountSettings
 
-    settings = AccountSettings(proofs=proofs, sender=sender)  # type: ignore[arg-type]  # it checks
+    names: Any = {"proofs": proofs, "sender": sender, "checker": checker}
+    # It checks the names itself.
+    settings = AccountSettings(**names)
     return replace(
         settings,
         sign_up=replace(settings.sign_up, calls_per_second=sign_ups_per_second),

@@ -1,6 +1,7 @@
-"""Checkers of real names.
+"""Checkers of real names: none, the sandbox's; `lastunit.account.http_checker` has a real one.
 
-Owns the adapters. Must not keep or log a name or a number. Next: `lastunit.account.real_names`.
+Owns the one form of a number that is compared. Must not keep or log a name or a number.
+Next: `lastunit.account.real_names`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import re
 import unicodedata
 from typing import Final
 
-__all__ = ["SandboxChecker", "normalized_number"]
+from lastunit.errors import UnavailableError
+
+__all__ = ["NoChecker", "SandboxChecker", "normalized_number"]
 
 _SANDBOX_NUMBER: Final = re.compile(r"[0-9A-Z]{6,32}")
 
@@ -21,6 +24,27 @@ def normalized_number(number: str) -> str:
     """
     folded = unicodedata.normalize("NFKC", number).upper()
     return re.sub(r"[\s./\-\u2010-\u2015]", "", folded)
+
+
+class NoChecker:
+    """Stands where no checker was named: nobody's real name can be bound."""
+
+    async def check(self, name: str, number: str) -> bool:
+        """Refuses."""
+        del name, number
+        raise _no_checker()
+
+    async def check_strongly(self, name: str, number: str, evidence: str) -> bool:
+        """Refuses."""
+        del name, number, evidence
+        raise _no_checker()
+
+
+def _no_checker() -> UnavailableError:
+    return UnavailableError(
+        "nobody was named who checks real names; start the account service with --name-checker",
+        reason="CHECKER_NOT_CONFIGURED",
+    )
 
 
 class SandboxChecker:
@@ -36,6 +60,7 @@ class SandboxChecker:
         is_named = bool(name.strip())
         return is_named and bool(_SANDBOX_NUMBER.fullmatch(form)) and not form.endswith("0")
 
-    async def check_strongly(self, name: str, number: str) -> bool:
+    async def check_strongly(self, name: str, number: str, evidence: str) -> bool:
         """Tells whether the number is of the sandbox's form and does not end in 9."""
+        del evidence
         return await self.check(name, number) and not normalized_number(number).endswith("9")

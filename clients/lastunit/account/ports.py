@@ -67,8 +67,10 @@ class NameChecker(Protocol):
         """
         ...
 
-    async def check_strongly(self, name: str, number: str) -> bool:
+    async def check_strongly(self, name: str, number: str, evidence: str) -> bool:
         """Tells whether the human in front is the one of the document.
+
+        The evidence is what the checker handed out when it had them in front of it.
 
         Raises:
             LastunitError: The checker did not answer.

@@ -20,7 +20,7 @@ from lastunit.account.key_file import KeyFile
 from lastunit.account.keys import KeyRing
 from lastunit.account.linking import Linking
 from lastunit.account.locking import Locking
-from lastunit.account.name_checker import SandboxChecker
+from lastunit.account.name_checker import NoChecker, SandboxChecker
 from lastunit.account.notices import NOTICES_PER_STEP_MAX, Notices
 from lastunit.account.order_book import OrderBook
 from lastunit.account.ports import Means
@@ -61,6 +61,7 @@ __all__ = [
     "DATABASE_FILE",
     "Parts",
     "add_account_service",
+    "open_checker",
     "open_database",
     "open_desks",
     "open_parts",
@@ -131,7 +132,7 @@ def open_parts(
         settings: How callers are treated; by default no proof is asked for.
         sender: Who carries codes and notices; None: nobody, and SendCode is refused.
         ledger: Counts limits; None: what it must be told of is UNAVAILABLE.
-        checker: Judges real names; the sandbox's if None.
+        checker: Judges real names; None: nobody does, and BindRealName is UNAVAILABLE.
         orders: Says whether an account may be closed; None: none may.
     """
     clock = clock or SystemClock()
@@ -181,7 +182,7 @@ def open_parts(
         feeder=feeder,
         ageing=Ageing(means),
         locking=Locking(means, orders),
-        desks=open_desks(means, checker or SandboxChecker()),
+        desks=open_desks(means, checker or NoChecker()),
     )
 
 
@@ -224,6 +225,27 @@ def open_sender(
     return None
 
 
+def open_checker(settings: AccountSettings, environment: Mapping[str, str]) -> NameChecker | None:
+    """Returns who checks real names.
+
+    Args:
+        settings: Name the checker.
+        environment: Variables, with those of the checker.
+
+    Raises:
+        ValueError: A variable of the checker is missing or wrong.
+        OSError: A file that it names cannot be read.
+    """
+    if settings.checker == "http":
+        # Here, so that whoever needs no checker loads no client.
+        from lastunit.account.http_checker import CheckerSettings, HttpChecker
+
+        return HttpChecker(CheckerSettings.from_environment(environment))
+    if settings.checker == "sandbox":
+        return SandboxChecker()
+    return None
+
+
 def open_database(place: Place, *, is_threaded: bool = True) -> Database:
     """Opens the accounts' database.
 
@@ -251,6 +273,7 @@ async def serve(
     is_json: bool,
     settings: AccountSettings,
     sender: Sender | None,
+    checker: NameChecker | None,
     order_address: str = "",
 ) -> None:
     """Serves until SIGTERM or SIGINT.
@@ -263,6 +286,7 @@ async def serve(
         is_json: False prints the ready line as a sentence.
         settings: How callers are treated.
         sender: As `open_sender` gives it.
+        checker: As `open_checker` gives it.
         order_address: `host:port` of the order service; empty: no account can be closed.
     """
     keys = KeyFile(key_file or data_directory / _KEY)
@@ -276,7 +300,14 @@ async def serve(
         )
         server.metrics.watch("account", database)
         orders = OrderBook(order_address) if order_address else None
-        parts = open_parts(database, keys=keys, settings=settings, sender=sender, orders=orders)
+        parts = open_parts(
+            database,
+            keys=keys,
+            settings=settings,
+            sender=sender,
+            orders=orders,
+            checker=checker,
+        )
         add_account_service(server, parts)
         leadership = Leadership(database, "upkeep")
         leadership.start()

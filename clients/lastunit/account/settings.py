@@ -11,10 +11,11 @@ from typing import Final, Literal, get_args
 
 from lastunit.account.gate import BucketSettings
 
-__all__ = ["AccountSettings", "Proofs", "SenderName"]
+__all__ = ["AccountSettings", "CheckerName", "Proofs", "SenderName"]
 
 Proofs = Literal["code", "none"]
 SenderName = Literal["smtp", "sandbox", "none"]
+CheckerName = Literal["http", "sandbox", "none"]
 
 # Measured: one process makes several hundred accounts a second by single calls; a third of that
 # leaves the rest to logins and to those who ask who stands behind an account.
@@ -38,12 +39,14 @@ class AccountSettings:
         proofs: `code`: Register, Login and what changes an account need a code. `none`: Register
             and Login need none, for simulations and measurements.
         sender: Who carries codes and notices: `smtp`, `sandbox` or `none`.
+        checker: Who checks real names: `http`, `sandbox` or `none`.
         sign_up: The bucket of Register, and of codes for new identifiers.
         login: The bucket of Login, and of all other codes.
     """
 
     proofs: Proofs = "none"
     sender: SenderName = "none"
+    checker: CheckerName = "none"
     sign_up: BucketSettings = field(default_factory=_sign_up_bucket)
     login: BucketSettings = field(default_factory=_login_bucket)
 
@@ -57,6 +60,8 @@ class AccountSettings:
             raise ValueError(f"proofs is {self.proofs}; it must be code or none")
         if self.sender not in get_args(SenderName):
             raise ValueError(f"sender is {self.sender}; it must be smtp, sandbox or none")
+        if self.checker not in get_args(CheckerName):
+            raise ValueError(f"name-checker is {self.checker}; it must be http, sandbox or none")
         if self.proofs == "code" and self.sender == "none":
             raise ValueError(
                 "codes need somebody to carry them: set --sender smtp (or sandbox, to try it out),"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lastunit.account.identifiers import Identifier
 from lastunit.account.keys import KeyRing
+from lastunit.account.name_checker import SandboxChecker
 from lastunit.account.process import open_parts
 from lastunit.account.senders import SandboxSender
 from lastunit.account.servicer import AccountServicer
@@ -21,6 +22,7 @@ from lastunit.service.clock import SimulatedClock
 from .world import LedgerDouble
 
 if TYPE_CHECKING:
+    from lastunit.account.ports import Ledger, NameChecker
     from lastunit.account.vault import KeySource
     from lastunit.service.database import Database
 
@@ -53,6 +55,8 @@ class House:
         keys: KeyRing | KeySource | None = None,
         settings: AccountSettings | None = None,
         clock: SimulatedClock | None = None,
+        ledger: Ledger | None = None,
+        checker: NameChecker | None = None,
     ) -> None:
         self.database = database
         self.clock = clock or SimulatedClock(START_MS)
@@ -63,7 +67,8 @@ class House:
             clock=self.clock,
             settings=settings or AccountSettings(proofs="code", sender="sandbox"),
             sender=self.sender,
-            ledger=LedgerDouble(),
+            ledger=ledger or LedgerDouble(),
+            checker=checker or SandboxChecker(),
             orders=self,
         )
         self.paying_account_ids: set[str] = set()

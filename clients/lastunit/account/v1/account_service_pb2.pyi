@@ -1171,19 +1171,25 @@ class RealName(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """States the name as on the document; 1 to 256 bytes. Shown to the checker, never stored."""
     number: _builtins.str
     """States the number of the document; 1 to 64 bytes. Only a keyed fingerprint of it is stored."""
+    evidence: _builtins.str
+    """Is what the checker handed out after it had the human in front of it, for a strong check; up to
+    256 bytes without NUL, empty for a plain one. Passed on to the checker, never stored.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         number: _builtins.str = ...,
+        evidence: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "number", b"number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "name", b"name", "number", b"number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
