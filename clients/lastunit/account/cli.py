@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lastunit.account.keys_cli import app as keys_app
 from lastunit.service.database_cli import DATABASE_HELP, database_app, told
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def _databases(url: str | None, data_directory: Path | None) -> Sequence[tuple[P
 
 
 app.add_typer(database_app("account", _databases), name="database")
+app.add_typer(keys_app, name="keys")
 
 
 @app.callback()

@@ -111,8 +111,7 @@ class KeyFile:
         with _changing(self.path) as ring:
             if len(ring.keys) >= VERSIONS_MAX:
                 raise KeyFileError(
-                    f"{self.path} has {VERSIONS_MAX} versions already; remove one that no row is"
-                    " under with 'lastunit account keys remove'"
+                    f"{self.path} has {VERSIONS_MAX} versions already, and a look-up tries no more"
                 )
             key = Key.made(max(each.version for each in ring.keys) + 1, now_ms)
             _write(self.path, KeyRing([*ring.keys, key], active=ring.active.version))
@@ -129,21 +128,6 @@ class KeyFile:
             if version not in ring:
                 raise KeyFileError(f"{self.path} has no version {version}; add one first")
             _write(self.path, KeyRing(ring.keys, active=version))
-        self._look(self._monotonic_seconds())
-
-    def remove(self, version: int) -> None:
-        """Forgets a version; whoever calls this has seen that no row is under it.
-
-        Raises:
-            KeyFileError: There is no such version, or it is the active one.
-        """
-        with _changing(self.path) as ring:
-            if version not in ring:
-                raise KeyFileError(f"{self.path} has no version {version}")
-            if version == ring.active.version:
-                raise KeyFileError(f"version {version} is the active one; rotate to another first")
-            left = [key for key in ring.keys if key.version != version]
-            _write(self.path, KeyRing(left, active=ring.active.version))
         self._look(self._monotonic_seconds())
 
 

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DATABASE_FILE",
+    "KEY_FILE",
     "Parts",
     "add_account_service",
     "open_checker",
@@ -70,7 +71,7 @@ __all__ = [
 ]
 
 DATABASE_FILE: Final = "account.db"
-_KEY: Final = "account.key"
+KEY_FILE: Final = "account.key"
 _SANDBOX_FILE: Final = "messages.jsonl"
 
 # How soon this process knows what another one has written about persons.
@@ -289,7 +290,7 @@ async def serve(
         checker: As `open_checker` gives it.
         order_address: `host:port` of the order service; empty: no account can be closed.
     """
-    keys = KeyFile(key_file or data_directory / _KEY)
+    keys = KeyFile(key_file or data_directory / KEY_FILE)
     background = Background()
     with open_database(place_of(database_url, data_directory, DATABASE_FILE)) as database:
         server = ServiceServer(
