@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lastunit.account import metrics as account_metrics
 from lastunit.order import metrics as order_metrics
 from lastunit.payment import metrics as payment_metrics
 from lastunit.service import metrics as service_metrics
@@ -28,6 +29,7 @@ _MORE = {
     "database": "`order`, `payment`, `inbox` or `account`.",
     "kind": "A kind of incident, as `ListIncidents` names it.",
     "provider": "The name of a payment provider; 8 at most.",
+    "source": "`memory`, or who was asked: `database`, `account service`.",
     "state": "Of a gate `open`, `queueing`, `closed`; of a breaker `CLOSED`, `OPEN`, `HALF_OPEN`.",
 }
 
@@ -75,6 +77,12 @@ def page() -> str:
             "Beside those of every service, at the same listener.",
             "",
             *_table(order_metrics.METRICS),
+            "",
+            "## Account service",
+            "",
+            "Beside those of every service, at the same listener.",
+            "",
+            *_table(account_metrics.METRICS),
             "",
             "## Labels",
             "",

@@ -48,7 +48,7 @@ PYTHON_ARROWS = {
         "lastunit.tls",
         "lastunit.tracing",
     },
-    "lastunit.account": {"lastunit.errors", "lastunit.service"},
+    "lastunit.account": {"lastunit.client", "lastunit.errors", "lastunit.service"},
     "lastunit.admission": {"lastunit.client", "lastunit.errors"},
     "lastunit.prices": set[str](),
     "lastunit.order": {

@@ -80,6 +80,15 @@ def serve(
             dir_okay=False,
         ),
     ] = None,
+    settlement_address: Annotated[
+        str | None,
+        typer.Option(
+            "--settlement-address",
+            help="Settlement listener of the ledger that counts limits by persons; without it "
+            "nothing that joins persons or parts them can be done.",
+            envvar="LASTUNIT_SETTLEMENT_ADDRESS",
+        ),
+    ] = None,
     proofs: Annotated[
         str,
         typer.Option(
@@ -171,6 +180,7 @@ def serve(
                     sender=carrier,
                     order_address=order_address,
                     checker=checker,
+                    settlement_address=settlement_address,
                 )
             )
     except (KeyFileError, KeyMismatchError, OSError) as error:

@@ -18,8 +18,10 @@ from lastunit.account.feeding import LedgerFeeder, NoLedger
 from lastunit.account.gate import Bucket
 from lastunit.account.key_file import KeyFile
 from lastunit.account.keys import KeyRing
+from lastunit.account.ledger import CALLER, StockLedger
 from lastunit.account.linking import Linking
 from lastunit.account.locking import Locking
+from lastunit.account.metrics import AccountMetrics
 from lastunit.account.name_checker import NoChecker, SandboxChecker
 from lastunit.account.notices import NOTICES_PER_STEP_MAX, Notices
 from lastunit.account.order_book import OrderBook
@@ -40,6 +42,8 @@ from lastunit.account.upkeep import PAUSE_SECONDS, Upkeep
 from lastunit.account.v1 import account_service_pb2_grpc
 from lastunit.account.vault import FixedKeys, Vault
 from lastunit.account.watching import PersonWatch
+from lastunit.client.aio import StockClient
+from lastunit.client.security import ClientSecurity
 from lastunit.service.clock import SystemClock
 from lastunit.service.database import Database, place_of
 from lastunit.service.leadership import Leadership
@@ -276,6 +280,7 @@ async def serve(
     sender: Sender | None,
     checker: NameChecker | None,
     order_address: str = "",
+    settlement_address: str | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT.
 
@@ -289,6 +294,8 @@ async def serve(
         sender: As `open_sender` gives it.
         checker: As `open_checker` gives it.
         order_address: `host:port` of the order service; empty: no account can be closed.
+        settlement_address: `host:port` of the settlement listener of the ledger that counts limits;
+            None: whatever it must be told of is UNAVAILABLE.
     """
     keys = KeyFile(key_file or data_directory / KEY_FILE)
     background = Background()
@@ -301,6 +308,7 @@ async def serve(
         )
         server.metrics.watch("account", database)
         orders = OrderBook(order_address) if order_address else None
+        ledger = _open_ledger(settlement_address)
         parts = open_parts(
             database,
             keys=keys,
@@ -308,6 +316,10 @@ async def serve(
             sender=sender,
             orders=orders,
             checker=checker,
+            ledger=None if ledger is None else StockLedger(ledger.admin),
+        )
+        server.metrics.registry.register(
+            AccountMetrics(database=database, directory=parts.directory, feeder=parts.feeder)
         )
         add_account_service(server, parts)
         leadership = Leadership(database, "upkeep")
@@ -324,6 +336,20 @@ async def serve(
             leadership.stop()
             if orders is not None:
                 await orders.close()
+            if ledger is not None:
+                await ledger.close()
+
+
+def _open_ledger(settlement_address: str | None) -> StockClient | None:
+    if settlement_address is None:
+        return None
+    # Persons are an operator's affair: every call of this service goes to the settlement listener.
+    return StockClient(
+        settlement_address,
+        settlement_address=settlement_address,
+        caller=CALLER,
+        security=ClientSecurity.from_environment(),
+    )
 
 
 def _start_loops(background: Background, parts: Parts, leadership: Leadership) -> None:

@@ -62,6 +62,10 @@ class Directory:
     Args:
         database: Opened with `_tables.metadata`.
         cached_persons_max: Persons kept in memory, 1 or more.
+
+    Attributes:
+        hit_count: Answers that were given from memory.
+        miss_count: Answers that were read from the database, or that there are none of.
     """
 
     def __init__(self, database: Database, *, cached_persons_max: int = CACHED_PERSONS_MAX) -> None:
@@ -71,6 +75,8 @@ class Directory:
         self._cached_persons_max = cached_persons_max
         # Only what is durable enters; in order of last use, so that the front can go.
         self._persons: OrderedDict[str, Person] = OrderedDict()
+        self.hit_count = 0
+        self.miss_count = 0
 
     def resolve(self, account_ids: Sequence[str]) -> list[Person]:
         """Says who stands behind accounts.
@@ -92,6 +98,8 @@ class Directory:
             else:
                 found[account_id] = person
                 self._persons.move_to_end(account_id)
+        self.hit_count += len(account_ids) - len(missing)
+        self.miss_count += len(missing)
         if missing:
             found.update(self._load(missing))
         return [found.get(account_id, _UNKNOWN) for account_id in account_ids]

@@ -90,7 +90,11 @@ class Services:
         await self._start_ledger()
         on_start("account")
         self.account_address = await self._start(
-            "account", ["account", "serve", "--proofs", "none"]
+            "account",
+            [
+                *("account", "serve", "--proofs", "none"),
+                *("--settlement-address", self.settlement_address),
+            ],
         )
         on_start("webhook")
         webhook = await self._start("webhook", ["payment", "webhook"], data="payment")
