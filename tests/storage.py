@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from tests import plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,10 @@ def postgres_server() -> Iterator[PostgresServer]:
             pytest.fail(str(error))
         pytest.skip(str(error))
     yield server
+    # Every row that a service wrote is in the files or in the log of what was written to them.
+    found = plain_text.findings(server.folder)
     server.close()
+    assert found == [], "personal data in plain text in PostgreSQL's files"
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.plain_text import nothing_personal
 
 from lastunit.account.process import open_database
 
@@ -13,6 +14,9 @@ from .story import Story
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+__all__ = ["nothing_personal", "story"]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

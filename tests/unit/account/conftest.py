@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.plain_text import nothing_personal
 from tests.storage import pytest_generate_tests, storage
 
 from lastunit.account.process import open_database
@@ -20,7 +21,15 @@ if TYPE_CHECKING:
 
     from lastunit.service.database import Database
 
-__all__ = ["database", "house", "place", "pytest_generate_tests", "storage", "world"]
+__all__ = [
+    "database",
+    "house",
+    "nothing_personal",
+    "place",
+    "pytest_generate_tests",
+    "storage",
+    "world",
+]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.plain_text import nothing_personal
 from tests.storage import pytest_generate_tests, storage
 
 from .rebuilt import check_rebuild
@@ -13,7 +14,7 @@ from .world import World
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-__all__ = ["pytest_generate_tests", "storage", "world"]
+__all__ = ["nothing_personal", "pytest_generate_tests", "storage", "world"]
 
 
 @pytest.fixture
