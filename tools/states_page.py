@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lastunit.account import states as account
 from lastunit.order import states as order
 from lastunit.payment import breaker, refund_states
 from lastunit.payment import states as attempt
@@ -156,7 +157,82 @@ A pair that is not here changes nothing.""",
     ),
 )
 
-PAGES = (ORDER_PAGE, PAYMENT_PAGE)
+_REFUSED = "A pair that is not here is refused, and nothing is changed."
+
+ACCOUNT_PAGE = Page(
+    name="account-states.md",
+    title="States of persons and what belongs to them",
+    about="""\
+The account service enforces these tables; one function writes every state and no other one does.
+Every move is kept with entity, from, to, event, cause, actor, reason and time: `ExplainPerson`.
+What the moves are for: [accounts](../operating/accounts.md).
+""",
+    machines=(
+        Machine(
+            title="Person",
+            about=f"""\
+Each account is made with a person of its own, which never vanishes: it becomes a part of another.
+{_REFUSED}""",
+            states=account.PersonState,
+            events=account.PersonEvent,
+            transitions=account.TABLES[account.Entity.PERSON],
+            start=account.PersonState.NONE,
+        ),
+        Machine(
+            title="Account",
+            about=f"""\
+A locked account logs in and sees its orders; it buys nothing.
+{_REFUSED}""",
+            states=account.AccountState,
+            events=account.AccountEvent,
+            transitions=account.TABLES[account.Entity.ACCOUNT],
+            start=account.AccountState.NONE,
+        ),
+        Machine(
+            title="Identifier",
+            about=f"""\
+An identifier leads to one account at a time.
+{_REFUSED}""",
+            states=account.IdentifierState,
+            events=account.IdentifierEvent,
+            transitions=account.TABLES[account.Entity.IDENTIFIER],
+            start=account.IdentifierState.NONE,
+        ),
+        Machine(
+            title="Union",
+            about=f"""\
+While a union is active both persons count as one towards limits, and are two in all else.
+{_REFUSED}""",
+            states=account.UnionState,
+            events=account.UnionEvent,
+            transitions=account.TABLES[account.Entity.UNION],
+            start=account.UnionState.NONE,
+        ),
+        Machine(
+            title="Merge",
+            about=f"""\
+Merges that stand make trees; a reversal takes along what had joined the person before.
+{_REFUSED}""",
+            states=account.MergeState,
+            events=account.MergeEvent,
+            transitions=account.TABLES[account.Entity.MERGE],
+            start=account.MergeState.NONE,
+        ),
+        Machine(
+            title="Claim",
+            about=f"""\
+The way out when every old login is dead. What a clock does depends on the claim's own times, not
+on when the clock's loop came by.
+{_REFUSED}""",
+            states=account.ClaimState,
+            events=account.ClaimEvent,
+            transitions=account.TABLES[account.Entity.CLAIM],
+            start=account.ClaimState.NONE,
+        ),
+    ),
+)
+
+PAGES = (ORDER_PAGE, PAYMENT_PAGE, ACCOUNT_PAGE)
 
 
 def text(page: Page) -> str:

@@ -31,7 +31,6 @@ from lastunit.account.states import (
     IdentifierEvent,
     IdentifierState,
     IllegalMoveError,
-    PersonState,
 )
 from lastunit.account.v1 import account_service_pb2 as pb
 
@@ -313,8 +312,9 @@ class Claiming:
     ) -> Done[pb.ConfirmClaimResponse]:
         source = trees.root_of(connection, claim.person_id)
         target = trees.root_of(connection, claim.owner_person_id)
-        if moves.state_of(connection, Entity.PERSON, source) is PersonState.VERIFIED:
-            # It proved a name of its own meanwhile, or is a part of the claimed person already.
+        members = trees.members_of(connection, source)
+        if target not in {row.owner_person_id for row in trees.unions_of(connection, members)}:
+            # It proved another name meanwhile, or is a part of the claimed person already.
             return Done(
                 pb.ConfirmClaimResponse(refusal=pb.REFUSAL_WRONG_STATE, claim=views.claim(claim))
             )

@@ -149,7 +149,7 @@ class LedgerFeeder:
         request_id = _request_id(event)
         if event.kind in (Kind.PERSONS_UNITED, Kind.PERSONS_MERGED):
             await self._ledger.unite(event.person_id, event.other_person_id, request_id=request_id)
-        elif event.kind is Kind.PERSONS_SPLIT:
+        elif event.kind is Kind.PERSONS_SPLIT and event.person_ids:
             await self._ledger.split(event.person_ids, request_id=request_id)
 
 

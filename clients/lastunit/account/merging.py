@@ -20,6 +20,7 @@ from lastunit.account.states import (
     IdentifierState,
     MergeEvent,
     PersonEvent,
+    PersonState,
     UnionEvent,
 )
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from lastunit.account.moves import Cause
 
-__all__ = ["PARTS_MAX", "TooManyPartsError", "end_unions", "execute", "reverse", "split_group"]
+__all__ = ["PARTS_MAX", "TooManyPartsError", "end_unions", "execute", "part", "reverse"]
 
 PARTS_MAX: Final = 64
 """Persons in one tree: what the ledger takes apart in one command."""
@@ -62,7 +63,7 @@ def execute(
         released_identifier_ids: Released with it; they come back if it is reversed.
 
     Returns:
-        The sequence of its person event.
+        The sequence of its last person event.
 
     Raises:
         TooManyPartsError: The tree would have more than 64 persons.
@@ -72,6 +73,9 @@ def execute(
     targets = trees.members_of(connection, target_root)
     if len(sources) + len(targets) > PARTS_MAX:
         raise TooManyPartsError
+    group = dict.fromkeys(
+        [*trees.group_of(connection, source_root), *trees.group_of(connection, target_root)]
+    )
     moves.move(
         connection, Entity.PERSON, source_root, PersonEvent.MERGE, cause, merged_into=target_root
     )
@@ -103,6 +107,13 @@ def execute(
         other_person_id=target_root,
         account_ids=account_ids,
     )
+    if moves.state_of(connection, Entity.PERSON, target_root) is PersonState.VERIFIED:
+        # Whoever has a name of their own counts with nobody because of another one.
+        for row in trees.unions_of(connection, sources):
+            end_unions(connection, cause, [row.person_id], [row.owner_person_id])
+        sequence = part(
+            connection, cause, group=list(group), person_id=source_root, other_person_id=target_root
+        )
     # Where only one account of a person may be used, there may be two of them now.
     policy.settle(connection, target_root, cause)
     return sequence
@@ -127,6 +138,7 @@ def reverse(
     """
     source, old_root = merge.source_person_id, trees.root_of(connection, merge.source_person_id)
     parts = trees.subtree_of(connection, source)
+    group = trees.group_of(connection, source)
     moves.move(connection, Entity.MERGE, merge.merge_id, MergeEvent.REVERSE, cause, due_ms=None)
     moves.move(connection, Entity.PERSON, source, PersonEvent.SPLIT, cause, merged_into=None)
     account_ids = _take_over(connection, parts, source)
@@ -135,48 +147,71 @@ def reverse(
     end_unions(connection, cause, parts, rest)
     _restore_identifiers(connection, cause, json.loads(merge.released_identifier_ids))
     end_sessions(connection, account_ids, "SPLIT", cause.now_ms)
-    sequence = split_group(
-        connection, cause, person_id=source, other_person_id=old_root, account_ids=account_ids
+    sequence = part(
+        connection,
+        cause,
+        group=group,
+        person_id=source,
+        other_person_id=old_root,
+        account_ids=account_ids,
     )
     for person_id in (source, old_root):
         policy.settle(connection, person_id, cause)
     return account_ids, sequence
 
 
-def split_group(
+def part(
     connection: sa.Connection,
     cause: Cause,
     *,
+    group: Sequence[str],
     person_id: str,
-    other_person_id: str,
+    other_person_id: str = "",
     account_ids: Sequence[str] = (),
 ) -> int:
-    """Tells that a person's group counts apart from another's, once nothing joins them any more.
+    """Tells who counts apart from whom, once what joined a group has ended in part.
+
+    The group may have come apart into several. Each but the largest is told of: then the rest is
+    parted from all of them.
+
+    Args:
+        connection: Inside a transaction.
+        cause: What led to it.
+        group: Who counted together before.
+        person_id: The live person that it is about.
+        other_person_id: From whom it parted; empty if that is not one person.
+        account_ids: Accounts whose answer of ResolvePerson changed.
 
     Returns:
-        The sequence of the event, or of the last one if something joins them still.
+        The sequence of the last event.
 
     Raises:
-        TooManyPartsError: Neither side fits into one command of the ledger.
+        TooManyPartsError: A group that parts does not fit into one command of the ledger.
     """
-    group = trees.group_of(connection, person_id)
-    if other_person_id in group:
-        # They count together all the same, for example through a third person.
-        return person_events.last_sequence(connection)
-    if len(group) > PARTS_MAX:
-        # To part the others from this group is the same.
-        group = trees.group_of(connection, other_person_id)
-        if len(group) > PARTS_MAX:
-            raise TooManyPartsError
-    return person_events.add(
-        connection,
-        Kind.PERSONS_SPLIT,
-        cause,
-        person_id=person_id,
-        other_person_id=other_person_id,
-        person_ids=group,
-        account_ids=account_ids,
-    )
+    left = list(group)
+    groups: list[Sequence[str]] = []
+    while left:
+        found = trees.group_of(connection, left[0])
+        groups.append(found)
+        left = [each for each in left if each not in found]
+    groups.sort(key=len)
+    apart = groups[:-1]
+    if any(len(each) > PARTS_MAX for each in apart):
+        raise TooManyPartsError
+    # Accounts have another live person even if nobody counts apart, for example because a third
+    # person joins both: then the one event has accounts and no persons.
+    told = apart or ([()] if account_ids else [])
+    for number, person_ids in enumerate(told):
+        person_events.add(
+            connection,
+            Kind.PERSONS_SPLIT,
+            cause,
+            person_id=person_id,
+            other_person_id=other_person_id,
+            person_ids=person_ids,
+            account_ids=account_ids if number == 0 else (),
+        )
+    return person_events.last_sequence(connection)
 
 
 def end_unions(

@@ -151,16 +151,7 @@ class RealNames:
                 "create_ms": cause.now_ms,
             },
         )
-        members = trees.members_of(connection, person_id)
-        for row in trees.unions_of(connection, members):
-            merging.end_unions(connection, cause, members, [row.person_id, row.owner_person_id])
-            other = row.owner_person_id if row.person_id in members else row.person_id
-            merging.split_group(
-                connection,
-                cause,
-                person_id=person_id,
-                other_person_id=trees.root_of(connection, other),
-            )
+        self._end_unions(connection, cause, person_id)
         sequence = person_events.add(connection, Kind.PERSON_VERIFIED, cause, person_id=person_id)
         return Done(pb.BindRealNameResponse(person_id=person_id), event_sequence=sequence)
 
@@ -174,6 +165,9 @@ class RealNames:
             row.owner_person_id == owner for row in trees.unions_of(connection, members)
         )
         if not is_united:
+            # Who has this name has not the one that was given before: nobody else is to be joined
+            # through a human who shows two.
+            self._end_unions(connection, cause, person_id)
             union_id = f"u-{self._means.new_id()}"
             moves.begin(
                 connection,
@@ -204,6 +198,14 @@ class RealNames:
         )
         # A first call may have died before the ledger was told: whoever comes again waits too.
         return Done(response, event_sequence=person_events.last_sequence(connection))
+
+    def _end_unions(self, connection: sa.Connection, cause: Cause, person_id: str) -> None:
+        """Ends what an earlier match began: the person proved to be somebody else."""
+        group = trees.group_of(connection, person_id)
+        members = trees.members_of(connection, person_id)
+        for row in trees.unions_of(connection, members):
+            merging.end_unions(connection, cause, members, [row.person_id, row.owner_person_id])
+        merging.part(connection, cause, group=group, person_id=person_id)
 
     def _renew(
         self, connection: sa.Connection, cause: Cause, digests: Sequence[VersionDigest]

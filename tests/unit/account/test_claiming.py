@@ -312,3 +312,17 @@ async def test_support_sees_and_explains_the_whole_story(world: World) -> None:
     assert [each.claim_id for each in listed.claims] == [opened.claim.claim_id]
     assert listed.next_page_token == ""
     assert (await world.show(new)).person.person_id == world.home(old)
+
+
+async def test_who_shows_another_name_meanwhile_carries_no_claim_out(world: World) -> None:
+    """A claim stands on the name that met; with another one there is nothing to stand on."""
+    old, new = await dead_lock(world)
+    bert = await world.sign_up("bert@example.org")
+    await world.bind(bert, "CD987654")
+    opened = await world.claim(new, NUMBER)
+    await world.bind(new, "CD987654")
+    await world.pass_time(24 * HOUR_MS)
+    refused = await world.confirm(opened.claim.claim_id, opened.claim_token)
+
+    assert refused.refusal == pb.REFUSAL_WRONG_STATE
+    assert world.person(new) != world.person(old)

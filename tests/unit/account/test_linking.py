@@ -214,3 +214,20 @@ async def test_a_person_has_64_parts_and_not_one_more(world: World) -> None:
 
     assert one_more.refusal == pb.REFUSAL_TOO_MANY_PARTS
     assert len(world.counted_with(target)) == PARTS_MAX
+
+
+async def test_who_counts_together_all_the_same_is_still_told_apart(world: World) -> None:
+    """A reversed merge changes the live person even if a real name keeps the limit shared."""
+    named, a, b = [await world.sign_up(f"anna{index}@example.org") for index in range(3)]
+    await world.bind(named, "AB123456")
+    await world.bind(a, "AB123456")
+    await world.bind(b, "AB123456")
+    merge_id = (await world.link(a, b)).merge.merge_id
+    version = world.directory.resolve([a])[0].version
+    await world.reverse(merge_id)
+    event = world.events()[-1]
+
+    assert (event.kind, event.person_ids, event.account_ids) == (Kind.PERSONS_SPLIT, (), (a,))
+    assert world.person(a) == world.home(a)
+    assert world.directory.resolve([a])[0].version == version + 1
+    assert world.counted_with(a) == {world.home(each) for each in (named, a, b)}

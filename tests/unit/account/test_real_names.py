@@ -170,3 +170,45 @@ async def test_a_name_under_an_old_key_is_found_and_kept_under_the_new_one(world
         assert real_names.is_of(connection, world.ring, old_person, real_name)
         assert not real_names.is_of(connection, world.ring, new_person, real_name)
     assert sorted(versions) == [1, 2]
+
+
+async def test_a_second_match_takes_the_place_of_the_first(world: World) -> None:
+    """Who shows another one's name counts with that one, and joins nobody to anybody."""
+    anna, bert, other = [await world.sign_up(f"human{index}@example.org") for index in range(3)]
+    await world.bind(anna, "AB123456")
+    await world.bind(bert, "CD987654")
+    await world.bind(other, "AB123456")
+    bound = await world.bind(other, "CD987654")
+
+    assert bound.refusal == pb.REFUSAL_IDENTITY_BOUND
+    assert world.counted_with(other) == {world.home(bert), world.home(other)}
+    assert world.counted_with(anna) == {world.home(anna)}
+
+
+async def test_who_joined_two_others_parts_them_again(world: World) -> None:
+    """Two matched accounts that are joined by login join both owners, until they have a name."""
+    anna, bert, one, two = [await world.sign_up(f"human{index}@example.org") for index in range(4)]
+    await world.bind(anna, "AB123456")
+    await world.bind(bert, "CD987654")
+    await world.bind(one, "AB123456")
+    await world.bind(two, "CD987654")
+    await world.link(one, two)
+    joined = world.counted_with(anna)
+    await world.bind(one, "EF555556")
+
+    assert joined == {world.home(each) for each in (anna, bert, one, two)}
+    assert world.counted_with(anna) == {world.home(anna)}
+    assert world.counted_with(bert) == {world.home(bert)}
+    assert world.counted_with(one) == {world.home(one), world.home(two)}
+
+
+async def test_a_login_to_somebody_with_a_name_ends_the_match(world: World) -> None:
+    """Who becomes part of a person with a real name is that person, and nobody else."""
+    anna, bert, other = [await world.sign_up(f"human{index}@example.org") for index in range(3)]
+    await world.bind(anna, "AB123456")
+    await world.bind(bert, "CD987654")
+    await world.bind(other, "AB123456")
+    await world.link(other, bert)
+
+    assert world.counted_with(bert) == {world.home(bert), world.home(other)}
+    assert world.counted_with(anna) == {world.home(anna)}

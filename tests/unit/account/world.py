@@ -372,6 +372,11 @@ def _check_persons(connection: sa.Connection) -> None:
             assert row.person_id in trees.subtree_of(connection, row.merged_into)
     for account in connection.execute(sa.select(_tables.accounts)):
         assert account.person_id == trees.root_of(connection, account.home_person_id)
+    for union in connection.execute(sa.select(_tables.unions)):
+        if union.state == "ACTIVE":
+            person, owner = (trees.root_of(connection, each) for each in union[1:3])
+            assert rows[person].state == "PROVISIONAL", "who has a name counts by another one"
+            assert rows[owner].state == "VERIFIED"
     owners = defaultdict(set)
     for name in connection.execute(sa.select(_tables.real_names)):
         assert rows[name.person_id].state == "VERIFIED"

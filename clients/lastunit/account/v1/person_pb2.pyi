@@ -619,7 +619,8 @@ class PersonEvent(_message.Message):
     @_builtins.property
     def person_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Lists the home persons that count together from now on, apart from all others; only of
-        PERSONS_SPLIT. At most 64.
+        PERSONS_SPLIT, and empty there if all count together as before, through a third person. At most
+        64.
         """
 
     @_builtins.property
