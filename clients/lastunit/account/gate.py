@@ -68,7 +68,8 @@ class Bucket:
         chance: Gives numbers from 0 to below 1, to spread those who are told to come back.
 
     Attributes:
-        let_in_count: Calls let in.
+        name: As in the settings.
+        let_in_count: Calls let in; one that counts as many counts as one here.
         shed_count: Calls refused.
     """
 
@@ -79,6 +80,7 @@ class Bucket:
         monotonic_seconds: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
+        self.name = settings.name
         self._settings = settings
         self._monotonic_seconds = monotonic_seconds
         self._chance = chance

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from lastunit.account import person_events
+from lastunit.account import notices, person_events
 from lastunit.service.metrics import Family
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from lastunit.account.feeding import LedgerFeeder
+    from lastunit.account.gate import Bucket
     from lastunit.account.resolving import Directory
     from lastunit.service.database import Database
 
@@ -45,6 +46,23 @@ METRICS: Final = (
         "counter",
         "Changes of persons that the ledger refused: it knows others than it was told of.",
     ),
+    Family(
+        "lastunit_account_let_in_total",
+        "counter",
+        "Sign-ups and logins that their bucket let in.",
+        ("bucket",),
+    ),
+    Family(
+        "lastunit_account_shed_total",
+        "counter",
+        "Sign-ups and logins that were told to come back later.",
+        ("bucket",),
+    ),
+    Family(
+        "lastunit_account_notices_waiting",
+        "gauge",
+        "Notices to identifiers that are not sent yet.",
+    ),
 )
 _BY_NAME: Final = {family.name: family for family in METRICS}
 
@@ -56,9 +74,18 @@ class AccountMetrics(Collector):
         database: The account service's tables.
         directory: Resolves accounts.
         feeder: Tells the ledger.
+        buckets: Let sign-ups and logins in.
     """
 
-    def __init__(self, *, database: Database, directory: Directory, feeder: LedgerFeeder) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        directory: Directory,
+        feeder: LedgerFeeder,
+        buckets: Sequence[Bucket],
+    ) -> None:
+        self._buckets = tuple(buckets)
         self._database = database
         self._directory = directory
         self._feeder = feeder
@@ -68,10 +95,12 @@ class AccountMetrics(Collector):
         told = self._feeder.position()
         with self._database.read() as connection:
             last = person_events.last_sequence(connection)
+            notices_waiting = notices.waiting_count(connection)
         values: dict[str, float] = {
             "lastunit_account_person_events": last,
             "lastunit_account_ledger_waiting_events": max(0, last - told),
             "lastunit_account_ledger_refusals_total": self._feeder.refusal_count,
+            "lastunit_account_notices_waiting": notices_waiting,
         }
         for name, value in values.items():
             kind: Any = CounterMetricFamily
@@ -83,3 +112,11 @@ class AccountMetrics(Collector):
         counted.add_metric(["memory"], self._directory.hit_count)
         counted.add_metric(["database"], self._directory.miss_count)
         yield counted
+        for name in ("lastunit_account_let_in_total", "lastunit_account_shed_total"):
+            family = _BY_NAME[name]
+            by_bucket = CounterMetricFamily(family.name, family.help, labels=family.labels)
+            for bucket in self._buckets:
+                is_shed = name == "lastunit_account_shed_total"
+                count = bucket.shed_count if is_shed else bucket.let_in_count
+                by_bucket.add_metric([bucket.name], count)
+            yield by_bucket

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lastunit.account.vault import Vault
     from lastunit.service.database import Database
 
-__all__ = ["TEXTS", "Notices", "message_of", "put"]
+__all__ = ["TEXTS", "Notices", "message_of", "put", "waiting_count"]
 
 TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "CLAIM_OPENED": (
@@ -162,6 +162,13 @@ def put(
     if rows:
         connection.execute(sa.insert(_tables.notices), rows)
     return len(rows)
+
+
+def waiting_count(connection: sa.Connection) -> int:
+    """Returns how many notices are not sent yet and not given up."""
+    table = _tables.notices
+    query = sa.select(sa.func.count()).select_from(table).where(table.c.due_ms.is_not(None))
+    return connection.scalar(query) or 0
 
 
 class Notices:

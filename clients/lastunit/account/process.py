@@ -98,6 +98,7 @@ class Parts:
         ageing: What a clock makes happen to claims, merges and locks.
         locking: Takes accounts out of use, and carries policies out.
         desks: What joins persons, parts them and shows them.
+        buckets: Let sign-ups and logins in.
     """
 
     directory: Directory
@@ -111,6 +112,7 @@ class Parts:
     ageing: Ageing
     locking: Locking
     desks: Sequence[object]
+    buckets: Sequence[Bucket]
 
     def all(self) -> Sequence[object]:
         """Returns every part that has methods of the contract."""
@@ -188,6 +190,7 @@ def open_parts(
         ageing=Ageing(means),
         locking=Locking(means, orders),
         desks=open_desks(means, checker or NoChecker()),
+        buckets=[sign_up, login],
     )
 
 
@@ -319,7 +322,12 @@ async def serve(
             ledger=None if ledger is None else StockLedger(ledger.admin),
         )
         server.metrics.registry.register(
-            AccountMetrics(database=database, directory=parts.directory, feeder=parts.feeder)
+            AccountMetrics(
+                database=database,
+                directory=parts.directory,
+                feeder=parts.feeder,
+                buckets=parts.buckets,
+            )
         )
         add_account_service(server, parts)
         leadership = Leadership(database, "upkeep")

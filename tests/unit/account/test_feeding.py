@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lastunit.account.feeding import NoLedger
+from lastunit.account.gate import Bucket, BucketSettings
 from lastunit.account.metrics import METRICS, AccountMetrics
 from lastunit.errors import StatusError, UnavailableError
 
@@ -44,7 +45,10 @@ async def joined(world: World, count: int = 3) -> list[str]:
 def scrape(world: World) -> dict[str, float]:
     """Returns each metric's value by its name and labels."""
     collector = AccountMetrics(
-        database=world.database, directory=world.directory, feeder=world.feeder
+        database=world.database,
+        directory=world.directory,
+        feeder=world.feeder,
+        buckets=[Bucket(BucketSettings("sign_up", 1.0, burst_calls=1, at_once_max=1))],
     )
     samples = [sample for family in collector.collect() for sample in family.samples]
     assert {sample.name for sample in samples} == {family.name for family in METRICS}
