@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lastunit.account import desk_cli
 from lastunit.account.keys_cli import app as keys_app
 from lastunit.service.database_cli import DATABASE_HELP, database_app, told
 
@@ -42,6 +43,15 @@ def _databases(url: str | None, data_directory: Path | None) -> Sequence[tuple[P
 
 app.add_typer(database_app("account", _databases), name="database")
 app.add_typer(keys_app, name="keys")
+for command in (
+    desk_cli.find,
+    desk_cli.explain,
+    desk_cli.claims,
+    desk_cli.approve,
+    desk_cli.reject,
+    desk_cli.reverse,
+):
+    app.command()(command)
 
 
 @app.callback()

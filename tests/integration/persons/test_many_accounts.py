@@ -112,6 +112,7 @@ async def test_no_interleaving_of_orders_and_merges_breaks_the_limit(town: Town)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)
 async def test_a_thousand_interleavings_of_orders_and_merges_break_no_limit(town: Town) -> None:
     """As the everyday test, a thousand times."""
     await _check_histories(town, 1_000)
