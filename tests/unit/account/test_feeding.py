@@ -80,7 +80,8 @@ async def test_a_ledger_that_refuses_is_told_everything_once_more(world: World) 
     world.ledger = StrictLedger()
     world.start()
     first, second = await joined(world, 2)
-    third = await world.sign_up("third@example.org")
+    third, fourth = [await world.sign_up(f"{name}@example.org") for name in ("third", "fourth")]
+    await world.link(fourth, third)
     merge = (await world.link(first, third)).merge
     # Behind the back of a process that goes on.
     world.feeder._ledger = world.ledger = StrictLedger()
@@ -88,7 +89,7 @@ async def test_a_ledger_that_refuses_is_told_everything_once_more(world: World) 
 
     assert world.feeder.refusal_count == 1
     assert world.counted_with(first) == {world.home(first), world.home(second)}
-    assert world.counted_with(third) == {world.home(third)}
+    assert world.counted_with(third) == {world.home(third), world.home(fourth)}
     world.check()
 
 
