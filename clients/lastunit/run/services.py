@@ -56,6 +56,7 @@ class Services:
         settlement_address: Settlement listener of the ledger.
         account_address: The account service.
         order_address: The order service.
+        metrics_addresses: Where services beside the ledger show their metrics, by name.
         payment_address: The payment service.
         provider_url: The sandbox provider.
     """
@@ -73,6 +74,7 @@ class Services:
         self.ledger_address = self.settlement_address = _ANY_PORT
         self._metrics_address = _ANY_PORT
         self.account_address = self.order_address = self.payment_address = ""
+        self.metrics_addresses: dict[str, str] = {}
         self.provider_url = ""
 
     async def start(self, on_start: Callable[[str], None]) -> None:
@@ -159,6 +161,7 @@ class Services:
         child = Child(name, command, log_directory=self.log_directory, secrets=self._secrets)
         self._children.append(child)
         ready = await child.start()
+        self.metrics_addresses[name] = str(ready.get("metrics", ""))
         return str(ready["address"])
 
     async def _start_ledger(self) -> None:
