@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from lastunit.account.ports import Means
 
-__all__ = ["Ageing"]
+__all__ = ["STEP_MAX", "Ageing", "due_rows"]
 
 STEP_MAX: Final = 100
 """Rows of a kind in one transaction: calls come in between."""
@@ -71,7 +71,7 @@ class Ageing:
     # --- in the writer's thread ---
 
     def _age(self, connection: sa.Connection, now_ms: int) -> tuple[int, Sequence[str]]:
-        claims = _due(connection, _tables.claims, _tables.claims.c.due_ms, now_ms)
+        claims = due_rows(connection, _tables.claims.c.due_ms, now_ms)
         for claim in claims:
             aged = claim_rules.age(connection, claim, now_ms)
             if aged.state == ClaimState.APPROVED:
@@ -83,18 +83,25 @@ class Ageing:
                     now_ms=now_ms,
                 )
         cause = moves.Cause(moves.TIMER, now_ms)
-        merges = _due(connection, _tables.merges, _tables.merges.c.due_ms, now_ms)
+        merges = due_rows(connection, _tables.merges.c.due_ms, now_ms)
         for merge in merges:
             _make_final(connection, cause, merge)
-        accounts = _due(connection, _tables.accounts, _tables.accounts.c.unlock_ms, now_ms)
+        accounts = due_rows(connection, _tables.accounts.c.unlock_ms, now_ms)
         unlocked = [row.account_id for row in accounts if _unlock(connection, cause, row)]
         return len(claims) + len(merges) + len(accounts), unlocked
 
 
-def _due(
-    connection: sa.Connection, table: sa.Table, column: sa.Column[Any], now_ms: int
+def due_rows(
+    connection: sa.Connection, column: sa.Column[Any], now_ms: int
 ) -> Sequence[sa.Row[Any]]:
-    query = sa.select(table).where(column <= now_ms).order_by(column).limit(STEP_MAX)
+    """Returns the rows of a table whose time has come, longest due first.
+
+    Args:
+        connection: A transaction.
+        column: Says when, in milliseconds since the epoch; null for never.
+        now_ms: The present.
+    """
+    query = sa.select(column.table).where(column <= now_ms).order_by(column).limit(STEP_MAX)
     return connection.execute(query).all()
 
 

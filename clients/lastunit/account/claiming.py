@@ -194,9 +194,7 @@ class Claiming:
     def _check_claimant(
         self, connection: sa.Connection, account: sa.Row[Any], owner: str, now_ms: int
     ) -> None:
-        members = trees.members_of(connection, account.person_id)
-        unions = trees.unions_of(connection, members)
-        if not owner or owner not in {row.owner_person_id for row in unions}:
+        if owner not in trees.matched_owners(connection, account.person_id):
             raise RefusedError(pb.REFUSAL_NOTHING_TO_CLAIM)
         quota_ms = claim_rules.quota_ms(connection, account.person_id, now_ms)
         if quota_ms > now_ms:
@@ -312,8 +310,7 @@ class Claiming:
     ) -> Done[pb.ConfirmClaimResponse]:
         source = trees.root_of(connection, claim.person_id)
         target = trees.root_of(connection, claim.owner_person_id)
-        members = trees.members_of(connection, source)
-        if target not in {row.owner_person_id for row in trees.unions_of(connection, members)}:
+        if target not in trees.matched_owners(connection, source):
             # It proved another name meanwhile, or is a part of the claimed person already.
             return Done(
                 pb.ConfirmClaimResponse(refusal=pb.REFUSAL_WRONG_STATE, claim=views.claim(claim))

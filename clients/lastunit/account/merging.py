@@ -171,8 +171,8 @@ def part(
 ) -> int:
     """Tells who counts apart from whom, once what joined a group has ended in part.
 
-    The group may have come apart into several. Each but the largest is told of: then the rest is
-    parted from all of them.
+    The group may have come apart into several. Each but one is told of: then that one is parted
+    from all of them. It is the largest of the others, unless that leaves out one that is too large.
 
     Args:
         connection: Inside a transaction.
@@ -194,7 +194,7 @@ def part(
         found = trees.group_of(connection, left[0])
         groups.append(found)
         left = [each for each in left if each not in found]
-    groups.sort(key=len)
+    groups.sort(key=lambda each: (len(each) > PARTS_MAX, person_id not in each, len(each)))
     apart = groups[:-1]
     if any(len(each) > PARTS_MAX for each in apart):
         raise TooManyPartsError

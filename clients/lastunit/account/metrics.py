@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import sqlalchemy as sa
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from lastunit.account import notices, person_events
+from lastunit.account import _tables, notices, person_events
+from lastunit.account.states import ClaimState
 from lastunit.service.metrics import Family
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from lastunit.account.feeding import LedgerFeeder
     from lastunit.account.gate import Bucket
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["METRICS", "AccountMetrics"]
 
-METRICS: Final = (
+_OF_PERSONS: Final = (
     Family(
         "lastunit_account_resolved_total",
         "counter",
@@ -64,6 +66,21 @@ METRICS: Final = (
         "Notices to identifiers that are not sent yet.",
     ),
 )
+_CLAIMS: Final = Family(
+    "lastunit_account_claims",
+    "gauge",
+    "Claims on persons by how far they are; WAITING and APPROVED ones are not decided.",
+    ("state",),
+)
+METRICS: Final = (
+    *_OF_PERSONS,
+    _CLAIMS,
+    Family(
+        "lastunit_account_disputed_claims_total",
+        "counter",
+        "Claims that an owner objected to since the process started; look at each.",
+    ),
+)
 _BY_NAME: Final = {family.name: family for family in METRICS}
 
 
@@ -75,6 +92,7 @@ class AccountMetrics(Collector):
         directory: Resolves accounts.
         feeder: Tells the ledger.
         buckets: Let sign-ups and logins in.
+        disputed_count: Says how many claims an owner has objected to.
     """
 
     def __init__(
@@ -84,8 +102,10 @@ class AccountMetrics(Collector):
         directory: Directory,
         feeder: LedgerFeeder,
         buckets: Sequence[Bucket],
+        disputed_count: Callable[[], int],
     ) -> None:
         self._buckets = tuple(buckets)
+        self._disputed_count = disputed_count
         self._database = database
         self._directory = directory
         self._feeder = feeder
@@ -96,11 +116,13 @@ class AccountMetrics(Collector):
         with self._database.read() as connection:
             last = person_events.last_sequence(connection)
             notices_waiting = notices.waiting_count(connection)
+            by_state = _claims_by_state(connection)
         values: dict[str, float] = {
             "lastunit_account_person_events": last,
             "lastunit_account_ledger_waiting_events": max(0, last - told),
             "lastunit_account_ledger_refusals_total": self._feeder.refusal_count,
             "lastunit_account_notices_waiting": notices_waiting,
+            "lastunit_account_disputed_claims_total": self._disputed_count(),
         }
         for name, value in values.items():
             kind: Any = CounterMetricFamily
@@ -120,3 +142,14 @@ class AccountMetrics(Collector):
                 count = bucket.shed_count if is_shed else bucket.let_in_count
                 by_bucket.add_metric([bucket.name], count)
             yield by_bucket
+        claims = GaugeMetricFamily(_CLAIMS.name, _CLAIMS.help, labels=_CLAIMS.labels)
+        for state in ClaimState:
+            if state not in (ClaimState.NONE, ClaimState.OPENED):
+                claims.add_metric([state.value], by_state.get(state.value, 0))
+        yield claims
+
+
+def _claims_by_state(connection: sa.Connection) -> Mapping[str, int]:
+    table = _tables.claims
+    query = sa.select(table.c.state, sa.func.count().label("number")).group_by(table.c.state)
+    return {row.state: row.number for row in connection.execute(query)}

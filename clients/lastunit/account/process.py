@@ -97,7 +97,8 @@ class Parts:
         feeder: Tells the ledger which persons count together.
         ageing: What a clock makes happen to claims, merges and locks.
         locking: Takes accounts out of use, and carries policies out.
-        desks: What joins persons, parts them and shows them.
+        claiming: Opens, stops and carries out claims.
+        desks: What else joins persons, parts them and shows them.
         buckets: Let sign-ups and logins in.
     """
 
@@ -111,12 +112,21 @@ class Parts:
     feeder: LedgerFeeder
     ageing: Ageing
     locking: Locking
+    claiming: Claiming
     desks: Sequence[object]
     buckets: Sequence[Bucket]
 
     def all(self) -> Sequence[object]:
         """Returns every part that has methods of the contract."""
-        return [self.directory, self.registrar, self.sign_in, self.watch, self.locking, *self.desks]
+        return [
+            self.directory,
+            self.registrar,
+            self.sign_in,
+            self.watch,
+            self.locking,
+            self.claiming,
+            *self.desks,
+        ]
 
 
 def open_parts(
@@ -144,6 +154,7 @@ def open_parts(
     """
     clock = clock or SystemClock()
     settings = settings or AccountSettings()
+    checker = checker or NoChecker()
     vault = Vault(FixedKeys(keys) if isinstance(keys, KeyRing) else keys)
     directory = Directory(database)
     sign_up, login = Bucket(settings.sign_up), Bucket(settings.login)
@@ -189,7 +200,8 @@ def open_parts(
         feeder=feeder,
         ageing=Ageing(means),
         locking=Locking(means, orders),
-        desks=open_desks(means, checker or NoChecker()),
+        claiming=Claiming(means, checker),
+        desks=open_desks(means, checker),
         buckets=[sign_up, login],
     )
 
@@ -204,7 +216,6 @@ def open_desks(means: Means, checker: NameChecker) -> Sequence[object]:
     return [
         RealNames(means, checker),
         Linking(means),
-        Claiming(means, checker),
         Reversing(means),
         Showing(means),
         Changing(means),
@@ -327,6 +338,7 @@ async def serve(
                 directory=parts.directory,
                 feeder=parts.feeder,
                 buckets=parts.buckets,
+                disputed_count=lambda: parts.claiming.disputed_count,
             )
         )
         add_account_service(server, parts)

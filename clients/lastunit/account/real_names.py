@@ -160,11 +160,7 @@ class RealNames:
     ) -> Done[pb.BindRealNameResponse]:
         """The name is another person's: both count as one from here on."""
         person_id = account.person_id
-        members = trees.members_of(connection, person_id)
-        is_united = any(
-            row.owner_person_id == owner for row in trees.unions_of(connection, members)
-        )
-        if not is_united:
+        if owner not in trees.matched_owners(connection, person_id):
             # Who has this name has not the one that was given before: nobody else is to be joined
             # through a human who shows two.
             self._end_unions(connection, cause, person_id)

@@ -19,7 +19,15 @@ from lastunit.account.states import MergeState, UnionState
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-__all__ = ["accounts_of", "group_of", "members_of", "root_of", "subtree_of", "unions_of"]
+__all__ = [
+    "accounts_of",
+    "group_of",
+    "matched_owners",
+    "members_of",
+    "root_of",
+    "subtree_of",
+    "unions_of",
+]
 
 _STANDING = (MergeState.EXECUTED.value, MergeState.FINAL.value)
 
@@ -72,6 +80,15 @@ def unions_of(connection: sa.Connection, person_ids: Collection[str]) -> Sequenc
         )
         .order_by(table.c.union_id)
     ).all()
+
+
+def matched_owners(connection: sa.Connection, root_id: str) -> Collection[str]:
+    """Returns the persons whose real name a live person, or a part of it, was found to have."""
+    members = members_of(connection, root_id)
+    # The others of its unions are those who were found to have its own name.
+    return {
+        row.owner_person_id for row in unions_of(connection, members) if row.person_id in members
+    }
 
 
 def group_of(connection: sa.Connection, person_id: str) -> Sequence[str]:

@@ -8,6 +8,9 @@ import pytest
 import sqlalchemy as sa
 
 from lastunit.account import _tables as accounts
+from lastunit.account import aging, calls, claim_rules, person_events, real_names
+from lastunit.account import trees as account_trees
+from lastunit.account.keys import VersionDigest
 from lastunit.order import early, store
 from lastunit.order import refunds as order_refunds
 from lastunit.order import schema as orders
@@ -70,6 +73,17 @@ ACCOUNT_QUERIES: dict[str, Query] = {
             accounts.identifiers.c.digest.in_([b"1"]), accounts.identifiers.c.state != "RELEASED"
         )
     ).all(),
+    "who counts together": lambda c: account_trees.group_of(c, "p-1"),
+    "who became part of whom": lambda c: account_trees.subtree_of(c, "p-1"),
+    "accounts of persons": lambda c: account_trees.accounts_of(c, ["p-1"]),
+    "whose real name it is": lambda c: real_names.owner_of(c, [VersionDigest(1, b"1")]),
+    "an open claim on a person": lambda c: claim_rules.open_claim_on(c, "p-1"),
+    "whether one more claim may be": lambda c: claim_rules.quota_ms(c, "p-1", 1),
+    "person events": lambda c: person_events.read_after(c, 1, limit=10),
+    "claims that are due": lambda c: aging.due_rows(c, accounts.claims.c.due_ms, 1),
+    "merges that are due": lambda c: aging.due_rows(c, accounts.merges.c.due_ms, 1),
+    "locks that are due": lambda c: aging.due_rows(c, accounts.accounts.c.unlock_ms, 1),
+    "a call that was made": lambda c: calls.find(c, "q-1", method="Bind", content={}),
 }
 ALL = [
     (metadata, name, query)

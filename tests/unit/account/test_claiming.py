@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lastunit.account.metrics import AccountMetrics
 from lastunit.account.person_events import Kind
 from lastunit.account.v1 import account_service_pb2 as pb
 from lastunit.account.v1 import person_pb2
@@ -326,3 +327,49 @@ async def test_who_shows_another_name_meanwhile_carries_no_claim_out(world: Worl
 
     assert refused.refusal == pb.REFUSAL_WRONG_STATE
     assert world.person(new) != world.person(old)
+
+
+async def test_nobody_claims_themselves(world: World) -> None:
+    """The owner of the name has nothing to claim, nor has who became a part of them meanwhile."""
+    old, new = await dead_lock(world)
+    own = await world.claim(old, NUMBER)
+    third = await world.sign_up("third@example.org")
+    opened = await world.claim(new, NUMBER)
+    await world.bind(third, NUMBER)
+    await world.link(new, old)
+    await world.pass_time(24 * HOUR_MS)
+    late = await world.confirm(opened.claim.claim_id, opened.claim_token)
+
+    assert own.refusal == pb.REFUSAL_NOTHING_TO_CLAIM
+    assert late.refusal == pb.REFUSAL_WRONG_STATE
+
+
+async def test_claims_are_counted_by_how_far_they_are(world: World) -> None:
+    """An operator sees what waits, and how often an owner objected."""
+    old, new = await dead_lock(world)
+    opened = await world.claim(new, NUMBER)
+    waiting = claims_shown(world)
+    await world.cancel(opened.claim.claim_id, old)
+    stopped = claims_shown(world)
+
+    assert (waiting["WAITING"], waiting["CANCELLED"], waiting["disputed"]) == (1, 0, 0)
+    assert (stopped["WAITING"], stopped["CANCELLED"], stopped["disputed"]) == (0, 1, 1)
+
+
+def claims_shown(world: World) -> dict[str, float]:
+    """Returns what the metrics say of claims."""
+    collector = AccountMetrics(
+        database=world.database,
+        directory=world.directory,
+        feeder=world.feeder,
+        buckets=[],
+        disputed_count=lambda: world.claiming.disputed_count,
+    )
+    samples = [sample for family in collector.collect() for sample in family.samples]
+    shown = {
+        sample.labels["state"]: sample.value
+        for sample in samples
+        if sample.name == "lastunit_account_claims"
+    }
+    (disputed,) = (each for each in samples if each.name.endswith("disputed_claims_total"))
+    return {**shown, "disputed": disputed.value}

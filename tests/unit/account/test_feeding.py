@@ -49,6 +49,7 @@ def scrape(world: World) -> dict[str, float]:
         directory=world.directory,
         feeder=world.feeder,
         buckets=[Bucket(BucketSettings("sign_up", 1.0, burst_calls=1, at_once_max=1))],
+        disputed_count=lambda: 3,
     )
     samples = [sample for family in collector.collect() for sample in family.samples]
     assert {sample.name for sample in samples} == {family.name for family in METRICS}

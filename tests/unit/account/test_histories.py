@@ -13,6 +13,7 @@ import pytest
 
 from lastunit.account import person_events
 from lastunit.account.person_events import Kind
+from lastunit.account.real_names import fingerprints, owner_of
 from lastunit.errors import UnavailableError
 
 from .world import DAY_MS, HOUR_MS, World
@@ -39,8 +40,6 @@ class Lives:
         self.world = world
         self.random = random_
         self.accounts: list[str] = []
-        # Whose real name a number was found to be; of a person with parts any of its accounts.
-        self.owners: dict[str, str] = {}
         self.merges: list[str] = []
         self.claims: list[pb.OpenClaimResponse] = []
         self.carried_out: list[str] = []
@@ -87,10 +86,9 @@ class Lives:
         """Somebody gives a real name; who is told that it is another's counts with that one."""
         account_id, number = self._account(), self.random.choice(NUMBERS)
         answer = await self.world.bind(account_id, number)
-        if not answer.refusal:
-            self.owners[number] = account_id
         if answer.is_quota_united:
-            owner = self.world.home(self.owners[number])
+            with self.world.database.read() as connection:
+                owner = owner_of(connection, fingerprints(self.world.ring, number))
             assert owner in self.world.counted_with(account_id)
 
     async def link(self) -> None:
@@ -184,6 +182,7 @@ async def test_every_kind_of_step_is_carried_out(world: World) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3_600)
 @pytest.mark.one_database
 async def test_a_thousand_lives_agree() -> None:
     """The same, a thousand times from an empty database."""
