@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+from lastunit.account import sealing
 from lastunit.account.keys import Key, KeyRing, UnknownKeyVersionError
 from lastunit.account.sealing import SealError, seal, sealed_version, unseal
 
@@ -72,3 +76,15 @@ def test_another_secret_of_the_same_version_does_not_open() -> None:
             seal(KeyRing([FIRST]), TEXT, bound_to="i-1"),
             bound_to="i-1",
         )
+
+
+def test_nobody_opens_a_value_past_the_access_log() -> None:
+    """Of those who may decrypt, only `access` and `rotating` call it, and both note who read."""
+    folder = Path(sealing.__file__).parent
+    opening = sorted(
+        path.name
+        for path in folder.rglob("*.py")
+        if re.search(r"\bunseal\b|\.decrypt\(", path.read_text(encoding="utf-8"))
+    )
+
+    assert opening == ["access.py", "keys.py", "rotating.py", "sealing.py"]
