@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Usage", "move_some", "usage"]
 
 ROWS_PER_PORTION: Final = 500
-"""Takes some 50 ms, in which others wait for the writers' lock."""
+"""Takes about 0.1 s, in which others wait for the writers' lock."""
 
 
 @dataclass(frozen=True, slots=True)
