@@ -25,12 +25,13 @@ from lastunit.account.v1 import account_service_pb2 as pb
 from lastunit.client.peer import PeerClient
 from lastunit.run.job import Job, JobOptions
 from lastunit.run.opening import register_accounts
-from lastunit.run.sale import load_sale
+from lastunit.run.sale import load_sale, resized
 from lastunit.run.view import View
 from lastunit.service.children import Child, stop_all
 
 RESULT = machine.ROOT / "bench" / "results" / "resolve.json"
 RESOLVE = "/lastunit.account.v1.AccountService/ResolvePerson"
+BUYERS = 20_000
 PER_CALL = (1, 16, 256)
 
 # Callers at once: as many calls as the order service has under way.
@@ -100,9 +101,11 @@ def scrape(address: str) -> dict[str, float]:
     return {name: float(value) for name, value in samples}
 
 
-async def measure_sale(directory: Path) -> dict[str, Any]:
+async def measure_sale(directory: Path, count: int) -> dict[str, Any]:
     """Runs the sale of `lastunit run` and reads both memories' counters at its end."""
-    file = load_sale(machine.ROOT / "examples" / "flash-sale.toml")
+    file = resized(
+        load_sale(machine.ROOT / "examples" / "flash-sale.toml"), buyers=count, units=None
+    )
     options = JobOptions(directory=directory / "sale", html=directory / "sale.html")
     options.directory.mkdir()
     job = Job(file, options, View(file, is_json=True))
@@ -132,7 +135,7 @@ async def measure_sale(directory: Path) -> dict[str, Any]:
 def main() -> None:
     """Measures, prints and keeps the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--accounts", type=int, default=20_000)
+    parser.add_argument("--accounts", type=int, default=BUYERS, help="also the buyers of the sale")
     parser.add_argument("--no-sale", action="store_true", help="only the cost of calls")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lastunit-resolve-") as name:
@@ -142,9 +145,9 @@ def main() -> None:
             "calls": asyncio.run(measure_calls(directory, arguments.accounts)),
         }
         if not arguments.no_sale:
-            result["sale"] = asyncio.run(measure_sale(directory))
+            result["sale"] = asyncio.run(measure_sale(directory, arguments.accounts))
     Console().print_json(json.dumps(result))
-    if not arguments.no_sale:
+    if not arguments.no_sale and arguments.accounts == BUYERS:
         RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
