@@ -11,7 +11,9 @@ from tests.conformance.kit import new_id
 
 from lastunit.account.keys import KeyRing
 from lastunit.account.process import add_account_service, open_database, open_parts
-from lastunit.account.servicer import SERVICE_NAME
+from lastunit.account.servicer import OPERATOR_METHODS as ACCOUNT_METHODS
+from lastunit.account.servicer import SERVICE_NAME, UNPROVED_METHODS
+from lastunit.account.v1 import account_service_pb2
 from lastunit.account.v1 import account_service_pb2 as account
 from lastunit.client.aio import ClientSecurity, Line, Outcome, StockClient
 from lastunit.client.peer import PeerClient
@@ -156,6 +158,7 @@ class Service:
             service_names=[SERVICE_NAME],
             security=security,
             operator_methods=[OPERATORS_CALL],
+            unproved_methods=UNPROVED_METHODS,
         )
         add_account_service(
             self._server, open_parts(self._database, keys=KeyRing.single(bytes(32)))
@@ -171,7 +174,9 @@ class Service:
         await self._server.stop(1)
         self._database.close()
 
-    async def call(self, trusts: Authority, shows: Pair | None, path: str = CALL) -> str:
+    async def call(
+        self, trusts: Authority, shows: Pair | None, path: str = CALL, request: Any = None
+    ) -> str:
         """Makes a call as a client; returns how it ended."""
         security = ClientSecurity(
             authorities_file=trusts.certificate,
@@ -180,7 +185,7 @@ class Service:
             server_name="localhost",
         )
         client = PeerClient(self.address, deadline_seconds=1.0, security=security)
-        request: Any = account.GetAccountRequest(account_id="nobody")
+        request = request or account.GetAccountRequest(account_id="nobody")
         try:
             await client.call(path, request, account.GetAccountResponse)
         except UnavailableError:
@@ -238,6 +243,47 @@ async def test_operators_methods_are_for_named_operators_only(tmp_path: Path) ->
         "desk": ["served", "served"],
         "other": ["not permitted", "not permitted"],
     }
+
+
+async def test_support_decides_without_a_proof_and_owners_with_one(tmp_path: Path) -> None:
+    """A merge is reversed by an operator's word, or by who proves an account of it."""
+    authority = new_authority(tmp_path)
+    names = {name: f"DNS:{name}.internal" for name in ("shop", "desk")}
+    service = Service(
+        authority, authority.sign("account", LOCAL), names["shop"], operators=(names["desk"],)
+    )
+    await service.start()
+    unproved = account.ReverseMergeRequest(
+        request_id="q", merge_id="m", actor="somebody", reason="two humans"
+    )
+    proved = account.ReverseMergeRequest()
+    proved.CopyFrom(unproved)
+    proved.proof.session_token = "x" * 32
+    path = f"/{SERVICE_NAME}/ReverseMerge"
+    ends = {
+        name: [
+            await service.call(authority, authority.sign(name, names[name]), path, request)
+            for request in (unproved, proved)
+        ]
+        for name in names
+    }
+    await service.stop()
+
+    assert ends == {"shop": ["not permitted", "served"], "desk": ["served", "served"]}
+
+
+def test_what_the_account_service_keeps_for_operators_are_its_methods() -> None:
+    """Whatever names an actor is support's, or its owner's who proves it."""
+    service = account_service_pb2.DESCRIPTOR.services_by_name["AccountService"]
+    with_an_actor = {
+        f"/{service.full_name}/{method.name}": method.input_type.fields_by_name
+        for method in service.methods
+        if "actor" in method.input_type.fields_by_name
+    }
+    kept = {*ACCOUNT_METHODS, *UNPROVED_METHODS}
+
+    assert {path for path in with_an_actor if path not in kept} == set()
+    assert all("proof" in with_an_actor[path] for path in UNPROVED_METHODS)
 
 
 def test_what_the_payment_service_keeps_for_operators_are_its_methods() -> None:

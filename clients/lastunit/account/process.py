@@ -33,7 +33,12 @@ from lastunit.account.resolving import Directory
 from lastunit.account.reversing import Reversing
 from lastunit.account.searching import Searching
 from lastunit.account.senders import NoSender, SandboxSender
-from lastunit.account.servicer import OPERATOR_METHODS, SERVICE_NAME, AccountServicer
+from lastunit.account.servicer import (
+    OPERATOR_METHODS,
+    SERVICE_NAME,
+    UNPROVED_METHODS,
+    AccountServicer,
+)
 from lastunit.account.settings import AccountSettings
 from lastunit.account.showing import Showing
 from lastunit.account.signing_in import SignIn
@@ -319,6 +324,7 @@ async def serve(
             service_names=[SERVICE_NAME],
             listen=listen,
             operator_methods=OPERATOR_METHODS,
+            unproved_methods=UNPROVED_METHODS,
         )
         server.metrics.watch("account", database)
         orders = OrderBook(order_address) if order_address else None

@@ -17,7 +17,7 @@ from lastunit.service.faults import FaultError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["OPERATOR_METHODS", "SERVICE_NAME", "AccountServicer"]
+__all__ = ["OPERATOR_METHODS", "SERVICE_NAME", "UNPROVED_METHODS", "AccountServicer"]
 
 SERVICE_NAME: Final = "lastunit.account.v1.AccountService"
 
@@ -37,6 +37,11 @@ OPERATOR_METHODS: Final = tuple(
     )
 )
 """What shows or moves persons by the word of support staff."""
+
+UNPROVED_METHODS: Final = tuple(
+    f"/{SERVICE_NAME}/{method}" for method in ("CloseAccount", "ReverseMerge")
+)
+"""What an owner may do with a proof, and support staff without one."""
 
 # The generated base is abstract and checks nothing that mypy could use.
 _Base: Any = account_service_pb2_grpc.AccountServiceServicer

@@ -40,6 +40,7 @@ class Door(grpc.aio.ServerInterceptor):
         security: Whose calls are taken.
         metrics: Where they are counted.
         operator_methods: Paths of the methods that are for operators.
+        unproved_methods: Paths of those that are for operators if the request has no `proof`.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class Door(grpc.aio.ServerInterceptor):
         metrics: ServiceMetrics,
         *,
         operator_methods: frozenset[str] = frozenset(),
+        unproved_methods: frozenset[str] = frozenset(),
     ) -> None:
+        self._unproved_methods = unproved_methods
         self._operator_methods = operator_methods
         self._metrics = metrics
         self._security = security
@@ -71,9 +74,11 @@ class Door(grpc.aio.ServerInterceptor):
         if handler is None or method.split("/")[1] not in self._service_names:
             return handler
         is_for_operators = method in self._operator_methods
+        needs_proof = method in self._unproved_methods
 
-        def check_client(context: Any) -> None:
-            self._security.check_client(context, is_for_operators=is_for_operators)
+        def check_client(request: Any, context: Any) -> None:
+            is_unproved = needs_proof and not request.HasField("proof")
+            self._security.check_client(context, is_for_operators=is_for_operators or is_unproved)
 
         guarded = _guard(method, handler, check_client, self._metrics)
         self._handlers[method] = guarded
@@ -81,7 +86,7 @@ class Door(grpc.aio.ServerInterceptor):
 
 
 def _guard(
-    method: str, handler: Any, check_client: Callable[[Any], None], metrics: ServiceMetrics
+    method: str, handler: Any, check_client: Callable[[Any, Any], None], metrics: ServiceMetrics
 ) -> _Handler:
     if handler.request_streaming:
         raise NotImplementedError(f"{method} streams requests, which nobody would validate")
@@ -101,11 +106,11 @@ def _guard(
 
 
 def _guard_unary(
-    method: str, call: Callable[..., Awaitable[Any]], check_client: Callable[[Any], None]
+    method: str, call: Callable[..., Awaitable[Any]], check_client: Callable[[Any, Any], None]
 ) -> Callable[..., Any]:
     async def guarded(request: Any, context: Any) -> Any:
         try:
-            check_client(context)
+            check_client(request, context)
             check_request(request)
             return await call(request, context)
         except grpc.aio.AbortError:
@@ -117,11 +122,11 @@ def _guard_unary(
 
 
 def _guard_stream(
-    method: str, call: Callable[..., AsyncIterator[Any]], check_client: Callable[[Any], None]
+    method: str, call: Callable[..., AsyncIterator[Any]], check_client: Callable[[Any, Any], None]
 ) -> Callable[..., Any]:
     async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
         try:
-            check_client(context)
+            check_client(request, context)
             check_request(request)
             async for response in call(request, context):
                 yield response

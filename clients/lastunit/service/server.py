@@ -80,6 +80,8 @@ class ServiceServer:
         concurrent_calls_max: Calls under way at once, 1 or more; more are refused.
         security: Certificates and whose calls are taken; None reads LASTUNIT_SERVICE_….
         operator_methods: Paths of the methods that are for operators, such as `/a.v1.B/Refund`.
+        unproved_methods: Paths of those that are for operators if the request has no `proof` of
+            whom it concerns.
 
     Attributes:
         grpc: The server to add servicers to.
@@ -96,6 +98,7 @@ class ServiceServer:
         concurrent_calls_max: int = CONCURRENT_CALLS_MAX,
         security: ServiceSecurity | None = None,
         operator_methods: Sequence[str] = (),
+        unproved_methods: Sequence[str] = (),
     ) -> None:
         # Before the door is made: it asks once whether calls are traced.
         tracing.start(f"lastunit-{name}")
@@ -113,6 +116,7 @@ class ServiceServer:
                     self._security,
                     self.metrics,
                     operator_methods=frozenset(operator_methods),
+                    unproved_methods=frozenset(unproved_methods),
                 ),
             ),
             options=_CHANNEL_OPTIONS,
