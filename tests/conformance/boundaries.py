@@ -81,7 +81,7 @@ def _fill(message: Message) -> None:
         if field.message_type is not None:
             _fill_message(message, field, rules)
         elif field.is_repeated:
-            assert not rules.repeated.min_items, f"{field.full_name}: give it items"
+            _resized(field, rules.repeated.min_items)(message)
         elif field.enum_type is not None:
             setattr(message, field.name, next(iter(_enum_values(field, rules, is_valid=True))))
         elif rules.string.HasField("pattern"):
@@ -269,7 +269,12 @@ def _resized(field: Field, count: int) -> Setter:
 
 
 def _listed(name: str, values: list[str]) -> Setter:
-    return lambda message: getattr(message, name).extend(values)
+    def edit(message: Any) -> None:
+        items = getattr(message, name)
+        del items[:]
+        items.extend(values)
+
+    return edit
 
 
 def _map_edges(field: Field, rules: Any) -> Iterator[tuple[Setter, bool, str]]:
