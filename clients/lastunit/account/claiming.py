@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from lastunit.account import _tables, claim_rules, merging, moves, person_events, trees, views
+from lastunit.account import (
+    _tables,
+    claim_rules,
+    identifier_rows,
+    merging,
+    moves,
+    person_events,
+    trees,
+    views,
+)
 from lastunit.account.deeds import Done, RefusedError, carry_out, proof_content, stable_digest
 from lastunit.account.name_checker import normalized_number
 from lastunit.account.person_events import Kind
@@ -28,7 +37,6 @@ from lastunit.account.states import (
     ClaimEvent,
     ClaimState,
     Entity,
-    IdentifierEvent,
     IdentifierState,
     IllegalMoveError,
 )
@@ -426,14 +434,6 @@ def _release(
     for identifier_id in identifier_ids:
         state = moves.state_of(connection, Entity.IDENTIFIER, identifier_id)
         if state is not IdentifierState.RELEASED:
-            moves.move(
-                connection,
-                Entity.IDENTIFIER,
-                identifier_id,
-                IdentifierEvent.RELEASE,
-                cause,
-                change_ms=cause.now_ms,
-                release_ms=None,
-            )
+            identifier_rows.release(connection, identifier_id, cause)
             released.append(identifier_id)
     return released

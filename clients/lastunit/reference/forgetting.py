@@ -87,8 +87,7 @@ def earliest(sale: Sale, until: int) -> int | None:
         return None
     if not is_rolling and sale.ended + sale.policy.forget_after > until:
         return None
-    first = next(iter(in_order(sale)), None)
-    times = [] if first is None else [first[0]]
+    times = [at for at, _ in in_order(sale)[:1]]
     if sale.state == sale_pb2.SALE_STATE_ARCHIVED and sale.requests:
         times += [time_of_request(sale, made) for _, made in sale.requests]
     return min(times, default=None)
