@@ -78,11 +78,13 @@ def test_streams_tell_everything_once_and_in_order(field: Field) -> None:
     for reader in readers:
         reader.wait_for(_last_news(reader, played.events))
         reader.end()
+    # The clock goes on: readers may have been told of what it did after the round was read.
+    played.events += field.read_events()
     check = OrderCheck([reader.watched for reader in watches])
 
     assert check.check(open_calls(read_files(played.calls)), played.events) == []
     assert [[] for _ in readers] == [reader.findings for reader in readers]
-    assert played.events == events.events[: len(played.events)]
+    assert played.events[: len(events.events)] == events.events
     assert all(reader.breaks > sum(played.ends.values()) for reader in readers)
     assert all(len(reader.watched.messages) > 10 for reader in watches)
 
