@@ -7,6 +7,8 @@ Next: `lastunit.service.database`.
 from __future__ import annotations
 
 import logging
+import sqlite3
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +38,9 @@ Place = Path | sa.URL | None
 # How long one process waits for another that writes into the same database. Long enough for a full
 # group of units, short enough that a caller's deadline of 5 s is not spent on it alone.
 BUSY_TIMEOUT_MS: Final = 4_000
+
+# How long one of several that open a new file at once waits before it asks again.
+_WAL_PAUSE_SECONDS: Final = 0.01
 
 READING: Final = "lastunit_is_reading"
 
@@ -153,8 +158,8 @@ def open_engine(path: Path | None, *, is_flushed: bool = True) -> sa.Engine:
     def _configure(driver: Any, _record: object) -> None:
         # The driver must not open transactions by itself: the hook below does.
         driver.isolation_level = None
+        _use_write_ahead_log(driver)
         for pragma in (
-            "journal_mode=WAL",
             f"synchronous={'FULL' if is_flushed else 'NORMAL'}",
             "foreign_keys=ON",
             f"busy_timeout={BUSY_TIMEOUT_MS}",
@@ -168,6 +173,24 @@ def open_engine(path: Path | None, *, is_flushed: bool = True) -> sa.Engine:
         connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _use_write_ahead_log(driver: Any) -> None:
+    """Switches a file over, however many processes open it for the first time at once.
+
+    Each has read the file's header when it asks for the lock, so SQLite refuses all but one of them
+    at once instead of letting them wait: https://www.sqlite.org/c3ref/busy_handler.html.
+    """
+    end = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            driver.execute("PRAGMA journal_mode=WAL").close()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(_WAL_PAUSE_SECONDS)
+        else:
+            return
 
 
 def postgres_engine(url: sa.URL, schema: str, *, is_flushed: bool = True) -> sa.Engine:
