@@ -32,6 +32,8 @@ _DIFFER: Final = 3
 _WRONG: Final = 2
 # What is printed for people; all of them are in the list of incidents and in --json.
 _SHOWN_MAX: Final = 50
+# A page of a bill is judged, attempt by attempt, before it is answered.
+_IMPORT_SECONDS_MAX: Final = 30.0
 # A provider that is down for a moment must not end an import of half an hour.
 _DOWN_TRIES: Final = 10
 _DOWN_PAUSE_SECONDS: Final = 3.0
@@ -110,7 +112,13 @@ def _send(
 
 def _ask_patiently(address: str, request: pb.ImportBillRequest) -> pb.ImportBillResponse:
     for _ in range(_DOWN_TRIES):
-        answer = desk_cli.ask(address, "ImportBill", request, pb.ImportBillResponse)
+        answer = desk_cli.ask(
+            address,
+            "ImportBill",
+            request,
+            pb.ImportBillResponse,
+            deadline_seconds=_IMPORT_SECONDS_MAX,
+        )
         if answer.refusal != pb.REFUSAL_PROVIDER_DOWN:
             return answer
         time.sleep(_DOWN_PAUSE_SECONDS)

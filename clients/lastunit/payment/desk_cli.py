@@ -75,7 +75,7 @@ def ask(
     request: Message,
     response_type: type[MessageT],
     *,
-    deadline_seconds: float = 30.0,
+    deadline_seconds: float = 10.0,
 ) -> MessageT:
     """Calls the payment service once, or ends the command with a sentence."""
     try:
