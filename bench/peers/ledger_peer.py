@@ -48,6 +48,11 @@ class LedgerPeer:
         self._server = server
         self.version = importlib.metadata.version("lastunit-server")
 
+    @property
+    def pid(self) -> int:
+        """Process id of the server."""
+        return self._server.pid
+
     def shapes(self) -> Sequence[Shape]:
         """Both fronts one call at a time, then messages, then Python in front."""
         alone = [Shape(way=way, workers=it) for way in (NATIVE, GRPCIO) for it in (1, 64, 512)]
