@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -42,6 +43,10 @@ time_scale = 0.05
 order_transactions_per_second = 3.2
 """
 GATE = ("gate.settled_per_second=3", "gate.pay_p99_seconds=5", "gate.margin_seconds=5")
+# Set to look at the incident itself, 2,000 units and 20,000 buyers in a tenth of its time, as the
+# pictures of docs/operating/console.md show it: a life of 60 s, and 736 may wait to be paid.
+IS_WHOLE = bool(os.environ.get("LASTUNIT_WHOLE_INCIDENT"))
+GATE_OF_WHOLE = ("gate.settled_per_second=16", "gate.pay_p99_seconds=9", "gate.margin_seconds=5")
 START_SECONDS = 120
 SOLD_OUT_MS = 240_000
 
@@ -67,19 +72,14 @@ def wait_for_page(address: str, run: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_incident_is_seen_from_calm_to_sold_out(browser: Browser, tmp_path: Path) -> None:
     """Open before the buyers come, shut while more wait than can pay, sold out, and checks hold."""
     (tmp_path / "sale.toml").write_text(SALE)
+    sale = ["--incident"] if IS_WHOLE else ["--sale", str(tmp_path / "sale.toml")]
     address = f"127.0.0.1:{free_port()}"
-    settings = (f"console.address={address}", *GATE)
-    words = [
-        "--sale",
-        str(tmp_path / "sale.toml"),
-        "--data-directory",
-        str(tmp_path / "run"),
-        "--exit",
-        "--json",
-    ]
+    settings = (f"console.address={address}", *(GATE_OF_WHOLE if IS_WHOLE else GATE))
+    words = [*sale, "--data-directory", str(tmp_path / "run"), "--exit", "--json"]
     words += [word for pair in settings for word in ("--ledger-set", pair)]
     with (tmp_path / "run.log").open("w") as log:
         run = subprocess.Popen(
