@@ -10,7 +10,8 @@ import pytest
 from tests.conformance.kit import new_id
 
 from lastunit.account.keys import KeyRing
-from lastunit.account.process import add_account_service, open_database, open_parts
+from lastunit.account.parts import open_parts
+from lastunit.account.process import add_account_service, open_database
 from lastunit.account.servicer import OPERATOR_METHODS as ACCOUNT_METHODS
 from lastunit.account.servicer import SERVICE_NAME, UNPROVED_METHODS
 from lastunit.account.v1 import account_service_pb2

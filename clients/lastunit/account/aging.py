@@ -1,7 +1,7 @@
 """What only a clock makes happen: claims, merges and locks that are due.
 
 Owns the step; a loop of the process calls it, and a test that turns the clock by hand.
-Must not judge: `lastunit.account.claim_rules` and the tables do. Next: `lastunit.account.process`.
+Must not judge: `lastunit.account.claim_rules` and the tables do. Next: `lastunit.account.parts`.
 """
 
 from __future__ import annotations

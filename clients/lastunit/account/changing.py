@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 import sqlalchemy as sa
 
-from lastunit.account import _tables, codes, identifier_rows, notices, person_events, sessions
+from lastunit.account import (
+    _tables,
+    codes,
+    identifier_rows,
+    notices,
+    person_events,
+    sessions,
+    views,
+)
 from lastunit.account.deeds import Done, RefusedError, carry_out, stable_digest
 from lastunit.account.identifiers import Identifier, IdentifierError
 from lastunit.account.person_events import Kind
@@ -76,7 +84,7 @@ class Changing:
                 assert owner is not None
                 masked_owner = owner.masked_identifier
                 raise RefusedError(error.refusal, masked_owner=masked_owner) from None
-            shown = identifier_rows.view(connection, identifier_id)
+            shown = views.identifier_of(connection, identifier_id)
             return Done(
                 pb.AddIdentifierResponse(identifier=shown), account_ids=[request.account_id]
             )
@@ -109,7 +117,7 @@ class Changing:
             if identifier_id != request.identifier_id:
                 identifier_rows.release(connection, request.identifier_id, cause)
             sessions.end_all(connection, [request.account_id], "IDENTIFIER_CHANGED", cause.now_ms)
-            shown = identifier_rows.view(connection, identifier_id)
+            shown = views.identifier_of(connection, identifier_id)
             return Done(
                 pb.ChangeIdentifierResponse(identifier=shown), account_ids=[request.account_id]
             )

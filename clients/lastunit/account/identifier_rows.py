@@ -15,7 +15,6 @@ import sqlalchemy as sa
 from lastunit.account import _tables, moves
 from lastunit.account.sealing import seal
 from lastunit.account.states import Entity, IdentifierEvent, IdentifierState
-from lastunit.account.v1 import person_pb2
 from lastunit.account.vault import digests_of
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from lastunit.account.keys import KeyRing
     from lastunit.account.moves import Cause
 
-__all__ = ["Row", "find", "insert", "new_row", "note_proof", "release", "view"]
+__all__ = ["Row", "find", "insert", "new_row", "note_proof", "release"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,22 +155,3 @@ def release(connection: sa.Connection, identifier_id: str, cause: Cause) -> None
         change_ms=cause.now_ms,
         release_ms=None,
     )
-
-
-def view(connection: sa.Connection, identifier_id: str) -> person_pb2.IdentifierView:
-    """Returns what may be shown of an identifier."""
-    table = _tables.identifiers
-    row = connection.execute(sa.select(table).where(table.c.identifier_id == identifier_id)).one()
-    kinds, states = person_pb2.IdentifierKind, person_pb2.IdentifierState
-    shown = person_pb2.IdentifierView(
-        identifier_id=row.identifier_id,
-        account_id=row.account_id,
-        kind=kinds.Value(f"IDENTIFIER_KIND_{row.kind.upper()}"),
-        state=states.Value(f"IDENTIFIER_STATE_{row.state}"),
-        masked=row.masked,
-    )
-    if row.verify_ms is not None:
-        shown.verify_time.FromMilliseconds(row.verify_ms)
-    if row.release_ms is not None:
-        shown.release_time.FromMilliseconds(row.release_ms)
-    return shown

@@ -1,7 +1,7 @@
 """AccountService over gRPC.
 
 Owns which part answers which method. Must not hold rules.
-Next: `lastunit.account.process` lists the parts.
+Next: `lastunit.account.parts` lists the parts.
 """
 
 from __future__ import annotations

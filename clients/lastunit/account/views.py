@@ -25,6 +25,7 @@ __all__ = [
     "claim_row",
     "event",
     "identifier",
+    "identifier_of",
     "identifiers_of",
     "merge",
     "merge_row",
@@ -64,6 +65,13 @@ def identifier(row: sa.Row[Any]) -> pb.IdentifierView:
     if row.state == IdentifierState.DISPUTED:
         _stamp(shown.release_time, row.release_ms)
     return shown
+
+
+def identifier_of(connection: sa.Connection, identifier_id: str) -> pb.IdentifierView:
+    """Shows the identifier that has an id."""
+    table = _tables.identifiers
+    query = sa.select(table).where(table.c.identifier_id == identifier_id)
+    return identifier(connection.execute(query).one())
 
 
 def identifiers_of(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lastunit.account.identifiers import Identifier
 from lastunit.account.keys import KeyRing
 from lastunit.account.name_checker import SandboxChecker
-from lastunit.account.process import open_parts
+from lastunit.account.parts import open_parts
 from lastunit.account.senders import SandboxSender
 from lastunit.account.servicer import AccountServicer
 from lastunit.account.settings import AccountSettings

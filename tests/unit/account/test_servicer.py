@@ -9,7 +9,8 @@ import pytest
 
 from lastunit import errors
 from lastunit.account.keys import KeyRing
-from lastunit.account.process import add_account_service, open_database, open_parts
+from lastunit.account.parts import open_parts
+from lastunit.account.process import add_account_service, open_database
 from lastunit.account.servicer import SERVICE_NAME, AccountServicer
 from lastunit.account.v1 import account_service_pb2 as pb
 from lastunit.account.v1 import account_service_pb2_grpc
