@@ -200,20 +200,32 @@ fn measure() {
             })
         });
         println!("  lastunit, 2 threads, one lock a call {ours}");
-        let ours = nanoseconds(|| {
-            let door = Mutex::new(door(rate));
-            timed_by_two(|number| {
-                // The node decides the calls of a batch under one lock hold.
-                if number % 64 < 2 {
-                    let mut door = door.lock().expect("no thread panics");
-                    for step in 0..32 {
-                        decide(&mut door, &skus, number + step * 2);
+        for batch in [32, 256] {
+            let ours = nanoseconds(|| {
+                let door = Mutex::new(door(rate));
+                timed_by_two(|number| {
+                    // The node decides the calls of a batch under one lock hold.
+                    if number % (batch * 2) < 2 {
+                        let mut door = door.lock().expect("no thread panics");
+                        for step in 0..batch {
+                            decide(&mut door, &skus, number + step * 2);
+                        }
                     }
-                }
-                true
+                    true
+                })
+            });
+            println!("  lastunit, 2 threads, batches of {batch:<4} {ours}");
+        }
+        // What this machine's two processors can do at all: nothing is shared.
+        let ours = nanoseconds(|| {
+            let doors = [(); 2].map(|()| Mutex::new(door(rate / 2)));
+            timed_by_two(|number| {
+                let own = usize::from(number % 2 == 1);
+                let mut door = doors[own].lock().expect("no thread panics");
+                decide(&mut door, &skus, number)
             })
         });
-        println!("  lastunit, 2 threads, batches of 32   {ours}");
+        println!("  lastunit, 2 threads, a door each     {ours}");
         let peer = nanoseconds(|| {
             let peer = Peer::new(per_second, &skus);
             timed_by_two(|number| peer.decide(&skus, number))
