@@ -24,6 +24,7 @@ __all__ = [
     "is_on",
     "start",
     "stop",
+    "tell",
     "traced",
     "traced_async",
 ]
@@ -192,6 +193,41 @@ def traced(
     return spanned
 
 
+def tell(
+    method: str,
+    *,
+    begin_ns: int,
+    end_ns: int,
+    code: int,
+    parent: str = "",
+    state: str = "",
+    **attributes: str,
+) -> None:
+    """Spans a call that was served without Python; does nothing if this process does not trace.
+
+    Args:
+        method: gRPC path.
+        begin_ns: When it began, nanoseconds since 1970.
+        end_ns: When it ended.
+        code: gRPC status code, 0 to 16.
+        parent: The caller's `traceparent`; empty or unreadable begins a trace.
+        state: The caller's `tracestate`.
+        attributes: More of the span, with `_` for `.` in their names.
+    """
+    if _on is None:
+        return
+    carrier = {"traceparent": parent, "tracestate": state}
+    span = _on.tracer.start_span(
+        method[1:],
+        context=_on.propagator.extract({name: value for name, value in carrier.items() if value}),
+        kind=_on.api.SpanKind.SERVER,
+        attributes=_attributes(method) | _dotted(attributes),
+        start_time=begin_ns,
+    )
+    _set_status(span, code)
+    span.end(end_ns)
+
+
 @contextlib.contextmanager
 def _server_span(method: str, context: Any, more: Mapping[str, str]) -> Iterator[None]:
     if _on is None:
@@ -202,8 +238,7 @@ def _server_span(method: str, context: Any, more: Mapping[str, str]) -> Iterator
         for key, value in context.invocation_metadata() or ()
         if key in ("traceparent", "tracestate") and isinstance(value, str)
     }
-    attributes = _attributes(method)
-    attributes |= {name.replace("_", "."): value for name, value in more.items()}
+    attributes = _attributes(method) | _dotted(more)
     # Exceptions are not recorded: their texts may name persons, and abort raises one.
     with _on.tracer.start_as_current_span(
         method[1:],
@@ -222,10 +257,17 @@ def _server_span(method: str, context: Any, more: Mapping[str, str]) -> Iterator
 def _note_status(span: Any, context: Any) -> None:
     code = context.code()
     # grpc.aio tells a number, the sync server an enum, both nothing for OK.
-    number = code if isinstance(code, int) else (0 if code is None else code.value[0])
-    span.set_attribute("rpc.grpc.status_code", number)
-    if number and _on is not None:
+    _set_status(span, code if isinstance(code, int) else (0 if code is None else code.value[0]))
+
+
+def _set_status(span: Any, code: int) -> None:
+    span.set_attribute("rpc.grpc.status_code", code)
+    if code and _on is not None:
         span.set_status(_on.api.StatusCode(_NOT_OK))
+
+
+def _dotted(attributes: Mapping[str, str]) -> dict[str, str]:
+    return {name.replace("_", "."): value for name, value in attributes.items()}
 
 
 def _attributes(method: str) -> dict[str, str]:

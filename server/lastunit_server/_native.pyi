@@ -140,6 +140,7 @@ class NativeFront:
         credentials_json: `{"tokens": null | [{"id", "caller", "sha256", "expires_ms"}],
             "certificates": {"CN:name": "caller"}, "has_certificates": bool}`.
         latency_bounds: Upper bounds in seconds of the spans in which calls are counted, rising.
+        is_traced: Whether finished unary calls are kept until `take_traced_calls`.
         control: What answers AdmissionService: gets gRPC path, caller and message, gives a status
             code and the reply or a serialized `google.rpc.Status`, and must not raise. It asks the
             node's table itself. Of a watch it gives what is to be seen now; `tell_news` has it
@@ -164,6 +165,7 @@ class NativeFront:
         material: tuple[bytes, bytes, bytes | None] | None,
         credentials_json: str,
         latency_bounds: tuple[float, ...],
+        is_traced: bool,
         control: Callable[[str, str, bytes], tuple[int, bytes]] | None,
     ) -> NativeFront: ...
     @property
@@ -198,6 +200,15 @@ class NativeFront:
 
     def latencies(self) -> list[tuple[str, list[int], float]]:
         """Returns how long unary calls took: gRPC path, calls by span, seconds together."""
+
+    def take_traced_calls(self) -> tuple[list[tuple[str, int, int, int, str, str]], int]:
+        """Takes the finished unary calls that a collector is to be told of, the oldest first.
+
+        Returns:
+            gRPC path, begin and end in nanoseconds since 1970, status code, the caller's
+            `traceparent` and `tracestate` (empty if it sent none); and how many were lost since
+            this was last taken, because at most 8,192 are kept.
+        """
 
     @property
     def open_count(self) -> int:

@@ -10,6 +10,7 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Any
 
+from lastunit import tracing
 from lastunit_server import faults, logs, options
 from lastunit_server.call_context import Caller
 from lastunit_server.counts import LATENCY_BOUNDS, Counts, DoorCounts, Latency
@@ -17,6 +18,7 @@ from lastunit_server.errors import StartError
 from lastunit_server.faults import Refusal
 from lastunit_server.gate_service import GateService
 from lastunit_server.methods import ADMISSION, Listener, path
+from lastunit_server.native_traces import NativeTraces
 from lastunit_server.settings import host_and_port
 from lastunit_server.settlement_exchange import STREAMS_MAX
 from lastunit_server.settlement_front import CONCURRENT_STREAMS_MAX
@@ -157,6 +159,7 @@ class NativeFronts:
             "credentials_json": credentials_json(credentials),
         }
         self._fronts: dict[Listener, NativeFront] = {}
+        self._traces: NativeTraces | None = None
         try:
             for listener, address in settings.native_addresses().items():
                 if address:
@@ -164,6 +167,8 @@ class NativeFronts:
         except BaseException:
             self.stop(0.0)
             raise
+        if tracing.is_on():
+            self._traces = NativeTraces(self._fronts)
         for listener, front in self._fronts.items():
             other = Listener.DATA if listener is Listener.SETTLEMENT else Listener.SETTLEMENT
             front.set_other_address(self.address(other) or beside[other])
@@ -186,6 +191,7 @@ class NativeFronts:
                 thread_count=settings.native.thread_count,
                 limits_json=json.dumps(limits),
                 latency_bounds=LATENCY_BOUNDS,
+                is_traced=tracing.is_on(),
                 **self._door,
             )
         except OSError as error:
@@ -251,6 +257,11 @@ class NativeFronts:
             front = self._fronts.get(listener)
             if front is not None:
                 front.stop(round(grace_seconds * 1000))
+
+    def tell_traces(self) -> None:
+        """Hands over the spans of the last calls, before tracing ends."""
+        if self._traces is not None:
+            self._traces.close()
 
 
 def _literal(address: str) -> str:

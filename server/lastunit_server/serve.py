@@ -400,6 +400,7 @@ class _Server:
             await asyncio.to_thread(self._metrics.close)
         for listener in self._http.values():
             await asyncio.to_thread(listener.close)
+        await asyncio.to_thread(self._native.tell_traces)
         await asyncio.to_thread(tracing.stop)
         is_drained = await asyncio.to_thread(self._node.drain, int(_left(end) * 1000))
         return await self._close_node(is_drained=is_drained, end=end)

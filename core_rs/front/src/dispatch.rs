@@ -27,6 +27,7 @@ use crate::reflection::Reflection;
 use crate::reply::{self, Answered};
 use crate::settings::FrontSettings;
 use crate::streams::Streams;
+use crate::traces::Traces;
 use crate::{events, exchange, faults, unary, watch};
 
 const HEALTH_SERVICE: &str = "grpc.health.v1.Health";
@@ -50,6 +51,7 @@ pub(crate) struct State {
     pub(crate) node: Arc<Node>,
     pub(crate) settings: FrontSettings,
     pub(crate) counts: Counts,
+    pub(crate) traces: Traces,
     pub(crate) streams: Arc<Streams>,
     pub(crate) door: Door,
     pub(crate) anteroom: Anteroom,
@@ -308,6 +310,7 @@ mod tests {
             material: None,
             credentials: Credentials::default(),
             latency_bounds: vec![Duration::from_millis(1)],
+            is_traced: false,
             control: None,
         }
     }

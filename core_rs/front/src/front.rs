@@ -26,6 +26,7 @@ use crate::door::{Door, UnknownCallers};
 use crate::settings::FrontSettings;
 use crate::streams::Streams;
 use crate::tls::{Encryption, Material, TlsError};
+use crate::traces::{TracedCall, Traces};
 
 /// What the transport gets to send the last replies before connections are cut.
 const LINGER: Duration = Duration::from_millis(100);
@@ -97,6 +98,7 @@ impl Front {
         let state = Arc::new(State {
             node,
             counts: Counts::new(std::mem::take(&mut settings.latency_bounds)),
+            traces: Traces::new(settings.is_traced),
             streams,
             anteroom,
             other_address: RwLock::default(),
@@ -195,6 +197,13 @@ impl Front {
     #[must_use]
     pub fn latencies(&self) -> Vec<Latency> {
         self.state.counts.latencies()
+    }
+
+    /// Takes the finished unary calls that a collector is to be told of, the oldest first, and how
+    /// many were lost since this was last taken because nobody took them in time.
+    #[must_use]
+    pub fn take_traced_calls(&self) -> (Vec<TracedCall>, u64) {
+        self.state.traces.take()
     }
 
     /// Calls and streams of ours that are not finished.

@@ -30,6 +30,7 @@ mod settings;
 mod status;
 mod streams;
 mod tls;
+mod traces;
 mod unary;
 mod watch;
 
@@ -41,3 +42,4 @@ pub use front::{Front, FrontError};
 pub use limits::{Limits, LimitsError};
 pub use settings::FrontSettings;
 pub use tls::{Material, TlsError};
+pub use traces::TracedCall;

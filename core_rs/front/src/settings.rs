@@ -33,6 +33,8 @@ pub struct FrontSettings {
     pub credentials: Credentials,
     /// Upper bounds of the spans in which the lengths of calls are counted, rising.
     pub latency_bounds: Vec<Duration>,
+    /// Whether finished calls are kept for a collector until the owner takes them.
+    pub is_traced: bool,
     /// What the front's owner answers by itself; none leaves it to the other front.
     pub control: Option<Control>,
 }

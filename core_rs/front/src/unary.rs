@@ -30,8 +30,10 @@ pub(crate) async fn serve(
     open: OpenCall,
 ) -> Answered {
     let begun = Instant::now();
+    let traced = state.traces.begin(request.headers());
     let result = answer(state, method, request, peer, &open).await;
     state.counts.add_timed(method, code_of(&result), begun);
+    state.traces.end(traced, method, code_of(&result));
     match result {
         Ok(body) => reply::one(&body, open),
         Err(status) => reply::refused(status, open),

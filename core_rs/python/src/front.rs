@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lastunit_front::{Control, Credentials, Front, FrontSettings, Limits, Material};
+use lastunit_front::{
+    Control, Credentials, Front, FrontSettings, Limits, Material, TracedCall,
+};
 use lastunit_node::Answer;
 use pyo3::prelude::*;
 
@@ -18,6 +20,9 @@ const THREAD_COUNT_MAX: usize = 64;
 
 /// Certificate with its chain, private key and the clients' authorities, each PEM.
 type PyMaterial = (Vec<u8>, Vec<u8>, Option<Vec<u8>>);
+
+/// Path, begin and end in nanoseconds since 1970, status code, `traceparent` and `tracestate`.
+type PyTracedCall = (&'static str, u64, u64, i32, String, String);
 
 fn to_material((certificate, private_key, client_authorities): PyMaterial) -> Material {
     Material {
@@ -66,7 +71,7 @@ impl NativeFront {
     #[new]
     #[pyo3(signature = (
         node, *, address, listener, is_rehearsal, has_reflection, thread_count, limits_json,
-        material, credentials_json, latency_bounds, control
+        material, credentials_json, latency_bounds, is_traced, control
     ))]
     #[expect(clippy::too_many_arguments, reason = "settings, each given by name")]
     fn new(
@@ -81,6 +86,7 @@ impl NativeFront {
         material: Option<PyMaterial>,
         credentials_json: &str,
         latency_bounds: Vec<f64>,
+        is_traced: bool,
         control: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let address: SocketAddr = address
@@ -101,6 +107,7 @@ impl NativeFront {
             material: material.map(to_material),
             credentials: credentials(credentials_json)?,
             latency_bounds: bounds(latency_bounds)?,
+            is_traced,
             control: control.map(to_control),
         };
         let node = Arc::clone(&node.node);
@@ -148,6 +155,21 @@ impl NativeFront {
         let latencies = self.front.latencies();
         let row = |it: lastunit_front::Latency| (it.method, it.counts, it.total.as_secs_f64());
         latencies.into_iter().map(row).collect()
+    }
+
+    fn take_traced_calls(&self) -> (Vec<PyTracedCall>, u64) {
+        let (calls, lost_count) = self.front.take_traced_calls();
+        let row = |it: TracedCall| {
+            (
+                it.method,
+                it.begin_ns,
+                it.end_ns,
+                it.code,
+                it.parent,
+                it.state,
+            )
+        };
+        (calls.into_iter().map(row).collect(), lost_count)
     }
 
     #[getter]

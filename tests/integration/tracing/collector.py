@@ -26,6 +26,8 @@ class Span:
     parent_id: bytes
     attributes: dict[str, Any]
     events: int
+    begin_ns: int
+    end_ns: int
 
 
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):  # type: ignore[misc]
@@ -71,4 +73,6 @@ def _span(service: str, span: Any) -> Span:
         span.parent_span_id,
         values,
         len(span.events),
+        span.start_time_unix_nano,
+        span.end_time_unix_nano,
     )

@@ -94,11 +94,14 @@ async def test_a_payment_is_one_trace_over_order_ledger_and_payment(
     assert "account-1" not in told
 
 
-def test_a_callers_own_trace_goes_on_in_the_ledger(collector: Collector, tmp_path: Path) -> None:
-    """A traceparent in metadata is the parent, on both listeners; a refusal has its status."""
+@pytest.mark.parametrize("prefix", ["", "native_"])
+def test_a_callers_own_trace_goes_on_in_the_ledger(
+    collector: Collector, tmp_path: Path, prefix: str
+) -> None:
+    """A traceparent in metadata is the parent, on every listener; a refusal has its status."""
     flags = ("--durability", "memory", "--set", f"tracing.endpoint=http://{collector.address}")
     server = start_server(tmp_path, *flags)
-    ledger = Ledger(server.ready["data"], server.ready["settlement"])
+    ledger = Ledger(server.ready[f"{prefix}data"], server.ready[f"{prefix}settlement"])
     caller = Bearer("", ("traceparent", f"00-{TRACE_ID}-{PARENT_ID}-01"))
     calls = {
         "data": (ledger.data, f"/{STOCK}/Reserve", reserve_request("none").SerializeToString()),
@@ -115,12 +118,32 @@ def test_a_callers_own_trace_goes_on_in_the_ledger(collector: Collector, tmp_pat
     assert server.stop() == 0
     spans = {span.attributes["lastunit.listener"]: span for span in collector.spans()}
 
-    assert set(spans) == {"data", "settlement"}
+    assert set(spans) == {f"{prefix}data", f"{prefix}settlement"}
     for span in spans.values():
         assert (span.trace_id.hex(), span.parent_id.hex()) == (TRACE_ID, PARENT_ID)
         assert (span.kind, span.events) == (SERVER, 0)
-    assert spans["data"].attributes["rpc.grpc.status_code"] == 0
-    assert spans["settlement"].attributes["rpc.grpc.status_code"] == 3
+        assert 0 < span.end_ns - span.begin_ns < 10**10
+    assert spans[f"{prefix}data"].attributes["rpc.grpc.status_code"] == 0
+    assert spans[f"{prefix}settlement"].attributes["rpc.grpc.status_code"] == 3
+
+
+def test_a_native_call_that_its_caller_does_not_trace_is_not_told(
+    collector: Collector, tmp_path: Path
+) -> None:
+    """A caller that decided against its trace is not followed; one without a trace begins one."""
+    flags = ("--durability", "memory", "--set", f"tracing.endpoint=http://{collector.address}")
+    server = start_server(tmp_path, *flags)
+    request = reserve_request("none").SerializeToString()
+    with grpc.insecure_channel(server.ready["native_data"]) as channel:
+        call = channel.unary_unary(f"/{STOCK}/Reserve")
+        call(request, timeout=10, metadata=[("traceparent", f"00-{TRACE_ID}-{PARENT_ID}-00")])
+        call(request, timeout=10)
+    assert server.stop() == 0
+    [span] = collector.spans()
+
+    assert span.parent_id == b""
+    assert span.trace_id.hex() != TRACE_ID
+    assert span.attributes["rpc.method"] == "Reserve"
 
 
 def test_nothing_is_imported_or_wrapped_when_no_exporter_is_set() -> None:

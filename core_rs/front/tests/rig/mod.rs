@@ -49,6 +49,7 @@ impl Rig {
             material: None,
             credentials: Credentials::default(),
             latency_bounds: vec![Duration::from_millis(1)],
+            is_traced: false,
             control: None,
         };
         let front = Front::start(node, settings).expect("a free port is there");
