@@ -87,6 +87,7 @@ def report_text(result: dict[str, Any]) -> str:
     for name, lane in lanes:
         lines.append(_counts(name, lane))
         lines += _reasons(lane)
+        lines += _waits(lane)
     callers = result["callers"][:_CALLERS_SHOWN]
     lines += ["", _row("caller", *_COLUMNS)]
     lines += [_counts(row["caller"], row) for row in callers]
@@ -137,6 +138,21 @@ def _reasons(lane: dict[str, Any]) -> list[str]:
         )
         for name in sorted(live.keys() | forecast.keys())
     ]
+
+
+def _waits(lane: dict[str, Any]) -> list[str]:
+    live, forecast = lane["live"], lane["forecast"]
+    if not live["waited_count"] + forecast["waited_count"]:
+        return []
+    return [
+        _beside("  waited for their lane", live, forecast, "waited_count", ",.0f"),
+        _beside("  mean wait, ms", live, forecast, "wait_ms_mean", ".1f"),
+        _beside("  longest wait, ms", live, forecast, "wait_ms_max", ".1f"),
+    ]
+
+
+def _beside(name: str, live: dict[str, Any], forecast: dict[str, Any], key: str, form: str) -> str:
+    return _row(name, "", format(live[key], form), "", "", "", format(forecast[key], form))
 
 
 def _row(name: str, *cells: str) -> str:

@@ -21,6 +21,7 @@ mod callers;
 mod door;
 mod gate;
 mod keyed;
+mod lines;
 mod policy;
 mod queue;
 mod shadow;
@@ -37,6 +38,7 @@ pub use gate::{
     queue_count_max,
 };
 pub use keyed::KeyedPolicy;
+pub use lines::{Called, WaitingLines};
 pub use policy::{
     BURST_MAX, CALLERS_MAX, CALLS_IN_FLIGHT_MAX, COST_MAX, Costs, Lane, LanePolicy, Operation,
     Policy, PolicyError, RATE_MAX,

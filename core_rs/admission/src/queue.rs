@@ -3,7 +3,7 @@
 //! Owns: the order, the bound and the end of waiting. In calm the order is fair. When even the
 //! oldest has waited too long for a whole interval, most of the queue will be too late anyway:
 //! serving the newest first lets some be in time instead of none. Must not: know what waits.
-//! Where next: `turns.rs`.
+//! Where next: `lines.rs`.
 
 use alloc::collections::VecDeque;
 
@@ -69,8 +69,8 @@ impl QueuePolicy {
 pub enum Popped<T> {
     /// Its turn; since when it waits.
     Served(T, Nanos),
-    /// It waited too long: answer not now.
-    Expired(T),
+    /// It waited too long: answer not now; since when it waits.
+    Expired(T, Nanos),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -122,7 +122,8 @@ impl<T> WaitQueue<T> {
         self.look(now);
         let oldest = self.waiting.front()?;
         if self.last - oldest.since >= self.policy.wait_max {
-            return self.waiting.pop_front().map(|it| Popped::Expired(it.item));
+            let expired = self.waiting.pop_front();
+            return expired.map(|it| Popped::Expired(it.item, it.since));
         }
         let next = if self.is_overloaded(now) {
             self.waiting.pop_back()

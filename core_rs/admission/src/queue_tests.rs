@@ -74,7 +74,7 @@ fn what_waited_too_long_comes_out_first_and_is_not_served() {
     queue.push(1, 0).expect("room");
     queue.push(2, MILLI).expect("room");
 
-    assert_eq!(Some(Popped::Expired(1)), queue.pop(1_000 * MILLI));
+    assert_eq!(Some(Popped::Expired(1, 0)), queue.pop(1_000 * MILLI));
     assert_eq!(Some(Popped::Served(2, MILLI)), queue.pop(1_000 * MILLI));
 }
 

@@ -76,6 +76,7 @@ impl Outcome {
 #[derive(Clone, Debug)]
 pub(crate) struct DraftRow {
     pub(crate) at: Nanos,
+    pub(crate) waited: Nanos,
     pub(crate) operation: Operation,
     pub(crate) line_count: u32,
     pub(crate) outcome: Outcome,
@@ -101,8 +102,8 @@ impl Draft {
         draft
     }
 
-    /// Adds an operation that was decided at a time.
-    pub fn add(&mut self, ask: &Ask<'_>, outcome: Outcome, at: Nanos) {
+    /// Adds an operation that was decided at a time, after it had waited so long for its lane.
+    pub fn add(&mut self, ask: &Ask<'_>, outcome: Outcome, at: Nanos, waited: Nanos) {
         let start = self.text.len();
         let is_reserve = ask.call.operation == Operation::Reserve;
         let skus = if is_reserve { ask.skus } else { &[] };
@@ -114,6 +115,7 @@ impl Draft {
         }
         self.rows.push(DraftRow {
             at,
+            waited,
             operation: ask.call.operation,
             line_count: ask.call.line_count,
             outcome,

@@ -1,8 +1,9 @@
 //! The bytes of a recording: blocks that stand alone, each with its names, its length and its
 //! check sum.
 //!
-//! Owns: the form, version 1. Must not: panic on any bytes, or take more memory than a block's
-//! length allows. Where next: `docs/reference/arrivals-format.md`, which draws it.
+//! Owns: the form, version 2, and the reading of version 1. Must not: panic on any bytes, or take
+//! more memory than a block's length allows. Where next: `docs/reference/arrivals-format.md`, which
+//! draws it.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -12,8 +13,10 @@ use lastunit_admission::{Nanos, Operation, Report};
 use crate::arrival::{Draft, Outcome, ReportNote};
 use crate::numbers::{Cursor, put, put_signed};
 
-/// Version of the form that this program writes and reads.
-pub const VERSION: u16 = 1;
+/// Version of the form that this program writes.
+pub const VERSION: u16 = 2;
+/// The oldest that it reads; in that one nobody waited.
+const VERSION_MIN: u16 = 1;
 /// Bytes of a block before its body.
 pub const HEADER_BYTES: usize = 56;
 /// Longest body of a block, in bytes.
@@ -57,6 +60,7 @@ impl Encoder {
         };
         let head = row.operation as u8 | row.outcome.code() << 4;
         self.begin(head, row.at);
+        put(&mut self.rows, row.waited / MICROSECOND);
         if !row.outcome.is_refused() {
             put(&mut self.rows, end.saturating_sub(row.at) / MICROSECOND);
         }
@@ -150,6 +154,8 @@ impl Encoder {
 pub struct RowArrival {
     /// When it was decided, since the start of the run.
     pub at: Nanos,
+    /// How long it had waited for its lane by then; 0 if it did not.
+    pub waited: Nanos,
     /// What it asked for.
     pub operation: Operation,
     /// What became of it.
@@ -197,7 +203,7 @@ pub struct Damage {
     pub bytes: usize,
     /// Whether the recording only ends before the block does: it was being written.
     pub is_unfinished: bool,
-    /// The version of the block, if it is another one than [`VERSION`].
+    /// The version of the block, if it is one that this program does not read.
     pub version: Option<u16>,
 }
 
@@ -253,10 +259,10 @@ impl<'a> Iterator for Blocks<'a> {
             return Some(Err(self.damage(false, None)));
         }
         let version = u16::from_le_bytes([header[16], header[17]]);
-        if version != VERSION {
+        if !(VERSION_MIN..=VERSION).contains(&version) {
             return Some(Err(self.damage(false, Some(version))));
         }
-        let Some(read) = read(header, &block[HEADER_BYTES..]) else {
+        let Some(read) = read(header, &block[HEADER_BYTES..], version) else {
             return Some(Err(self.damage(false, None)));
         };
         self.offset += block.len();
@@ -264,7 +270,7 @@ impl<'a> Iterator for Blocks<'a> {
     }
 }
 
-fn read<'a>(header: &[u8], body: &'a [u8]) -> Option<Block<'a>> {
+fn read<'a>(header: &[u8], body: &'a [u8], version: u16) -> Option<Block<'a>> {
     let origin = Origin {
         run: u64_at(header, 24),
         start_micros: u64_at(header, 32).cast_signed(),
@@ -286,14 +292,19 @@ fn read<'a>(header: &[u8], body: &'a [u8]) -> Option<Block<'a>> {
     };
     let mut last = u64_at(header, 40);
     while !cursor.is_empty() {
-        let row = read_row(&mut cursor, &mut last, &mut block)?;
+        let row = read_row(&mut cursor, &mut last, &mut block, version)?;
         block.rows.push(row);
     }
     let is_whole = block.rows.len() as u64 == u64::from(u32_at(header, 20));
     is_whole.then_some(block)
 }
 
-fn read_row(cursor: &mut Cursor<'_>, last: &mut Nanos, block: &mut Block<'_>) -> Option<Row> {
+fn read_row(
+    cursor: &mut Cursor<'_>,
+    last: &mut Nanos,
+    block: &mut Block<'_>,
+    version: u16,
+) -> Option<Row> {
     let head = cursor.byte()?;
     *last = last.checked_add_signed(cursor.signed()?)?;
     if head & 0xf == REPORT {
@@ -307,6 +318,7 @@ fn read_row(cursor: &mut Cursor<'_>, last: &mut Nanos, block: &mut Block<'_>) ->
     let outcome = Outcome::from_code(head >> 4)?;
     let mut arrival = RowArrival {
         at: *last,
+        waited: 0,
         operation: *Operation::ALL.get(usize::from(head & 0xf))?,
         outcome,
         service: 0,
@@ -315,6 +327,9 @@ fn read_row(cursor: &mut Cursor<'_>, last: &mut Nanos, block: &mut Block<'_>) ->
         sale: None,
         skus: 0..0,
     };
+    if version > VERSION_MIN {
+        arrival.waited = cursor.number()?.checked_mul(MICROSECOND)?;
+    }
     if !outcome.is_refused() {
         arrival.service = cursor.number()?.checked_mul(MICROSECOND)?;
     }

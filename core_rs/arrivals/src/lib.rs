@@ -1,6 +1,6 @@
 //! Arrivals: what came to the door, kept compactly, and decided again by another policy.
 //!
-//! Owns: the form of a recording (version 1, `docs/reference/arrivals-format.md`), its reader, that
+//! Owns: the form of a recording (version 2, `docs/reference/arrivals-format.md`), its reader, that
 //! survives any bytes, and the replay of a recording in simulated time with the very code that
 //! decides live.
 //!
@@ -12,6 +12,7 @@ mod arrival;
 mod block;
 mod database;
 mod numbers;
+mod question;
 mod simulation;
 mod tally;
 mod world;

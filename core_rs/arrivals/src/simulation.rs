@@ -2,22 +2,23 @@
 //! policy.
 //!
 //! Owns: the order of arrivals (a recording has them in the order of their answers), the names over
-//! all blocks, and the counting. Must not: hold all of a recording in memory. Where next:
-//! `world.rs`.
+//! all blocks, who waits for a lane, and the counting. Must not: hold all of a recording in memory.
+//! Where next: `world.rs`.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 
-use lastunit_admission::{Ask, Call, Chance, DoorPolicy, Lane, Nanos, SKUS_MAX};
+use lastunit_admission::{Called, DoorPolicy, Lane, Nanos, WaitingLines};
 
-use crate::arrival::ReportNote;
+use crate::arrival::{Outcome, ReportNote};
 use crate::block::{Block, Blocks, Damage, Origin, Row, RowArrival};
+use crate::question::Question;
 use crate::tally::{CallerRow, LaneRow, Tally};
 use crate::world::{Known, World};
 
-/// How long after its decision a call may be answered and still be replayed in its place. One that
-/// takes longer is decided when it is read.
-const ANSWERED_WITHIN: Nanos = 10_000_000_000;
+/// How long after it came a call may be answered and still be replayed in its place: it may wait
+/// for its lane for ten seconds. One that takes longer is decided when it is read.
+const ANSWERED_WITHIN: Nanos = 20_000_000_000;
 
 /// Names that are kept apart; what comes after them is counted under one name.
 const NAMES_MAX: usize = 1_000_000;
@@ -74,9 +75,16 @@ struct Item {
 
 #[derive(Debug)]
 enum What {
-    /// The names are those of all blocks.
-    Arrival(RowArrival, Vec<u32>),
+    Arrival(Guest),
     Report(ReportNote),
+}
+
+/// One that came.
+#[derive(Debug)]
+struct Guest {
+    arrival: RowArrival,
+    /// Its caller, sale and SKUs, among the names of all blocks.
+    places: Vec<u32>,
 }
 
 impl PartialEq for Item {
@@ -105,12 +113,16 @@ pub struct Simulation {
     policy: DoorPolicy,
     options: Options,
     world: World,
-    waiting: BinaryHeap<Item>,
+    lines: WaitingLines<Guest>,
+    coming: BinaryHeap<Item>,
     order: u64,
     latest: Nanos,
     origin: Option<Origin>,
     first: Option<Nanos>,
+    /// When the last one came.
     last: Nanos,
+    /// How far this run was replayed.
+    clock: Nanos,
     places: HashMap<Box<str>, u32>,
     names: Vec<Box<str>>,
     /// By name; most names are of no caller.
@@ -133,14 +145,16 @@ impl Simulation {
         };
         Self {
             world: World::new(&policy, &options),
+            lines: WaitingLines::new(&policy.limits),
             policy,
             options,
-            waiting: BinaryHeap::new(),
+            coming: BinaryHeap::new(),
             order: 0,
             latest: 0,
             origin: None,
             first: None,
             last: 0,
+            clock: 0,
             places: HashMap::new(),
             names: Vec::new(),
             callers: HashMap::new(),
@@ -206,15 +220,17 @@ impl Simulation {
                     places.extend(arrival.sale.map(|sale| names[sale]));
                     let skus = &block.skus[arrival.skus.clone()];
                     places.extend(skus.iter().map(|sku| names[*sku]));
-                    (arrival.at, What::Arrival(arrival.clone(), places))
+                    let came = arrival.at.saturating_sub(arrival.waited);
+                    let arrival = arrival.clone();
+                    (came, What::Arrival(Guest { arrival, places }))
                 }
             };
             self.latest = self.latest.max(at);
             self.order += 1;
             let order = self.order;
-            self.waiting.push(Item { at, order, what });
+            self.coming.push(Item { at, order, what });
         }
-        while let Some(item) = self.waiting.peek() {
+        while let Some(item) = self.coming.peek() {
             if item.at.saturating_add(ANSWERED_WITHIN) > self.latest {
                 break;
             }
@@ -232,12 +248,14 @@ impl Simulation {
         self.origin = Some(origin);
         self.forecast.run_count += 1;
         self.world = World::new(&self.policy, &self.options);
+        self.lines = WaitingLines::new(&self.policy.limits);
     }
 
     fn end_run(&mut self) {
-        while !self.waiting.is_empty() {
+        while !self.coming.is_empty() {
             self.replay_next();
         }
+        self.call_until(Nanos::MAX);
         let peaks = self.world.peaks();
         for (row, peak) in self.lanes.iter_mut().zip(peaks) {
             row.in_flight_peak = row.in_flight_peak.max(peak);
@@ -247,21 +265,23 @@ impl Simulation {
         self.forecast.dropped_count = self.forecast.dropped_count.saturating_add(dropped);
         let span = self.last.saturating_sub(self.first.unwrap_or(self.last));
         self.forecast.span = self.forecast.span.saturating_add(span);
-        (self.latest, self.first, self.last) = (0, None, 0);
+        (self.latest, self.first, self.last, self.clock) = (0, None, 0, 0);
     }
 
     fn replay_next(&mut self) {
-        let Some(item) = self.waiting.pop() else {
+        let Some(item) = self.coming.pop() else {
             return;
         };
         // Who was answered very late is decided when it is read: time does not go back.
-        let now = item.at.max(self.last);
+        let now = item.at.max(self.clock);
+        self.call_until(now);
+        self.clock = now;
         match item.what {
             What::Report(note) => {
                 self.forecast.report_count += 1;
                 self.world.hear(&ReportNote { at: now, ..note });
             }
-            What::Arrival(arrival, places) => self.replay(&arrival, &places, now),
+            What::Arrival(guest) => self.admit(guest, now),
         }
         self.last = now;
         if self.first.is_none() {
@@ -274,40 +294,72 @@ impl Simulation {
         }
     }
 
-    fn replay(&mut self, arrival: &RowArrival, places: &[u32], now: Nanos) {
-        let name = |place: &u32| &*self.names[*place as usize];
-        let mut skus = [""; SKUS_MAX];
-        let mut count = 0;
-        for (sku, place) in skus.iter_mut().zip(places.iter().skip(2)) {
-            *sku = name(place);
-            count += 1;
+    /// Calls those who wait until then, each when its turn or its end comes.
+    fn call_until(&mut self, end: Nanos) {
+        while let Some(look) = self.lines.next_look() {
+            let now = look.max(self.clock);
+            if now > end {
+                return;
+            }
+            self.clock = now;
+            while let Some(called) = self.lines.call(now, false) {
+                self.readmit(called, now);
+            }
         }
-        let ask = Ask {
-            call: Call {
-                operation: arrival.operation,
-                line_count: arrival.line_count,
-                caller: name(&places[0]),
-            },
-            sale: places.get(1).map(name).unwrap_or_default(),
-            skus: &skus[..count],
-            chance: Chance::Possible,
+    }
+
+    /// One that comes: it is decided, or waits where the policy lets it.
+    fn admit(&mut self, guest: Guest, now: Nanos) {
+        let arrival = &guest.arrival;
+        let lane = arrival.operation.lane();
+        self.world.learn(arrival.operation, known(arrival));
+        let question = Question::new(&self.names, &guest.places, arrival);
+        let ask = question.ask();
+        let may_wait = self.policy.limits.lane(lane).queue.is_some() && !question.is_hopeless();
+        let has_to_wait =
+            may_wait && (self.lines.len(lane) > 0 || self.world.wait_for_lane(&ask, now).is_some());
+        if !has_to_wait {
+            let outcome = self.world.decide(&ask, known(arrival), now);
+            self.count(&guest, outcome, 0);
+            return;
+        }
+        let Err(guest) = self.lines.push(guest, lane, now) else {
+            return;
         };
-        let known = Known {
-            live: arrival.outcome,
-            service: arrival.service,
+        let question = Question::new(&self.names, &guest.places, &guest.arrival);
+        let outcome = self.world.refuse_late(&question.ask(), now);
+        self.count(&guest, outcome, 0);
+    }
+
+    /// One that waited: it is decided, refused for its long wait, or waits on.
+    fn readmit(&mut self, called: Called<Guest>, now: Nanos) {
+        let guest = &called.item;
+        let question = Question::new(&self.names, &guest.places, &guest.arrival);
+        let ask = question.ask();
+        let outcome = if called.is_late {
+            self.world.refuse_late(&ask, now)
+        } else if let Some(wait) = self.world.wait_for_lane(&ask, now) {
+            self.lines.put_back(called, wait, now);
+            return;
+        } else {
+            self.world.decide(&ask, known(&guest.arrival), now)
         };
-        let outcome = self.world.decide(&ask, known, now);
+        self.count(&called.item, outcome, now - called.since);
+    }
+
+    fn count(&mut self, guest: &Guest, outcome: Outcome, waited: Nanos) {
+        let Guest { arrival, places } = guest;
         let row = &mut self.lanes[arrival.operation.lane().index()];
-        row.live.count(arrival.outcome);
-        row.forecast.count(outcome);
+        row.live.count(arrival.outcome, arrival.waited);
+        row.forecast.count(outcome, waited);
         match (arrival.outcome.is_refused(), outcome.is_refused()) {
             (false, true) => row.newly_refused += 1,
             (true, false) => row.newly_served += 1,
             _ => {}
         }
         let [live, forecast] = self.callers.entry(places[0]).or_default();
-        live.count(arrival.outcome);
-        forecast.count(outcome);
+        live.count(arrival.outcome, arrival.waited);
+        forecast.count(outcome, waited);
     }
 
     fn place(&mut self, name: &str) -> u32 {
@@ -321,5 +373,12 @@ impl Simulation {
         self.names.push(name.into());
         self.places.insert(name.into(), place);
         place
+    }
+}
+
+fn known(arrival: &RowArrival) -> Known {
+    Known {
+        live: arrival.outcome,
+        service: arrival.service,
     }
 }

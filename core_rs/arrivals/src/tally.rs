@@ -2,7 +2,7 @@
 //!
 //! Owns: the shapes. Must not: decide. Where next: `simulation.rs`.
 
-use lastunit_admission::{Lane, Limit};
+use lastunit_admission::{Lane, Limit, Nanos};
 
 use crate::arrival::Outcome;
 
@@ -17,10 +17,22 @@ pub struct Tally {
     pub hopeless: u64,
     /// Refused, by limit in the order of [`Limit::ALL`].
     pub refused: [u64; Limit::ALL.len()],
+    /// Of all, those that waited for their lane before, let in or refused.
+    pub waited: u64,
+    /// How long these waited, added up.
+    pub wait_total: Nanos,
+    /// The longest that one of them waited.
+    pub wait_max: Nanos,
 }
 
 impl Tally {
-    pub(crate) fn count(&mut self, outcome: Outcome) {
+    /// Counts an arrival and how long it waited, 0 if it did not.
+    pub(crate) fn count(&mut self, outcome: Outcome, waited: Nanos) {
+        if waited > 0 {
+            self.waited += 1;
+            self.wait_total = self.wait_total.saturating_add(waited);
+            self.wait_max = self.wait_max.max(waited);
+        }
         match outcome {
             Outcome::Granted => {
                 self.served += 1;

@@ -6,8 +6,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use lastunit_admission::{
-    Ask, BucketPolicy, Call, Chance, Door, DoorPolicy, Lane, Limit, Nanos, Operation, Report,
-    TOKEN, WindowPolicy,
+    Ask, BucketPolicy, Call, Chance, Door, DoorPolicy, Lane, Limit, Nanos, Operation, QueuePolicy,
+    Report, TOKEN, WindowPolicy,
 };
 
 use super::*;
@@ -171,9 +171,9 @@ impl Live {
             let end = (planned.at + planned.service, lane, is_hopeless);
             self.ends.push(Reverse(end));
         }
-        self.tallies[lane].count(outcome);
+        self.tallies[lane].count(outcome, 0);
         let mut draft = Draft::new(planned.caller);
-        draft.add(&ask, outcome, planned.at);
+        draft.add(&ask, outcome, planned.at, 0);
         draft
     }
 }
@@ -317,8 +317,8 @@ fn what_is_read_is_what_was_written() {
         chance: Chance::Possible,
     };
     let mut draft = Draft::new("c");
-    draft.add(&ask(&["a", "b"]), Outcome::Hopeless, 10);
-    draft.add(&ask(&["b"]), Outcome::NoEffect, 10);
+    draft.add(&ask(&["a", "b"]), Outcome::Hopeless, 10, 0);
+    draft.add(&ask(&["b"]), Outcome::NoEffect, 10, 7_000);
     draft.decide_after_all(&ask(&["a", "b"]), Outcome::NoEffect, 12);
     draft.grant();
     let mut encoder = Encoder::default();
@@ -343,6 +343,7 @@ fn what_is_read_is_what_was_written() {
         panic!()
     };
     assert_eq!((10, Outcome::NoEffect), (second.at, second.outcome));
+    assert_eq!((0, 7_000), (first.waited, second.waited));
     assert_eq!(Row::Report(report), block.rows[2]);
 }
 
@@ -405,7 +406,7 @@ fn a_restart_begins_with_a_new_door_and_drops_are_told() {
                 skus: &skus,
                 chance: Chance::Possible,
             };
-            draft.add(&ask, row.outcome, row.at);
+            draft.add(&ask, row.outcome, row.at, row.waited);
             encoder.add(&draft, 0, row.at + row.service);
         }
         let origin = Origin { run: 8, ..ORIGIN };
@@ -416,4 +417,154 @@ fn a_restart_begins_with_a_new_door_and_drops_are_told() {
     assert_eq!((2, 6), (forecast.run_count, forecast.dropped_count));
     let both = first.served + again.tallies[2].served;
     assert_eq!(both, forecast.lanes[2].forecast.served);
+}
+
+/// Ten reservations at once, recorded by a door that let everybody in.
+fn ten_at_once() -> Vec<u8> {
+    let each = |number: u64| Planned {
+        at: 5 * MILLISECOND + number,
+        operation: Operation::Reserve,
+        caller: "app",
+        sku: "sku-1",
+        service: 1_000,
+        is_gone: number == 9,
+    };
+    let plan: Vec<_> = (0..10).map(each).collect();
+    Live::run(&DoorPolicy::default(), &plan).bytes
+}
+
+/// A hundred a second, one at a time; who comes too soon may wait.
+fn waiting_policy(queue: QueuePolicy) -> DoorPolicy {
+    let mut policy = DoorPolicy::default();
+    let lane = policy.limits.lane_mut(Lane::Reservation);
+    lane.bucket = Some(bucket(100, 1));
+    lane.queue = Some(queue);
+    policy.check().unwrap();
+    policy
+}
+
+#[test]
+fn who_finds_no_room_waits_where_the_other_policy_lets_it() {
+    let patient = QueuePolicy {
+        target: 500 * MILLISECOND,
+        interval: 500 * MILLISECOND,
+        ..QueuePolicy::default()
+    };
+    let forecast = simulated(&ten_at_once(), waiting_policy(patient), Options::default());
+    let row = forecast.lanes[Lane::Reservation.index()];
+
+    // One is let in at once, the last of the others after 80 ms; what is gone is told at once.
+    assert_eq!(
+        (9, 1, 0),
+        (
+            row.forecast.served,
+            row.forecast.hopeless,
+            row.newly_refused
+        )
+    );
+    assert_eq!(8, row.forecast.waited);
+    assert!(row.forecast.wait_max.abs_diff(80 * MILLISECOND) < 3 * MILLISECOND);
+    assert!(row.forecast.wait_total.abs_diff(360 * MILLISECOND) < 20 * MILLISECOND);
+    assert_eq!((0, 0), (row.live.waited, row.live.wait_max));
+}
+
+#[test]
+fn who_waits_too_long_or_finds_no_place_is_refused() {
+    let short = QueuePolicy {
+        length_max: 5,
+        wait_max: 35 * MILLISECOND,
+        ..QueuePolicy::default()
+    };
+    let forecast = simulated(&ten_at_once(), waiting_policy(short), Options::default());
+    let row = forecast.lanes[Lane::Reservation.index()];
+
+    // Of nine one is let in at once and five wait, three of them for not too long.
+    assert_eq!(
+        (4, 5),
+        (
+            row.forecast.served,
+            row.forecast.refused[Limit::LaneRate as usize]
+        )
+    );
+    assert_eq!((5, 5), (row.forecast.waited, row.newly_refused));
+    assert!(row.forecast.wait_max.abs_diff(35 * MILLISECOND) < 3 * MILLISECOND);
+}
+
+#[test]
+fn who_waited_live_comes_when_it_came_and_is_told_of() {
+    let mut draft = Draft::new("app");
+    let skus = ["sku-1"];
+    let ask = Ask {
+        call: Call {
+            operation: Operation::Reserve,
+            line_count: 1,
+            caller: "app",
+        },
+        sale: "summer",
+        skus: &skus,
+        chance: Chance::Possible,
+    };
+    // Both came in the first microseconds; the second one's turn was 10 ms later.
+    draft.add(&ask, Outcome::Granted, 1_000, 0);
+    draft.add(&ask, Outcome::Granted, 10 * MILLISECOND, 9_998_000);
+    let mut encoder = Encoder::default();
+    for index in [0, 1] {
+        encoder.add(&draft, index, 11 * MILLISECOND);
+    }
+    let bytes = encoder.finish(&ORIGIN);
+    let free = simulated(&bytes, DoorPolicy::default(), Options::default());
+    let row = free.lanes[Lane::Reservation.index()];
+    assert_eq!((1, 9_998_000), (row.live.waited, row.live.wait_max));
+    assert_eq!((2, 0), (row.forecast.served, row.forecast.waited));
+    assert_eq!(1_000, free.span);
+
+    let mut strict = waiting_policy(QueuePolicy::default());
+    strict.limits.lane_mut(Lane::Reservation).queue = None;
+    let strict = simulated(&bytes, strict, Options::default());
+    assert_eq!(1, strict.lanes[Lane::Reservation.index()].newly_refused);
+}
+
+/// One reservation as version 1 wrote it: nothing is said of a wait.
+fn version_1(version: u16) -> Vec<u8> {
+    let mut body = vec![3];
+    for name in ["app", "summer", "sku-1"] {
+        body.push(u8::try_from(name.len()).unwrap());
+        body.extend(name.as_bytes());
+    }
+    // Reserve and granted, at the block's first time, 5 us in flight; then its names.
+    body.extend([0, 0, 5, 0, 1, 1, 1, 2]);
+    let mut block = b"LUarriv\n".to_vec();
+    block.extend(u32::try_from(body.len()).unwrap().to_le_bytes());
+    block.extend([0; 4]);
+    block.extend(version.to_le_bytes());
+    block.extend([0; 2]);
+    block.extend(1_u32.to_le_bytes());
+    block.extend(ORIGIN.run.to_le_bytes());
+    block.extend(ORIGIN.start_micros.to_le_bytes());
+    block.extend(1_000_u64.to_le_bytes());
+    block.extend(ORIGIN.dropped_count.to_le_bytes());
+    block.extend(body);
+    let sum = crc32c::crc32c(&block[16..]);
+    block[12..16].copy_from_slice(&sum.to_le_bytes());
+    block
+}
+
+#[test]
+fn what_version_1_wrote_is_read_and_what_comes_after_this_one_is_not() {
+    let bytes = version_1(1);
+    let block = Blocks::new(&bytes).next().unwrap().unwrap();
+    let Row::Arrival(row) = &block.rows[0] else {
+        panic!()
+    };
+    assert_eq!(
+        (1_000, 0, 5_000, Outcome::Granted),
+        (row.at, row.waited, row.service, row.outcome)
+    );
+    assert_eq!("sku-1", block.names[block.skus[0]]);
+
+    for version in [0, VERSION + 1] {
+        let bytes = version_1(version);
+        let damage = Blocks::new(&bytes).next().unwrap().unwrap_err();
+        assert_eq!(Some(version), damage.version);
+    }
 }

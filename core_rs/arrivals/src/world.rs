@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use lastunit_admission::{Ask, Chance, Door, DoorPolicy, Lane, Nanos, Operation, Report};
+use lastunit_admission::{Answer, Ask, Door, DoorPolicy, Lane, Nanos, Operation, Report};
 
 use crate::arrival::{Outcome, ReportNote};
 use crate::database::Database;
@@ -87,23 +87,35 @@ impl World {
         let _ = self.door.report(&report, now);
     }
 
-    /// Decides an arrival as the door of this world would have.
+    /// Learns from an arrival what it tells of those that come after it.
+    pub(crate) fn learn(&mut self, operation: Operation, known: Known) {
+        if known.live.is_admitted() {
+            self.services[operation.lane().index()] = known.service;
+            if operation == Operation::Reserve {
+                self.is_granted = known.live == Outcome::Granted;
+            }
+        }
+    }
+
+    /// How long until the lane of a call may have room for it; None if it has now, or never will.
+    pub(crate) fn wait_for_lane(&mut self, ask: &Ask<'_>, now: Nanos) -> Option<Nanos> {
+        self.advance(now);
+        self.door.wait_for_lane(ask, now)
+    }
+
+    /// Refuses a call that waited too long, or for which there was no place to wait.
+    pub(crate) fn refuse_late(&mut self, ask: &Ask<'_>, now: Nanos) -> Outcome {
+        self.advance(now);
+        let refusal = self.door.refuse_late(ask, now);
+        Outcome::of(ask, &Answer::Refused(refusal))
+    }
+
+    /// Decides a call as the door of this world would have.
     pub(crate) fn decide(&mut self, ask: &Ask<'_>, known: Known, now: Nanos) -> Outcome {
         self.advance(now);
         let lane = ask.call.operation.lane();
         let is_reserve = ask.call.operation == Operation::Reserve;
-        if known.live.is_admitted() {
-            self.services[lane.index()] = known.service;
-            if is_reserve {
-                self.is_granted = known.live == Outcome::Granted;
-            }
-        }
-        let chance = match known.live {
-            Outcome::Hopeless | Outcome::HopelessRefused => Chance::Gone,
-            _ => Chance::Possible,
-        };
-        let ask = Ask { chance, ..*ask };
-        let mut outcome = Outcome::of(&ask, &self.door.decide(&ask, now));
+        let mut outcome = Outcome::of(ask, &self.door.decide(ask, now));
         if outcome.is_refused() {
             return outcome;
         }

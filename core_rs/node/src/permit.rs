@@ -346,6 +346,8 @@ pub(crate) struct Permit {
     credit_count: u64,
     /// What is kept of the call; None if nobody records.
     draft: Option<Box<Draft>>,
+    /// Since when the call waits for its lane; None if it never did.
+    waits_since: Option<Nanos>,
 }
 
 impl Permit {
@@ -357,14 +359,21 @@ impl Permit {
             hopeless_count: 0,
             credit_count: 0,
             draft: None,
+            waits_since: None,
         }
+    }
+
+    /// Says that the call has to wait; the first time counts.
+    pub(crate) fn note_wait(&mut self, now: Nanos) {
+        self.waits_since.get_or_insert(now);
     }
 
     fn draft(&mut self, question: &Question<'_>, answer: &Answer, now: Nanos) {
         let ask = question.ask(question.chance);
         let new = || Box::new(Draft::new(question.call.caller));
         let draft = self.draft.get_or_insert_with(new);
-        draft.add(&ask, Outcome::of(&ask, answer), now);
+        let waited = self.waits_since.map_or(0, |it| now.saturating_sub(it));
+        draft.add(&ask, Outcome::of(&ask, answer), now, waited);
     }
 
     fn note(&mut self, question: &Question<'_>, answer: &Answer) {

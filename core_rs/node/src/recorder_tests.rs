@@ -24,7 +24,7 @@ fn draft(count: u64) -> Draft {
             skus: &skus,
             chance: Chance::Possible,
         };
-        draft.add(&ask, Outcome::NoEffect, number);
+        draft.add(&ask, Outcome::NoEffect, number, 0);
     }
     draft
 }

@@ -310,7 +310,10 @@ fn ask_in(
     } else {
         shared.turnstile.admit_unless_full(permit, question)
     };
-    admitted.map_err(Stop::Wait)
+    admitted.map_err(|wait| {
+        permit.note_wait(shared.turnstile.now());
+        Stop::Wait(wait)
+    })
 }
 
 /// Answers a reservation of what was gone when last asked for: it costs no token. None if units

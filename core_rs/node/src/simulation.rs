@@ -150,7 +150,16 @@ fn tally(tally: &Tally) -> Value {
         "hopeless_count": tally.hopeless,
         "refused_count": tally.refused_count(),
         "refused": refused,
+        "waited_count": tally.waited,
+        "wait_ms_mean": mean_ms(tally),
+        "wait_ms_max": std::time::Duration::from_nanos(tally.wait_max).as_secs_f64() * 1e3,
     })
+}
+
+/// How long those who waited did so on average; 0 if nobody did.
+fn mean_ms(tally: &Tally) -> f64 {
+    let mean = tally.wait_total.checked_div(tally.waited).unwrap_or(0);
+    std::time::Duration::from_nanos(mean).as_secs_f64() * 1e3
 }
 
 #[cfg(test)]

@@ -1,25 +1,20 @@
 //! Where calls wait whose lane has no room for them now, if the policy says that they may.
 //!
-//! Owns: who waits, whose turn it is, and the thread that sees to it. Settlement before
-//! reservations before reads, and none below is starved; within a lane the oldest first, in
-//! overload the newest. Must not: decide who is let in; calls of a batch never wait. Where next:
-//! `serve.rs`; `queue.rs` and `turns.rs` of the admission crate for the order.
+//! Owns: who waits, and the thread that calls them. Must not: decide who is let in, or whose turn
+//! it is; calls of a batch never wait. Where next: `serve.rs`; `lines.rs` of the admission crate
+//! for the order.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lastunit_admission::{DoorPolicy, Lane, Nanos, Popped, QueuePolicy, Turns, WaitQueue};
+use lastunit_admission::{DoorPolicy, Lane, Nanos, WaitingLines};
 use serde_json::{Map, Value, json};
 
 use crate::serve::{Entry, Job};
 use crate::shared::Shared;
 
-/// Turns that lanes get although those above them have work, in thousandths.
-const SHARES: [u32; 4] = [0, 0, 200, 50];
-
-/// A lane without room is looked at again after this at the soonest, and at the latest.
-const LOOK_AGAIN: (Nanos, Nanos) = (100_000, 2_000_000);
+type Called = lastunit_admission::Called<Box<Job>>;
 
 /// All calls that wait.
 pub(crate) struct WaitingRoom {
@@ -32,33 +27,19 @@ pub(crate) struct WaitingRoom {
 }
 
 struct Rows {
-    queues: [WaitQueue<Box<Job>>; 4],
-    /// Before this there is no use in asking for the lane.
-    resume: [Nanos; 4],
-    turns: Turns,
+    lines: WaitingLines<Box<Job>>,
     is_stopping: bool,
     served_counts: [u64; 4],
     late_counts: [u64; 4],
 }
 
-/// A call whose waiting ended for now.
-struct Called {
-    job: Box<Job>,
-    lane: Lane,
-    since: Nanos,
-    entry: Entry,
-}
-
 impl WaitingRoom {
     pub(crate) fn new(policy: &DoorPolicy) -> Self {
-        let queue = || WaitQueue::new(QueuePolicy::default());
         let room = Self {
             is_open: Default::default(),
             counts: Default::default(),
             rows: Mutex::new(Rows {
-                queues: [queue(), queue(), queue(), queue()],
-                resume: [0; 4],
-                turns: Turns::new(SHARES),
+                lines: WaitingLines::new(&policy.limits),
                 is_stopping: false,
                 served_counts: [0; 4],
                 late_counts: [0; 4],
@@ -73,13 +54,10 @@ impl WaitingRoom {
     pub(crate) fn set_policy(&self, policy: &DoorPolicy, now: Nanos) {
         let mut rows = self.rows();
         for lane in Lane::ALL {
-            let queue = policy.limits.lane(lane).queue;
-            self.is_open[lane.index()].store(queue.is_some(), Ordering::Relaxed);
-            if let Some(queue) = queue {
-                rows.queues[lane.index()].set_policy(queue, now);
-            }
+            let is_open = policy.limits.lane(lane).queue.is_some();
+            self.is_open[lane.index()].store(is_open, Ordering::Relaxed);
         }
-        rows.resume = [now; 4];
+        rows.lines.set_policy(&policy.limits, now);
         drop(rows);
         self.bell.notify_one();
     }
@@ -101,7 +79,7 @@ impl WaitingRoom {
         if rows.is_stopping {
             return Err(job);
         }
-        rows.queues[lane.index()].push(job, now)?;
+        rows.lines.push(job, lane, now)?;
         let was_empty = self.note_count(&rows, lane) == 1;
         drop(rows);
         if was_empty {
@@ -128,7 +106,7 @@ impl WaitingRoom {
         for lane in Lane::ALL {
             let at = lane.index();
             let row = json!({
-                "waiting_count": rows.queues[at].len(),
+                "waiting_count": rows.lines.len(lane),
                 "served_count": rows.served_counts[at],
                 "late_count": rows.late_counts[at],
             });
@@ -147,14 +125,15 @@ impl WaitingRoom {
         let mut rows = self.rows();
         loop {
             let now = shared.turnstile.now();
-            if let Some(called) = rows.call(now) {
+            let is_over = rows.is_stopping;
+            if let Some(called) = rows.lines.call(now, is_over) {
                 self.note_count(&rows, called.lane);
                 return Some(called);
             }
             if rows.is_stopping {
                 return None;
             }
-            rows = match rows.next_look() {
+            rows = match rows.lines.next_look() {
                 None => self.bell.wait(rows).unwrap_or_else(PoisonError::into_inner),
                 Some(at) => {
                     let wait = Duration::from_nanos(at.saturating_sub(now));
@@ -168,10 +147,9 @@ impl WaitingRoom {
     /// Puts a call back for which there was no room after all.
     fn put_back(&self, called: Called, wait: Nanos, now: Nanos) {
         let mut rows = self.rows();
-        let at = called.lane.index();
-        rows.queues[at].put_back(called.job, called.since, now);
-        rows.resume[at] = now + wait.clamp(LOOK_AGAIN.0, LOOK_AGAIN.1);
-        self.note_count(&rows, called.lane);
+        let lane = called.lane;
+        rows.lines.put_back(called, wait, now);
+        self.note_count(&rows, lane);
     }
 
     fn note_served(&self, lane: Lane, entry: Entry) {
@@ -184,7 +162,7 @@ impl WaitingRoom {
     }
 
     fn note_count(&self, rows: &Rows, lane: Lane) -> usize {
-        let count = rows.queues[lane.index()].len();
+        let count = rows.lines.len(lane);
         self.counts[lane.index()].store(count, Ordering::Relaxed);
         count
     }
@@ -195,50 +173,27 @@ impl WaitingRoom {
     }
 }
 
-impl Rows {
-    /// Calls the next one; at the end everybody, as late.
-    fn call(&mut self, now: Nanos) -> Option<Called> {
-        let is_due = Lane::ALL.map(|lane| {
-            let at = lane.index();
-            let expiry = self.queues[at].next_expiry();
-            expiry.is_some_and(|expiry| self.is_stopping || expiry <= now || self.resume[at] <= now)
-        });
-        let lane = self.turns.next(is_due)?;
-        let popped = self.queues[lane.index()].pop(now)?;
-        let (job, since, entry) = match popped {
-            Popped::Served(job, since) if !self.is_stopping => (job, since, Entry::Turn),
-            Popped::Served(job, since) => (job, since, Entry::Late),
-            Popped::Expired(job) => (job, now, Entry::Late),
-        };
-        Some(Called {
-            job,
-            lane,
-            since,
-            entry,
-        })
-    }
-
-    /// When to look again; None if nobody waits.
-    fn next_look(&self) -> Option<Nanos> {
-        let look = |lane: Lane| {
-            let at = lane.index();
-            let expiry = self.queues[at].next_expiry()?;
-            Some(expiry.min(self.resume[at]))
-        };
-        Lane::ALL.into_iter().filter_map(look).min()
-    }
-}
-
 /// Calls those who wait, one after the other, until stopped.
 pub(crate) fn run(shared: &Shared) {
     let room = &shared.waiting;
     while let Some(called) = room.next(shared) {
-        let (lane, entry) = (called.lane, called.entry);
-        match called.job.run_as(shared, entry) {
+        let Called {
+            item,
+            lane,
+            since,
+            is_late,
+        } = called;
+        let entry = if is_late { Entry::Late } else { Entry::Turn };
+        match item.run_as(shared, entry) {
             None => room.note_served(lane, entry),
-            Some((job, wait)) => {
-                let now = shared.turnstile.now();
-                room.put_back(Called { job, ..called }, wait, now);
+            Some((item, wait)) => {
+                let back = Called {
+                    item,
+                    lane,
+                    since,
+                    is_late,
+                };
+                room.put_back(back, wait, shared.turnstile.now());
             }
         }
     }

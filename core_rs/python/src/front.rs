@@ -6,9 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lastunit_front::{
-    Control, Credentials, Front, FrontSettings, Limits, Material, TracedCall,
-};
+use lastunit_front::{Control, Credentials, Front, FrontSettings, Limits, Material, TracedCall};
 use lastunit_node::Answer;
 use pyo3::prelude::*;
 

@@ -10,12 +10,15 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
+import grpc
 import pytest
 from tests.conformance.kit import Server, start_server
 
 from lastunit.client.aio import Line, StockClient
 from lastunit.errors import ShedError
 from lastunit.stock.v1 import stock_admin_service_pb2 as pb
+from lastunit.stock.v1 import stock_service_pb2 as stock
+from lastunit.stock.v1.stock_service_pb2_grpc import StockServiceStub
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +49,16 @@ rate_per_second = 50
 burst = 60
 [costs]
 GetAvailability = 1
+"""
+# A tenth of what comes, and whoever finds no room waits a second at most.
+PATIENT: Final = """version = 1
+[lanes.reservation]
+rate_per_second = 60
+burst = 30
+waiting_max = 1000
+wait_max_ms = 1000
+wait_target_ms = 1000
+wait_interval_ms = 1000
 """
 FORECAST_ERROR_MAX: Final = 0.05
 
@@ -116,6 +129,36 @@ async def storm(server: Server, *, seconds: float, per_second: int) -> Counter[s
     return served
 
 
+async def unary_storm(server: Server, *, count: int, per_second: int) -> int:
+    """Reserves open loop, each in a call of its own: operations of a batch never wait.
+
+    Returns:
+        How many were served.
+    """
+    async with StockClient(
+        server.ready["data"], settlement_address=server.ready["settlement"], caller="desk"
+    ) as client:
+        await put_on_sale(client)
+    start = time.monotonic() + 0.1
+    async with grpc.aio.insecure_channel(server.ready["native_data"]) as channel:
+        stub = StockServiceStub(channel)
+
+        async def one(number: int) -> int:
+            await asyncio.sleep(start + number / per_second - time.monotonic())
+            request = stock.ReserveRequest(
+                reservation_id=f"r{number}", person_id=f"p{number}", sale_id=SALE
+            )
+            request.lines.add(sku=SKU, units=1)
+            try:
+                await stub.Reserve(request, timeout=10)
+            except grpc.aio.AioRpcError as error:
+                assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # noqa: PT017 - counted
+                return 0
+            return 1
+
+        return sum(await asyncio.gather(*map(one, range(count))))
+
+
 def simulate(arrivals: Path, *words: str) -> dict[str, Any]:
     """Runs `lastunit admission simulate --json`."""
     command = [sys.executable, "-m", "lastunit.cli", "admission", "simulate", str(arrivals)]
@@ -147,6 +190,28 @@ def test_a_recording_tells_what_the_callers_were_told(tmp_path: Path) -> None:
     assert result["reproduced_share"] > 0.95
     assert (result["dropped_count"], result["damaged_bytes"]) == (0, 0)
     assert [row["caller"] for row in result["callers"]] == ["app", "desk"]
+
+
+def test_waits_are_recorded_and_forecast(tmp_path: Path) -> None:
+    """Who waited live is told of, and waits as long again; without waiting they are refused."""
+    server = recording_server(tmp_path / "live", PATIENT)
+    served = asyncio.run(unary_storm(server, count=240, per_second=120))
+    server.stop()
+    arrivals = tmp_path / "live" / "arrivals"
+    live, strict = tmp_path / "live" / "policy.toml", tmp_path / "strict.toml"
+    strict.write_text("\n".join(PATIENT.splitlines()[:4]))
+    patient = simulate(arrivals, "--policy", str(live))["lanes"]["reservation"]
+    refused = simulate(arrivals, "--policy", str(strict))["lanes"]["reservation"]
+    told, real = patient["forecast"], patient["live"]
+
+    assert real["served_count"] == served
+    assert real["waited_count"] > 50
+    assert 100 < real["wait_ms_mean"] < real["wait_ms_max"] < 2_000
+    assert abs(told["served_count"] - real["served_count"]) <= 0.1 * real["served_count"]
+    assert abs(told["waited_count"] - real["waited_count"]) <= 0.1 * real["waited_count"]
+    assert abs(told["wait_ms_mean"] - real["wait_ms_mean"]) <= 0.25 * real["wait_ms_mean"]
+    assert (refused["forecast"]["waited_count"], told["wait_ms_max"] > 0) == (0, True)
+    assert refused["forecast"]["served_count"] < real["served_count"]
 
 
 def test_what_cannot_be_replayed_is_told(tmp_path: Path) -> None:

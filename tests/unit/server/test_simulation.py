@@ -17,6 +17,9 @@ def tally(served: int, refused: int) -> dict[str, Any]:
         "hopeless_count": 0,
         "refused_count": refused,
         "refused": {"RATE_LANE": refused} if refused else {},
+        "waited_count": 0,
+        "wait_ms_mean": 0.0,
+        "wait_ms_max": 0.0,
     }
 
 
@@ -62,3 +65,19 @@ def test_a_replay_that_does_not_reproduce_is_not_to_be_trusted() -> None:
 
         text = report_text({**result(0), "reproduced_share": share})
         assert ("do not trust" not in text) is is_trusted
+
+
+def test_waits_are_shown_where_anybody_waited() -> None:
+    """How many, how long on average and at most, of both policies."""
+    waited = result(0)
+    assert "wait" not in report_text(waited)
+    waits = {"waited_count": 1234, "wait_ms_mean": 4.25, "wait_ms_max": 1000.0}
+    waited["lanes"]["reservation"]["forecast"] |= waits
+    lines = report_text(waited).splitlines()
+    rows = {line.strip()[:20].strip(): line.split()[-2:] for line in lines if "wait" in line}
+
+    assert rows == {
+        "waited for their lan": ["0", "1,234"],
+        "mean wait, ms": ["0.0", "4.2"],
+        "longest wait, ms": ["0.0", "1000.0"],
+    }
