@@ -132,7 +132,7 @@ fn recording() -> Vec<u8> {
             _ => Outcome::Granted,
         };
         let mut draft = Draft::new("order-service");
-        draft.add(&ask, outcome, number * 1_000_000);
+        draft.add(&ask, outcome, number * 1_000_000, number % 4 * 500_000);
         encoder.add(&draft, 0, number * 2_000_000);
         if number % 8 == 7 {
             let report = Report {
