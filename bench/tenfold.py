@@ -2,9 +2,10 @@
 
 Owns the table "goodput, settlement, memory and CPU under ten times the budget": the grpcio and the
 native data listener with single calls, and Exchange streams over both; with callers of the client
-library and with hostile ones that ignore push-back (ghz for single calls). Each row has a server of
-its own and three phases with the same settlement beside, on both settlement listeners: nothing
-else, nine tenths of the budget, ten times the budget. Server and settlement share one core and the
+library and with hostile ones that ignore push-back (for single calls the example
+`core_rs/front/examples/flood.rs`, which takes a small part of a core). Each row has a server of its
+own and three phases with the same settlement beside, on both settlement listeners: nothing else,
+nine tenths of the budget, ten times the budget. Server and settlement share one core and the
 callers have another, as theirs would be other machines. What accepting and refusing cost is the
 difference of the server's CPU between them. The sales forget what ended after seconds, so memory
 has a level to be flat at.
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -36,9 +37,9 @@ from google.protobuf import duration_pb2
 from rich.console import Console
 from rich.table import Table
 
-from bench import front, ghz, machine, stock
+from bench import front, machine, stock
 from bench.settlement_under_flood import prepare, settle
-from bench.tenfold_callers import NOT_AFTER_SECONDS, PATIENCE_SECONDS, SALE, SKU
+from bench.tenfold_callers import SALE, SKU
 from lastunit.admission.v1 import admission_service_pb2 as admission
 from lastunit.admission.v1.admission_service_pb2_grpc import AdmissionServiceStub
 from lastunit.stock.v1 import sale_pb2
@@ -62,10 +63,11 @@ FORGET_SECONDS = 10
 # Long enough to prepare the settlement of ten minutes.
 SETTLED_FORGET_SECONDS = 60
 MEMORY_SKIP_SHARE = 0.25
+# Callers that need more of their core are late by themselves.
+CALLERS_CORE_MAX = 0.8
 SUPPLIES = 8
 MEBIBYTE = 1024.0 * 1024.0
-NOT_AFTER = "{{dateInZone `2006-01-02T15:04:05Z` (dateModify `%ds` now) `UTC`}}"
-STATUS_ROW = re.compile(r"^\s+\[(\w+)\]\s+(\d+) responses", re.MULTILINE)
+FLOOD_CONNECTIONS = 4
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Row:
     Attributes:
         name: In the result.
         door: Key of its address in the server's ready line.
-        kind: Of callers: `ghz`, or one of `tenfold_callers`.
+        kind: Of callers: `flood`, or one of `tenfold_callers`.
         budget: Reservations a second that the policy lets in.
     """
 
@@ -87,9 +89,9 @@ class Row:
 
 ROWS = (
     Row("grpcio data, library", "data", "library", 50),
-    Row("grpcio data, hostile", "data", "ghz", 50),
+    Row("grpcio data, hostile", "data", "flood", 50),
     Row("native data, library", "native_data", "library", 50),
-    Row("native data, hostile", "native_data", "ghz", 150),
+    Row("native data, hostile", "native_data", "flood", 150),
     Row("Exchange on grpcio, library", "data", "library-exchange", 200),
     Row("Exchange on grpcio, hostile", "data", "hostile-exchange", 1_000),
     Row("Exchange on native, library", "native_data", "library-exchange", 200),
@@ -196,40 +198,24 @@ def put_budget(settlement_address: str, budget: float) -> None:
         AdmissionServiceStub(channel).PutPolicy(request)
 
 
+def flood() -> str:
+    """Builds the hostile callers; returns their path. FLOOD names one that is built already."""
+    if named := os.environ.get("FLOOD"):
+        return named
+    command = ["cargo", "build", "--release", "--locked", "-p", "lastunit-front"]
+    subprocess.run([*command, "--example", "flood"], check=True, cwd=machine.ROOT)
+    target = os.environ.get("CARGO_TARGET_DIR", str(machine.ROOT / "target"))
+    return str(Path(target) / "release" / "examples" / "flood")
+
+
 def caller_command(row: Row, address: str, rate: float, seconds: float) -> list[str]:
     """Returns the command of the callers of a row."""
     pinned = ("taskset", "-c", str(CALLERS_CORE))
-    if row.kind != "ghz":
-        own = [*pinned, sys.executable, "-m", "bench.tenfold_callers", row.kind]
-        return [*own, address, str(rate), str(seconds)]
-    data = stock.reserve_message() | {
-        "sale_id": SALE,
-        "lines": [{"sku": SKU, "units": 1}],
-        "not_after_time": NOT_AFTER % round(NOT_AFTER_SECONDS),
-    }
-    return [
-        *(*pinned, ghz.binary(), "--insecure", "--call", front.RESERVE, "--data", json.dumps(data)),
-        *("--async", "--rps", str(round(rate)), "--total", str(round(rate * seconds))),
-        *("--connections", "4", "--concurrency", "64", "--timeout", f"{PATIENCE_SECONDS}s"),
-        address,
-    ]
-
-
-def counted(row: Row, output: str) -> dict[str, Any]:
-    """Reads what the callers say came of their calls."""
-    if row.kind != "ghz":
-        found: dict[str, Any] = json.loads(output)
-        return found
-    codes = {name: int(count) for name, count in STATUS_ROW.findall(output)}
-    total = re.search(r"Count:\s+(\d+)", output)
-    return {
-        "sent": int(total[1]) if total else 0,
-        "in_time": codes.pop("OK", 0),
-        "late": 0,
-        "refused_tries": codes.pop("ResourceExhausted", 0),
-        "gave_up": 0,
-        "others": codes,
-    }
+    if row.kind == "flood":
+        load = (address, str(rate), str(seconds), str(FLOOD_CONNECTIONS), SALE, SKU)
+        return [*pinned, flood(), *load]
+    own = [*pinned, sys.executable, "-m", "bench.tenfold_callers", row.kind]
+    return [*own, address, str(rate), str(seconds)]
 
 
 @dataclass
@@ -238,6 +224,7 @@ class Phase:
 
     seconds: float
     cpu_seconds: float
+    callers_cpu_seconds: float
     settlement: dict[str, dict[str, Any]]
     calls: dict[str, Any]
     samples: Samples
@@ -246,7 +233,7 @@ class Phase:
 def run_phase(row: Row, server: Watched, facts: list[Any], rate: float, seconds: float) -> Phase:
     """Runs callers at a rate, none at 0, beside settlement."""
     ready = server.ready
-    begun, cpu = time.monotonic(), server.cpu()
+    begun, cpu, callers_cpu = time.monotonic(), server.cpu(), callers_cpu_seconds()
     command = caller_command(row, ready[row.door], rate, seconds)
     callers = None
     with server.sampling() as samples:
@@ -259,10 +246,17 @@ def run_phase(row: Row, server: Watched, facts: list[Any], rate: float, seconds:
     return Phase(
         seconds=time.monotonic() - begun,
         cpu_seconds=server.cpu() - cpu,
+        callers_cpu_seconds=callers_cpu_seconds() - callers_cpu,
         settlement=settlement,
-        calls=counted(row, output) if callers else {},
+        calls=json.loads(output) if callers else {},
         samples=samples,
     )
+
+
+def callers_cpu_seconds() -> float:
+    """Returns the CPU seconds of all callers that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def settle_everywhere(ready: dict[str, Any], facts: list[Any]) -> dict[str, dict[str, Any]]:
@@ -325,6 +319,7 @@ def summed(
         "cpu_us_per_refusal": round(1e6 * refuse, 1),
         **headroom(budget, usable, accept, refuse),
         "server_cores": round(flood.cpu_seconds / flood.seconds, 2),
+        "callers_cores": round(flood.callers_cpu_seconds / flood.seconds, 2),
         "settlement": {name: compared(name, calm, flood) for name in SETTLEMENT_LISTENERS},
         "memory_mib": {
             "after_the_first_quarter": [
@@ -381,7 +376,7 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
             name,
             f"{row['budget_per_second']:g}",
             f"{row['offered_per_second']:g}",
-            f"{100 * row['goodput_share']:.1f} %",
+            f"{100 * row['goodput_share']:.1f} %{' !' if is_callers_fault(row) else ''}",
             f"{row['cpu_us_per_acceptance']:.0f}",
             f"{row['cpu_us_per_refusal']:.1f}",
             f"{row['headroom_factor']}",
@@ -390,6 +385,13 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
             f"{row['in_flight_max']:.0f}",
         )
     Console(width=150).print(table)
+    if any(map(is_callers_fault, rows.values())):
+        print("!  the callers had no room on their core: this row says nothing of the door")
+
+
+def is_callers_fault(row: dict[str, Any]) -> bool:
+    """Tells whether the callers had no room on their core: then a row says nothing of the door."""
+    return bool(row["callers_cores"] > CALLERS_CORE_MAX)
 
 
 def step_of_p99(settlement: dict[str, Any]) -> str:
