@@ -4,7 +4,8 @@
 //! read is decided again, and everybody who came is counted once, live and in the forecast.
 
 use lastunit_admission::{
-    Ask, BucketPolicy, Call, Chance, DoorPolicy, Lane, Operation, Report, TOKEN, WindowPolicy,
+    Ask, BucketPolicy, Call, Chance, DoorPolicy, Lane, Operation, QueuePolicy, Report, TOKEN,
+    WindowPolicy,
 };
 use lastunit_arrivals::{
     Blocks, Draft, Encoder, HEADER_BYTES, Options, Origin, Outcome, ReportNote, Row, Simulation,
@@ -29,6 +30,12 @@ fn policy() -> DoorPolicy {
     let lane = policy.limits.lane_mut(Lane::Reservation);
     lane.bucket = Some(bucket(5_000, 2));
     lane.calls_in_flight_max = 3;
+    lane.queue = Some(QueuePolicy {
+        length_max: 2,
+        wait_max: 20_000_000,
+        target: 1_000_000,
+        interval: 5_000_000,
+    });
     policy.limits.caller = Some(bucket(1_000_000, 10));
     policy.limits.callers_max = 2;
     policy.skus.each = Some(bucket(3_000, 1));

@@ -187,7 +187,8 @@ impl<T> WaitQueue<T> {
     /// Moves the queue's time on and notes since when the oldest is late.
     fn look(&mut self, now: Nanos) {
         self.last = self.last.max(now);
-        let late_at = self.waiting.front().map(|it| it.since + self.policy.target);
+        let oldest = self.waiting.front();
+        let late_at = oldest.map(|it| it.since.saturating_add(self.policy.target));
         self.late_since = match late_at {
             Some(at) if at <= self.last => Some(self.late_since.unwrap_or(at)),
             _ => None,

@@ -348,7 +348,8 @@ impl Window {
     fn denial(&mut self, now: Nanos) -> Denial {
         self.refused_count += 1;
         let heard = self.heard.map_or(now, |heard| heard.at);
-        let until_report = (heard + self.policy.report_interval).saturating_sub(now);
+        let next_report = heard.saturating_add(self.policy.report_interval);
+        let until_report = next_report.saturating_sub(now);
         let places = u128::from(self.refused_count);
         // While nothing waits for the database, the whole window becomes free with each report. The
         // drain then says what was asked for, and callers who are sent away by it stay away from a

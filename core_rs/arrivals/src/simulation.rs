@@ -20,6 +20,10 @@ use crate::world::{Known, World};
 /// for its lane for ten seconds. One that takes longer is decided when it is read.
 const ANSWERED_WITHIN: Nanos = 20_000_000_000;
 
+/// The latest time that is replayed, 292 years after a start: a forged one must leave room for what
+/// is reckoned from it.
+const TIME_MAX: Nanos = Nanos::MAX / 2;
+
 /// Names that are kept apart; what comes after them is counted under one name.
 const NAMES_MAX: usize = 1_000_000;
 const OTHERS: &str = "(others)";
@@ -214,14 +218,14 @@ impl Simulation {
         let names: Vec<u32> = block.names.iter().map(|name| self.place(name)).collect();
         for row in &block.rows {
             let (at, what) = match row {
-                Row::Report(note) => (note.at, What::Report(*note)),
+                Row::Report(note) => (note.at.min(TIME_MAX), What::Report(*note)),
                 Row::Arrival(arrival) => {
                     let mut places = vec![names[arrival.caller]];
                     places.extend(arrival.sale.map(|sale| names[sale]));
                     let skus = &block.skus[arrival.skus.clone()];
                     places.extend(skus.iter().map(|sku| names[*sku]));
-                    let came = arrival.at.saturating_sub(arrival.waited);
                     let arrival = arrival.clone();
+                    let came = arrival.at.min(TIME_MAX).saturating_sub(arrival.waited);
                     (came, What::Arrival(Guest { arrival, places }))
                 }
             };
