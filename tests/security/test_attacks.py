@@ -60,8 +60,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def ledger(server: Server) -> Iterator[Ledger]:
-    """A good client, connected before the attack."""
+    """A good client, connected before the attack: who is new may find no place in one."""
     opened = Ledger(server.ready["data"], server.ready["settlement"])
+    question = stock.GetReservationRequest(reservation_id="nobody")
+    for stub in (opened.stock, opened.settling):
+        # What the attack before has left is closed within moments.
+        patiently(lambda: stub.GetReservation(question, timeout=30, wait_for_ready=True))  # noqa: B023
     yield opened
     opened.close()
 
