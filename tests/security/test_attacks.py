@@ -11,6 +11,7 @@ import socket
 import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ def ledger(server: Server) -> Iterator[Ledger]:
     question = stock.GetReservationRequest(reservation_id="nobody")
     for stub in (opened.stock, opened.settling):
         # What the attack before has left is closed within moments.
-        patiently(lambda: stub.GetReservation(question, timeout=30, wait_for_ready=True))  # noqa: B023
+        patiently(partial(stub.GetReservation, question, timeout=30, wait_for_ready=True))
     yield opened
     opened.close()
 
