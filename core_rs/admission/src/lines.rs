@@ -6,7 +6,7 @@
 
 use crate::bucket::Nanos;
 use crate::policy::{Lane, Policy};
-use crate::queue::{Popped, QueuePolicy, WaitQueue};
+use crate::queue::{Popped, WaitQueue};
 use crate::turns::Turns;
 
 /// Turns that lanes get although those above them have work, in thousandths.
@@ -52,8 +52,7 @@ impl<T> WaitingLines<T> {
     /// Applies a policy; who waits where nobody may any more waits on.
     pub fn set_policy(&mut self, policy: &Policy, now: Nanos) {
         for lane in Lane::ALL {
-            let queue: Option<QueuePolicy> = policy.lane(lane).queue;
-            if let Some(queue) = queue {
+            if let Some(queue) = policy.lane(lane).queue {
                 self.queues[lane.index()].set_policy(queue, now);
             }
         }
@@ -76,21 +75,16 @@ impl<T> WaitingLines<T> {
             expiry.is_some_and(|expiry| is_over || expiry <= now || self.resume[at] <= now)
         });
         let lane = self.turns.next(is_due)?;
-        let called = match self.queues[lane.index()].pop(now)? {
-            Popped::Served(item, since) => Called {
-                item,
-                lane,
-                since,
-                is_late: is_over,
-            },
-            Popped::Expired(item, since) => Called {
-                item,
-                lane,
-                since,
-                is_late: true,
-            },
+        let (item, since, is_late) = match self.queues[lane.index()].pop(now)? {
+            Popped::Served(item, since) => (item, since, is_over),
+            Popped::Expired(item, since) => (item, since, true),
         };
-        Some(called)
+        Some(Called {
+            item,
+            lane,
+            since,
+            is_late,
+        })
     }
 
     /// Puts one back for which there was no room after all: it waits on where it was, and its lane
@@ -128,6 +122,7 @@ impl<T> WaitingLines<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::queue::QueuePolicy;
 
     const MILLISECOND: Nanos = 1_000_000;
 

@@ -177,23 +177,13 @@ impl WaitingRoom {
 pub(crate) fn run(shared: &Shared) {
     let room = &shared.waiting;
     while let Some(called) = room.next(shared) {
-        let Called {
-            item,
-            lane,
-            since,
-            is_late,
-        } = called;
+        let (lane, is_late) = (called.lane, called.is_late);
         let entry = if is_late { Entry::Late } else { Entry::Turn };
-        match item.run_as(shared, entry) {
+        match called.item.run_as(shared, entry) {
             None => room.note_served(lane, entry),
             Some((item, wait)) => {
-                let back = Called {
-                    item,
-                    lane,
-                    since,
-                    is_late,
-                };
-                room.put_back(back, wait, shared.turnstile.now());
+                let now = shared.turnstile.now();
+                room.put_back(Called { item, ..called }, wait, now);
             }
         }
     }
