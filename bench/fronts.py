@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import uuid
@@ -23,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import front, ghz, machine, stock
+from bench.example import example
 from lastunit.stock.v1 import stock_admin_service_pb2 as admin
 from lastunit.stock.v1.stock_admin_service_pb2_grpc import StockAdminServiceStub
 
@@ -40,19 +40,6 @@ SHED = "shed by admission"
 STREAMS = 4
 MESSAGES_PER_STREAM = 4
 EMPTY, OURS = ("empty grpcio", "empty tonic"), ("lastunit grpcio", "lastunit native")
-
-
-def echo_command() -> list[str]:
-    """Builds the empty tonic server; returns its path as a command.
-
-    ECHO names one that is built already.
-    """
-    if named := os.environ.get("ECHO"):
-        return [named]
-    command = ["cargo", "build", "--release", "-p", "lastunit-front", "--example", "echo"]
-    subprocess.run(command, check=True, cwd=machine.ROOT)
-    target = Path(os.environ.get("CARGO_TARGET_DIR", machine.ROOT / "target"))
-    return [str(target / "release" / "examples" / "echo")]
 
 
 def pair_messages(pairs: int, run: str) -> list[dict[str, object]]:
@@ -123,7 +110,7 @@ def run_all(calls: int, pairs: int, runs: int) -> dict[str, dict[str, Rows]]:
         strict_command += ["--policy", str(policy)]
         with (
             front.started(EMPTY[0], empty_command) as grpcio,
-            front.started(EMPTY[1], echo_command()) as tonic,
+            front.started(EMPTY[1], [example("echo")]) as tonic,
             front.started(OURS[0], ledger_command) as ours,
             front.started(OURS[0], strict_command) as strict,
         ):

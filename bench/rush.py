@@ -25,12 +25,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import front, machine, stock
+from bench.example import example
 from lastunit.stock.v1 import stock_admin_service_pb2 as admin
 from lastunit.stock.v1.stock_admin_service_pb2_grpc import StockAdminServiceStub
 
 ROOT = machine.ROOT
 RESULTS = ROOT / "bench" / "results"
-EXAMPLE = ("-p", "lastunit-front", "--example", "rush")
 UNITS, BUYERS = 2_000, 20_000
 # As a service in front would have: below the 1,024 calls that a connection may have open.
 FEW_CONNECTIONS = 32
@@ -44,15 +44,6 @@ rate_per_second = 1_000_000
 burst = 1_000_000
 calls_in_flight_max = 100_000
 """
-
-
-def driver() -> Path:
-    """Builds the load; returns its path. RUSH names one that is built already."""
-    if named := os.environ.get("RUSH"):
-        return Path(named)
-    subprocess.run(["cargo", "build", "--release", "--locked", *EXAMPLE], check=True, cwd=ROOT)
-    target = os.environ.get("CARGO_TARGET_DIR", str(ROOT / "target"))
-    return Path(target) / "release" / "examples" / "rush"
 
 
 def connections_max(buyers: int) -> int:
@@ -134,7 +125,7 @@ def rush(door: str, buyers: int, connections: int) -> dict[str, Any]:
             cpu = machine.cpu_seconds(server.pid)
             with Memory(server.pid) as memory:
                 before = memory.now()
-                done = subprocess.run([driver(), *words], check=True, stdout=subprocess.PIPE)
+                done = subprocess.run([example("rush"), *words], check=True, stdout=subprocess.PIPE)
             found: dict[str, Any] = json.loads(done.stdout)
             proof = audit(addresses["settlement"])
             found |= {

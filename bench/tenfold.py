@@ -38,6 +38,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import front, machine, stock
+from bench.example import example
 from bench.settlement_under_flood import prepare, settle
 from bench.tenfold_callers import SALE, SKU
 from lastunit.admission.v1 import admission_service_pb2 as admission
@@ -198,22 +199,12 @@ def put_budget(settlement_address: str, budget: float) -> None:
         AdmissionServiceStub(channel).PutPolicy(request)
 
 
-def flood() -> str:
-    """Builds the hostile callers; returns their path. FLOOD names one that is built already."""
-    if named := os.environ.get("FLOOD"):
-        return named
-    command = ["cargo", "build", "--release", "--locked", "-p", "lastunit-front"]
-    subprocess.run([*command, "--example", "flood"], check=True, cwd=machine.ROOT)
-    target = os.environ.get("CARGO_TARGET_DIR", str(machine.ROOT / "target"))
-    return str(Path(target) / "release" / "examples" / "flood")
-
-
 def caller_command(row: Row, address: str, rate: float, seconds: float) -> list[str]:
     """Returns the command of the callers of a row."""
     pinned = ("taskset", "-c", str(CALLERS_CORE))
     if row.kind == "flood":
         load = (address, str(rate), str(seconds), str(FLOOD_CONNECTIONS), SALE, SKU)
-        return [*pinned, flood(), *load]
+        return [*pinned, example("flood"), *load]
     own = [*pinned, sys.executable, "-m", "bench.tenfold_callers", row.kind]
     return [*own, address, str(rate), str(seconds)]
 
@@ -233,8 +224,9 @@ class Phase:
 def run_phase(row: Row, server: Watched, facts: list[Any], rate: float, seconds: float) -> Phase:
     """Runs callers at a rate, none at 0, beside settlement."""
     ready = server.ready
-    begun, cpu, callers_cpu = time.monotonic(), server.cpu(), callers_cpu_seconds()
+    # First of all: the first time it builds the callers.
     command = caller_command(row, ready[row.door], rate, seconds)
+    begun, cpu, callers_cpu = time.monotonic(), server.cpu(), callers_cpu_seconds()
     callers = None
     with server.sampling() as samples:
         if rate:

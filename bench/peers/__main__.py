@@ -21,8 +21,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bench import machine
+from bench.example import example
 from bench.peers import (
-    driver,
     ledger_peer,
     plots,
     postgres_peer,
@@ -166,7 +166,7 @@ def command_of(options: argparse.Namespace) -> str:
 def main() -> None:
     """Measures, prints the tables and writes all files."""
     options = options_of(sys.argv[1:])
-    driver.binary()
+    example("pairs")
     facts = machine.facts() | {"load_average": os.getloadavg()}
     with ExitStack() as stack:
         temporary = tempfile.TemporaryDirectory(prefix="lastunit-peers-", dir=options.folder)

@@ -1,19 +1,17 @@
 """The load that lastunit and Redis get: `core_rs/front/examples/pairs`, one thread for each peer.
 
-Owns: building it, running it, and reading its figures. Where next: `shape.py`.
+Owns: running it, and reading its figures. Where next: `shape.py`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import machine
+from bench.example import example
 from bench.peers.cpu import tree_cpu_seconds
 from bench.peers.shape import REFUSED_SHARE_MAX, Figures
 
@@ -24,17 +22,6 @@ if TYPE_CHECKING:
 CONNECTIONS = 4
 # An open load is given up by itself after three times its time.
 RUN_SECONDS_MAX = 120
-
-
-@cache
-def binary() -> str:
-    """Builds the driver; returns its path. PAIRS names one that is built already."""
-    if named := os.environ.get("PAIRS"):
-        return named
-    command = ["cargo", "build", "--release", "--locked", "-p", "lastunit-front"]
-    subprocess.run([*command, "--example", "pairs"], check=True, cwd=machine.ROOT)
-    target = Path(os.environ.get("CARGO_TARGET_DIR", machine.ROOT / "target"))
-    return str(target / "release" / "examples" / "pairs")
 
 
 def run(kind: str, addresses: str, shape: Shape, seconds: float, *, server: int) -> Figures:
@@ -50,7 +37,7 @@ def run(kind: str, addresses: str, shape: Shape, seconds: float, *, server: int)
     numbers = [shape.workers, shape.batch, CONNECTIONS, seconds]
     if shape.rate is not None:
         numbers.append(shape.rate)
-    return measured([binary(), kind, addresses, *map(str, numbers)], server=server)
+    return measured([example("pairs"), kind, addresses, *map(str, numbers)], server=server)
 
 
 def python_run(arguments: list[str], *, server: int) -> Figures:
