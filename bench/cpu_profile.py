@@ -4,7 +4,7 @@ Owns: `python -m bench.cpu_profile`. Each load of `bench.peers` that is named ru
 server of its own; `perf` looks a thousand times a CPU second at what the server does. A sample in
 the kernel belongs to the system call that it came through, any other to the crate whose function
 was running: functions that the compiler has put into their caller count as the caller's. Raw in
-`bench/results/cpu-profile.json`; what follows from it is in `docs/internals/speed.md`.
+`bench/results/cpu-profile.json`.
 """
 
 from __future__ import annotations
